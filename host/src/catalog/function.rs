@@ -1,0 +1,107 @@
+//! A deployed function as the catalog knows it.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::settings::{Hook, Settings, export_name};
+use crate::guest::{EntryNames, Export, Exports, HookName};
+use crate::ids::FunctionName;
+use crate::log::Log;
+
+/// What a component exports of the contract; absent: it has no such export, or the hook is disabled.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ExportsView {
+    /// Answers requests.
+    pub handler: ExportView,
+    /// Runs before the first request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initializer: Option<ExportView>,
+    /// Runs before each parking.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pre_freeze: Option<ExportView>,
+    /// Runs before the instance is dropped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pre_stop: Option<ExportView>,
+}
+
+/// One export.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ExportView {
+    /// The export's name in the component.
+    pub name: String,
+    /// Whether it is an asynchronous export; only those let several requests run in one instance.
+    pub r#async: bool,
+}
+
+impl From<&Export> for ExportView {
+    fn from(export: &Export) -> ExportView {
+        ExportView { name: export.name.clone(), r#async: export.is_async }
+    }
+}
+
+impl From<&Exports> for ExportsView {
+    fn from(exports: &Exports) -> ExportsView {
+        let view = |export: &Option<Export>| export.as_ref().map(ExportView::from);
+        ExportsView {
+            handler: ExportView::from(&exports.handler),
+            initializer: view(&exports.initializer),
+            pre_freeze: view(&exports.pre_freeze),
+            pre_stop: view(&exports.pre_stop),
+        }
+    }
+}
+
+/// One revision of a function. A change makes a new one; requests under way keep theirs.
+#[derive(Clone)]
+pub struct Function {
+    /// Its name.
+    pub name: FunctionName,
+    /// Counts from 1 the changes that need new instances.
+    pub revision: u64,
+    /// Lower-case hexadecimal SHA-256 of the component.
+    pub sha256: String,
+    /// The component's size.
+    pub component_bytes: u64,
+    /// What it exports.
+    pub exports: ExportsView,
+    /// Its configuration.
+    pub settings: Settings,
+    /// Whether an operator suspended it.
+    pub suspended: bool,
+    /// When it was first deployed.
+    pub created: SystemTime,
+    /// When it last changed.
+    pub updated: SystemTime,
+    /// What its instances wrote; all revisions share it.
+    pub log: Log,
+    /// Held while the function's instances are prepared, so that it happens once.
+    pub preparing: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Settings {
+    /// The exports that this configuration names.
+    pub fn entry_names(&self) -> EntryNames {
+        let hook = |hook: &Hook| match hook.handler.as_deref() {
+            None => HookName::Default,
+            Some("") => HookName::Disabled,
+            Some(entry) => HookName::Named(export_name(entry)),
+        };
+        EntryNames {
+            handler: export_name(&self.handler),
+            initializer: hook(&self.lifecycle.initializer),
+            pre_freeze: hook(&self.lifecycle.pre_freeze),
+            pre_stop: hook(&self.lifecycle.pre_stop),
+        }
+    }
+
+    /// Whether running instances need not change when the configuration becomes `other`.
+    pub(super) fn runs_like(&self, other: &Settings) -> bool {
+        let described = Settings { description: other.description.clone(), tags: other.tags.clone(), ..self.clone() };
+        described == *other
+    }
+}

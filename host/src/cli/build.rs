@@ -1,0 +1,253 @@
+//! `dormouse build`: runs the build commands of a manifest. `up` and `deploy --build` use it too.
+
+use std::io::IsTerminal;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use tokio::process::Command;
+
+use crate::ids::FunctionName;
+
+use super::manifest::{Manifest, ManifestFunction};
+use super::output;
+use super::progress::{Progress, Step};
+
+/// The target that cargo makes components for.
+pub(super) const TARGET: &str = "wasm32-wasip2";
+/// How much of a failed command's output is shown.
+const OUTPUT_BYTES_MAX: u64 = 64 * 1024;
+/// How often the last line of a running command is shown.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// Build the components of a project
+///
+/// Runs each distinct `build` command of `dormouse.toml` once, in the manifest's folder, through the shell, and checks
+/// that it left the components that the manifest names. If a command needs Rust's `wasm32-wasip2` target and rustup
+/// does not have it, it is added first.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  dormouse build\n  dormouse build examples --function hello")]
+pub(super) struct Build {
+    /// The manifest, or the folder that has it
+    #[arg(default_value = ".")]
+    manifest: PathBuf,
+    /// Only this function; may be repeated
+    #[arg(long = "function", value_name = "NAME")]
+    functions: Vec<FunctionName>,
+}
+
+impl Build {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        let manifest = Manifest::read(&self.manifest)?.only(&self.functions)?;
+        build(&manifest, &Progress::new()).await?;
+        for function in &manifest.functions {
+            output::print(&format!("{}: {}", function.name, function.component.display()))?;
+        }
+        Ok(())
+    }
+}
+
+/// Builds all functions of a manifest. Commands run one after another: cargo would only wait for its own lock.
+pub(super) async fn build(manifest: &Manifest, progress: &Progress) -> anyhow::Result<()> {
+    let commands = commands(&manifest.functions);
+    if commands.iter().any(|(command, _)| wants_target(command)) {
+        ensure_target(&manifest.folder, progress).await?;
+    }
+    for (command, functions) in commands {
+        let names = functions.iter().map(|function| function.name.as_str()).collect::<Vec<_>>().join(", ");
+        let step = progress.step(&names, &format!("build with `{command}`"));
+        let captured = run_captured(command, &manifest.folder, &step).await;
+        let captured = captured.with_context(|| format!("run `{command}` in {}", manifest.folder.display()))?;
+        if !captured.status.success() {
+            drop(step);
+            progress.note(captured.output.trim_end());
+            bail!("function `{names}`: `{command}` ended with {}; what it said stands above", captured.status);
+        }
+        step.done("built");
+    }
+    match manifest.functions.iter().find(|function| !function.component.is_file()) {
+        Some(function) => Err(missing(function)),
+        None => Ok(()),
+    }
+}
+
+fn missing(function: &ManifestFunction) -> anyhow::Error {
+    let (name, component) = (&function.name, function.component.display());
+    match &function.build {
+        Some(command) => anyhow::anyhow!("function `{name}`: `{command}` went well, but left no {component}"),
+        None => anyhow::anyhow!("function `{name}`: there is no {component}, and no `build` command that makes it"),
+    }
+}
+
+/// The distinct commands in the order of their first functions, each with all of its functions.
+fn commands(functions: &[ManifestFunction]) -> Vec<(&str, Vec<&ManifestFunction>)> {
+    let mut commands: Vec<(&str, Vec<&ManifestFunction>)> = Vec::new();
+    for function in functions {
+        let Some(command) = function.build.as_deref() else { continue };
+        match commands.iter_mut().find(|(other, _)| *other == command) {
+            Some((_, same)) => same.push(function),
+            None => commands.push((command, vec![function])),
+        }
+    }
+    commands
+}
+
+/// Whether a command needs Rust's component target: it names it, or leaves the choice to cargo's configuration.
+fn wants_target(command: &str) -> bool {
+    command.contains(TARGET) || (command.contains("cargo ") && !command.contains("--target"))
+}
+
+/// Adds the target if it is missing. The toolchain is the folder's own, which a `rust-toolchain.toml` may choose.
+async fn ensure_target(folder: &Path, progress: &Progress) -> anyhow::Result<()> {
+    if has_target(folder).await? {
+        return Ok(());
+    }
+    let step = progress.step("rust", &format!("add the target {TARGET} with rustup"));
+    let captured = run_captured(&format!("rustup target add {TARGET}"), folder, &step).await?;
+    if !captured.status.success() {
+        drop(step);
+        progress.note(captured.output.trim_end());
+        bail!("`rustup target add {TARGET}` ended with {}; its output stands above", captured.status);
+    }
+    step.done(&format!("added the target {TARGET}"));
+    Ok(())
+}
+
+/// Whether the target is there. An error says what to install when nothing can add it.
+pub(super) async fn has_target(folder: &Path) -> anyhow::Result<bool> {
+    match asked("rustup", &["target", "list", "--installed"], folder).await {
+        Ok(targets) => Ok(targets.lines().any(|line| line.trim() == TARGET)),
+        // A Rust that came without rustup, from a distribution, may have the target's libraries all the same.
+        Err(no_rustup) => match asked("rustc", &["--print", "target-libdir", "--target", TARGET], folder).await {
+            Ok(libraries) if Path::new(libraries.trim()).is_dir() => Ok(true),
+            Ok(_) => bail!(
+                "Rust is here without its target {TARGET}, and {no_rustup}; install it, or rustup from https://rustup.rs"
+            ),
+            Err(no_rust) => bail!("{no_rust}; install Rust from https://rustup.rs, then `rustup target add {TARGET}`"),
+        },
+    }
+}
+
+/// What a program answers on stdout.
+pub(super) async fn asked(program: &str, arguments: &[&str], folder: &Path) -> anyhow::Result<String> {
+    let command = Command::new(program).args(arguments).current_dir(folder).stdin(Stdio::null()).output().await;
+    let output = match command {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => bail!("`{program}` is not installed"),
+        output => output.with_context(|| format!("run `{program}`"))?,
+    };
+    if !output.status.success() {
+        let said = output::plain(String::from_utf8_lossy(&output.stderr).trim());
+        bail!("`{program} {}` ended with {}: {said}", arguments.join(" "), output.status);
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// How a command ended, and the end of what it said.
+struct Captured {
+    status: ExitStatus,
+    output: String,
+}
+
+/// Runs a shell command, with its last line as the step's message.
+///
+/// Both of its streams go to one nameless file: their order stays, no pipe can fill up, and memory stays bounded.
+async fn run_captured(command: &str, folder: &Path, step: &Step) -> anyhow::Result<Captured> {
+    let file = tempfile::tempfile().context("create a file for the output")?;
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(command).current_dir(folder).stdin(Stdio::null()).kill_on_drop(true);
+    shell.stdout(file.try_clone()?).stderr(file.try_clone()?);
+    if std::io::stderr().is_terminal() {
+        shell.env("CARGO_TERM_COLOR", "always");
+    }
+    let mut child = shell.spawn().context("start the shell")?;
+    let status = loop {
+        match tokio::time::timeout(LOOK_EVERY, child.wait()).await {
+            Ok(status) => break status?,
+            Err(_) => {
+                if let Some(line) = tail(&file, 1024)?.lines().rfind(|line| !line.trim().is_empty()) {
+                    step.doing(&output::plain(&anstream::adapter::strip_str(line.trim()).to_string()));
+                }
+            }
+        }
+    };
+    Ok(Captured { status, output: tail(&file, OUTPUT_BYTES_MAX)? })
+}
+
+/// The last bytes of a file that somebody else still writes.
+fn tail(file: &std::fs::File, bytes_max: u64) -> std::io::Result<String> {
+    let length = file.metadata()?.len();
+    let start = length.saturating_sub(bytes_max);
+    let mut bytes = vec![0; usize::try_from(length - start).unwrap_or_default()];
+    let read = file.read_at(&mut bytes, start)?;
+    Ok(String::from_utf8_lossy(&bytes[..read]).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::catalog::Settings;
+
+    use super::*;
+
+    fn function(name: &str, build: Option<&str>) -> ManifestFunction {
+        ManifestFunction {
+            name: name.parse().unwrap(),
+            component: PathBuf::from("missing.wasm"),
+            build: build.map(str::to_owned),
+            example: None,
+            settings: Settings::default(),
+        }
+    }
+
+    fn manifest(functions: Vec<ManifestFunction>) -> Manifest {
+        Manifest { path: PathBuf::from("dormouse.toml"), folder: std::env::temp_dir(), functions }
+    }
+
+    #[test]
+    fn each_distinct_command_runs_once() {
+        let functions = [
+            function("a", Some("make x")),
+            function("b", Some("make y")),
+            function("c", Some("make x")),
+            function("d", None),
+        ];
+        let shown: Vec<_> = commands(&functions)
+            .into_iter()
+            .map(|(command, functions)| (command, functions.iter().map(|one| one.name.to_string()).collect::<String>()))
+            .collect();
+        assert_eq!(shown, [("make x", "ac".to_owned()), ("make y", "b".to_owned())]);
+    }
+
+    #[test]
+    fn only_cargo_and_the_target_itself_want_the_target() {
+        assert!(wants_target("cargo build --release"));
+        assert!(wants_target("cargo build --target wasm32-wasip2"));
+        assert!(wants_target("rustc --target=wasm32-wasip2 x.rs"));
+        assert!(!wants_target("cargo build --target wasm32-unknown-unknown"));
+        assert!(!wants_target("componentize-py componentize app -o app.wasm"));
+    }
+
+    #[tokio::test]
+    async fn a_failed_build_names_function_and_command() {
+        let manifest = manifest(vec![function("hello", Some("echo oh; exit 3"))]);
+        let error = build(&manifest, &Progress::new()).await.unwrap_err().to_string();
+        assert!(error.contains("function `hello`: `echo oh; exit 3` ended with exit status: 3"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_build_without_its_component_is_a_failure() {
+        let error = build(&manifest(vec![function("hello", Some("true"))]), &Progress::new()).await.unwrap_err();
+        assert!(error.to_string().contains("`true` went well, but left no missing.wasm"), "{error}");
+        let error = build(&manifest(vec![function("hello", None)]), &Progress::new()).await.unwrap_err();
+        assert!(error.to_string().contains("no `build` command"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn output_keeps_its_order_and_its_end() {
+        let step = Progress::new().step("test", "run");
+        let captured = run_captured("echo one; echo two >&2; echo three", &std::env::temp_dir(), &step).await.unwrap();
+        assert!(captured.status.success());
+        assert_eq!(captured.output, "one\ntwo\nthree\n");
+    }
+}

@@ -1,0 +1,436 @@
+//! The one way from commands to a host: the admin plane's v1 API and the data plane's invoke.
+//!
+//! A method per endpoint, thin and typed. An answer keeps the host's own JSON beside the value, so that `--json` shows
+//! exactly what the API said. Nothing here prints.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt, stream};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
+use serde::de::DeserializeOwned;
+
+use super::output;
+use crate::control::model::{FunctionList, FunctionView, InstanceList, LogLine, LogLines, Problem};
+use crate::ids::{FunctionName, InstanceId};
+use crate::ledger::Usage;
+
+/// A host on this network answers a connection at once, or not at all.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest line of an event stream that is still a log line.
+const EVENT_BYTES_MAX: usize = 1 << 20;
+/// How much of an answer that is no problem document is shown.
+const ODD_BODY_CHARS_MAX: usize = 300;
+
+/// Where the host is, and how it shows its answers.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Host")]
+pub(super) struct ClientArgs {
+    /// The admin plane's address
+    #[arg(long, env = "DORMOUSE_ADMIN", value_name = "URL", default_value = "http://127.0.0.1:8081", value_parser = address)]
+    pub(super) admin: Url,
+    /// The data plane's address
+    #[arg(long, env = "DORMOUSE_DATA", value_name = "URL", default_value = "http://127.0.0.1:8080", value_parser = address)]
+    pub(super) data: Url,
+    /// The admin plane's token, if it wants one
+    #[arg(long, env = "DORMOUSE_ADMIN_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    pub(super) admin_token: Option<String>,
+    /// Print the API's JSON, for programs
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+impl ClientArgs {
+    /// A client for that host.
+    pub(super) fn client(&self) -> anyhow::Result<Client> {
+        Client::new(self.admin.clone(), self.data.clone(), self.admin_token.as_deref())
+    }
+
+    /// Prints an answer: as it came for programs, as `people` puts it otherwise.
+    pub(super) fn show<T>(&self, answer: &Answer<T>, people: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
+        let text = if self.json { answer.json.trim_end().to_owned() } else { people(&answer.value) };
+        Ok(output::print(&text)?)
+    }
+}
+
+/// Reads an address of a host; `127.0.0.1:8081` is enough.
+fn address(text: &str) -> anyhow::Result<Url> {
+    let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    let url = Url::parse(&whole)?;
+    anyhow::ensure!(url.scheme() == "http", "only http:// addresses are served; put TLS in front with a tunnel");
+    anyhow::ensure!(url.has_host(), "there is no host in it");
+    Ok(url)
+}
+
+/// An endpoint's answer.
+#[derive(Clone, Debug)]
+pub(super) struct Answer<T> {
+    /// As the host wrote it.
+    pub(super) json: String,
+    pub(super) value: T,
+}
+
+/// The data plane's answer to an invocation.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ClientError {
+    #[error("no host answers at {address} ({cause}); `dormouse serve` or `dormouse up` starts one")]
+    Unreachable { address: String, cause: String },
+    #[error("{}", refusal(.0))]
+    Refused(Box<Problem>),
+    #[error("{address} answered {status}, and not as a Dormouse does: {body}")]
+    Foreign { address: String, status: StatusCode, body: String },
+    #[error("talk to {address}: {cause}")]
+    Broken { address: String, cause: String },
+}
+
+fn refusal(problem: &Problem) -> String {
+    let text = if problem.detail.is_empty() { &problem.title } else { &problem.detail };
+    format!("{} ({})", output::plain(text), output::plain(&problem.code))
+}
+
+/// A client of one host.
+#[derive(Clone, Debug)]
+pub(super) struct Client {
+    http: reqwest::Client,
+    admin: Url,
+    data: Url,
+    authorization: Option<HeaderValue>,
+}
+
+impl Client {
+    /// A client of the host with those two planes.
+    pub(super) fn new(admin: Url, data: Url, token: Option<&str>) -> anyhow::Result<Client> {
+        let token = token.filter(|token| !token.is_empty());
+        let authorization = token.map(|token| HeaderValue::try_from(format!("Bearer {token}"))).transpose()?;
+        let http = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).build()?;
+        Ok(Client { http, admin, data, authorization })
+    }
+
+    /// `GET /v1/functions`.
+    pub(super) async fn functions(&self) -> Result<Answer<FunctionList>, ClientError> {
+        self.read(&["v1", "functions"], &[]).await
+    }
+
+    /// `GET /v1/functions/{name}`.
+    pub(super) async fn function(&self, name: &FunctionName) -> Result<Answer<FunctionView>, ClientError> {
+        self.read(&["v1", "functions", name.as_str()], &[]).await
+    }
+
+    /// The function, or `None` if the host has none of that name.
+    pub(super) async fn function_if_any(&self, name: &FunctionName) -> Result<Option<FunctionView>, ClientError> {
+        match self.function(name).await {
+            Ok(answer) => Ok(Some(answer.value)),
+            Err(ClientError::Refused(problem)) if problem.status == StatusCode::NOT_FOUND.as_u16() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// `PUT /v1/functions/{name}/code`, with a merge patch of settings that takes effect together with the code.
+    pub(super) async fn put_code(
+        &self,
+        name: &FunctionName,
+        component: Upload,
+        settings: HeaderValue,
+    ) -> Result<Answer<FunctionView>, ClientError> {
+        let request = self
+            .admin_request(Method::PUT, &["v1", "functions", name.as_str(), "code"], &[])
+            .header(CONTENT_TYPE, "application/wasm")
+            .header(CONTENT_LENGTH, component.bytes)
+            .header("dormouse-settings", settings)
+            .body(component.body);
+        answered(request).await
+    }
+
+    /// `DELETE /v1/functions/{name}`.
+    pub(super) async fn delete(&self, name: &FunctionName) -> Result<Answer<()>, ClientError> {
+        self.order(Method::DELETE, &["v1", "functions", name.as_str()]).await
+    }
+
+    /// `POST /v1/functions/{name}/suspend`.
+    pub(super) async fn suspend(&self, name: &FunctionName) -> Result<Answer<()>, ClientError> {
+        self.order(Method::POST, &["v1", "functions", name.as_str(), "suspend"]).await
+    }
+
+    /// `POST /v1/functions/{name}/resume`.
+    pub(super) async fn resume(&self, name: &FunctionName) -> Result<Answer<()>, ClientError> {
+        self.order(Method::POST, &["v1", "functions", name.as_str(), "resume"]).await
+    }
+
+    /// `POST /v1/instances/{id}/stop`.
+    pub(super) async fn stop(&self, id: InstanceId) -> Result<Answer<()>, ClientError> {
+        self.order(Method::POST, &["v1", "instances", &id.to_string(), "stop"]).await
+    }
+
+    /// `GET /v1/functions/{name}/instances`.
+    pub(super) async fn instances(&self, name: &FunctionName) -> Result<Answer<InstanceList>, ClientError> {
+        self.read(&["v1", "functions", name.as_str(), "instances"], &[]).await
+    }
+
+    /// `GET /v1/functions/{name}/logs`.
+    pub(super) async fn logs(&self, name: &FunctionName, tail: u32) -> Result<Answer<LogLines>, ClientError> {
+        self.read(&["v1", "functions", name.as_str(), "logs"], &[("tail", tail.to_string())]).await
+    }
+
+    /// The same with `follow=true`: the newest lines, then each new one as the function writes it.
+    pub(super) async fn follow(
+        &self,
+        name: &FunctionName,
+        tail: u32,
+    ) -> Result<impl Stream<Item = Result<Answer<LogLine>, ClientError>> + use<>, ClientError> {
+        let query = [("tail", tail.to_string()), ("follow", "true".to_owned())];
+        let request = self
+            .admin_request(Method::GET, &["v1", "functions", name.as_str(), "logs"], &query)
+            .header(ACCEPT, "text/event-stream");
+        Ok(events(sent(request).await?))
+    }
+
+    /// `GET /v1/usage`.
+    pub(super) async fn usage(&self, query: &[(&str, String)]) -> Result<Answer<Usage>, ClientError> {
+        self.read(&["v1", "usage"], query).await
+    }
+
+    /// `GET /v1/usage/{records}`: `windows` or `invocations`.
+    pub(super) async fn usage_records<T: DeserializeOwned>(
+        &self,
+        records: &str,
+        query: &[(&str, String)],
+    ) -> Result<Answer<T>, ClientError> {
+        self.read(&["v1", "usage", records], query).await
+    }
+
+    /// Whether the host at the admin address is ready to serve.
+    pub(super) async fn is_ready(&self) -> Result<bool, ClientError> {
+        match sent(self.admin_request(Method::GET, &["readyz"], &[])).await {
+            Ok(_) => Ok(true),
+            Err(ClientError::Refused(problem)) if problem.status == StatusCode::SERVICE_UNAVAILABLE.as_u16() => {
+                Ok(false)
+            }
+            Err(ClientError::Foreign { status: StatusCode::SERVICE_UNAVAILABLE, .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// `POST /invoke/{function}` on the data plane.
+    pub(super) async fn invoke(
+        &self,
+        name: &FunctionName,
+        qualifier: Option<&str>,
+        event: Bytes,
+    ) -> Result<Reply, ClientError> {
+        let query: Vec<_> = qualifier.map(|qualifier| ("qualifier", qualifier.to_owned())).into_iter().collect();
+        let request = self.http.post(joined(&self.data, &["invoke", name.as_str()], &query)).body(event);
+        let response = sent(request).await?;
+        let headers = response.headers().clone();
+        let address = address_of(response.url());
+        let body = response.bytes().await.map_err(|error| broken(address, &error))?;
+        Ok(Reply { headers, body })
+    }
+
+    /// Makes sure that a Dormouse serves the data address, without calling any function.
+    pub(super) async fn recognise_data_plane(&self) -> Result<(), ClientError> {
+        // No function can have that name, and every Dormouse says so in its own way.
+        match sent(self.http.post(joined(&self.data, &["invoke", "0"], &[]))).await {
+            Ok(_) | Err(ClientError::Refused(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Where a function is invoked, for people to paste.
+    pub(super) fn invoke_url(&self, name: &FunctionName) -> Url {
+        joined(&self.data, &["invoke", name.as_str()], &[])
+    }
+
+    async fn read<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, String)],
+    ) -> Result<Answer<T>, ClientError> {
+        answered(self.admin_request(Method::GET, path, query)).await
+    }
+
+    /// Sends a request whose success is all that matters; the host may say more, or nothing.
+    async fn order(&self, method: Method, path: &[&str]) -> Result<Answer<()>, ClientError> {
+        let response = sent(self.admin_request(method, path, &[])).await?;
+        let address = address_of(response.url());
+        let json = response.text().await.map_err(|error| broken(address, &error))?;
+        Ok(Answer { json: if json.is_empty() { "{}".to_owned() } else { json }, value: () })
+    }
+
+    fn admin_request(&self, method: Method, path: &[&str], query: &[(&str, String)]) -> RequestBuilder {
+        let request = self.http.request(method, joined(&self.admin, path, query));
+        match &self.authorization {
+            Some(authorization) => request.header(AUTHORIZATION, authorization.clone()),
+            None => request,
+        }
+    }
+}
+
+/// A body on its way to the host.
+pub(super) struct Upload {
+    pub(super) body: reqwest::Body,
+    pub(super) bytes: u64,
+}
+
+fn joined(base: &Url, path: &[&str], query: &[(&str, String)]) -> Url {
+    let mut url = base.clone();
+    // Only an address without a host refuses segments, and `address` has refused those.
+    if let Ok(mut segments) = url.path_segments_mut() {
+        segments.pop_if_empty().extend(path);
+    }
+    if !query.is_empty() {
+        url.query_pairs_mut().extend_pairs(query);
+    }
+    url
+}
+
+fn address_of(url: &Url) -> String {
+    url.origin().ascii_serialization()
+}
+
+/// Sends a request; every answer but a success is an error.
+async fn sent(request: RequestBuilder) -> Result<Response, ClientError> {
+    let (http, request) = request.build_split();
+    let request = request.map_err(|error| broken("the host".to_owned(), &error))?;
+    let address = address_of(request.url());
+    let response = match http.execute(request).await {
+        Ok(response) => response,
+        Err(error) if error.is_connect() => {
+            return Err(ClientError::Unreachable { address, cause: root_cause(&error) });
+        }
+        Err(error) => return Err(broken(address, &error)),
+    };
+    if response.status().is_success() {
+        return Ok(response);
+    }
+    let status = response.status();
+    let body = response.text().await.map_err(|error| broken(address.clone(), &error))?;
+    match serde_json::from_str::<Problem>(&body) {
+        Ok(problem) => Err(ClientError::Refused(Box::new(problem))),
+        Err(_) => {
+            let body = output::plain(&body.chars().take(ODD_BODY_CHARS_MAX).collect::<String>());
+            Err(ClientError::Foreign { address, status, body })
+        }
+    }
+}
+
+async fn answered<T: DeserializeOwned>(request: RequestBuilder) -> Result<Answer<T>, ClientError> {
+    let response = sent(request).await?;
+    let address = address_of(response.url());
+    let json = response.text().await.map_err(|error| broken(address.clone(), &error))?;
+    match serde_json::from_str(&json) {
+        Ok(value) => Ok(Answer { json, value }),
+        Err(error) => Err(ClientError::Broken { address, cause: format!("read its JSON: {error}") }),
+    }
+}
+
+fn broken(address: String, error: &reqwest::Error) -> ClientError {
+    ClientError::Broken { address, cause: root_cause(error) }
+}
+
+/// The innermost cause, which is the one that says something.
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
+/// The log lines of a stream of server-sent events.
+fn events(response: Response) -> impl Stream<Item = Result<Answer<LogLine>, ClientError>> {
+    let address = address_of(response.url());
+    let chunks = response.bytes_stream().fuse();
+    stream::unfold((chunks, Vec::new(), address), |(mut chunks, mut buffer, address)| async move {
+        loop {
+            while let Some(line) = next_line(&mut buffer) {
+                if let Some(line) = log_line(&line) {
+                    return Some((Ok(line), (chunks, buffer, address)));
+                }
+            }
+            let fault = match chunks.next().await {
+                None => return None,
+                Some(Ok(chunk)) if buffer.len() + chunk.len() <= EVENT_BYTES_MAX => {
+                    buffer.extend_from_slice(&chunk);
+                    continue;
+                }
+                Some(Ok(_)) => {
+                    buffer.clear();
+                    ClientError::Broken { address: address.clone(), cause: "an event is too long".to_owned() }
+                }
+                Some(Err(error)) => broken(address.clone(), &error),
+            };
+            return Some((Err(fault), (chunks, buffer, address)));
+        }
+    })
+}
+
+/// Takes the first whole line out of the buffer.
+fn next_line(buffer: &mut Vec<u8>) -> Option<String> {
+    let end = buffer.iter().position(|&byte| byte == b'\n')?;
+    let line: Vec<u8> = buffer.drain(..=end).collect();
+    Some(String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned())
+}
+
+/// The log line in a line of an event stream; comments, names and keep-alives hold none.
+fn log_line(line: &str) -> Option<Answer<LogLine>> {
+    let json = line.strip_prefix("data:")?.trim_start();
+    let value = serde_json::from_str(json).ok()?;
+    Some(Answer { json: json.to_owned(), value })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_checked() {
+        assert_eq!(address("127.0.0.1:8081").unwrap().as_str(), "http://127.0.0.1:8081/");
+        assert_eq!(address("http://host/prefix").unwrap().as_str(), "http://host/prefix");
+        for bad in ["", "https://host", "ftp://host", "http://"] {
+            assert!(address(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn paths_and_queries_are_escaped() {
+        let base = address("http://host:1/prefix/").unwrap();
+        let url = joined(&base, &["invoke", "a/b"], &[("qualifier", "x y".to_owned())]);
+        assert_eq!(url.as_str(), "http://host:1/prefix/invoke/a%2Fb?qualifier=x+y");
+    }
+
+    #[test]
+    fn events_are_cut_into_log_lines() {
+        let mut buffer = b": keep-alive\r\nevent: line\ndata: {\"time\":\"t\",\"sequence\":1,\"stream\":\"stdout\",\
+            \"instance\":\"i-1\",\"text\":\"hi\"}\n\nrest"
+            .to_vec();
+        let mut lines = Vec::new();
+        while let Some(line) = next_line(&mut buffer) {
+            lines.extend(log_line(&line));
+        }
+        assert_eq!(buffer, b"rest");
+        let [line] = lines.as_slice() else { panic!("{lines:?}") };
+        assert_eq!(line.value.text, "hi");
+    }
+
+    #[test]
+    fn a_refusal_reads_as_a_sentence() {
+        let problem = Problem {
+            r#type: "about:blank".to_owned(),
+            title: "Not Found".to_owned(),
+            status: 404,
+            code: "function-not-found".to_owned(),
+            detail: "there is no function `x`".to_owned(),
+            request_id: "r".to_owned(),
+        };
+        let error = ClientError::Refused(Box::new(problem));
+        assert_eq!(error.to_string(), "there is no function `x` (function-not-found)");
+    }
+}

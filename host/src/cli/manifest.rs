@@ -1,0 +1,322 @@
+//! `dormouse.toml`: the functions of a project, where their components are, how they are built and configured.
+//!
+//! Read by `build`, `deploy` and `up`. Every fault of a manifest is reported together. Nothing here builds or deploys.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use serde_json::{Map, Value};
+
+use super::keys;
+use crate::catalog::Settings;
+use crate::ids::FunctionName;
+
+/// The name a manifest has in its folder.
+const FILE_NAME: &str = "dormouse.toml";
+/// What a function may have beside its settings.
+const OWN_KEYS: [&str; 3] = ["component", "build", "example"];
+
+/// A checked manifest.
+#[derive(Debug)]
+pub(super) struct Manifest {
+    /// Where it stands.
+    pub(super) path: PathBuf,
+    /// Its folder, in which build commands run.
+    pub(super) folder: PathBuf,
+    /// Sorted by name.
+    pub(super) functions: Vec<ManifestFunction>,
+}
+
+/// One function of a manifest.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct ManifestFunction {
+    pub(super) name: FunctionName,
+    /// The component, found from where the command runs.
+    pub(super) component: PathBuf,
+    /// The shell command that makes the component.
+    pub(super) build: Option<String>,
+    /// An event to try the function with.
+    pub(super) example: Option<String>,
+    /// The whole configuration; what the manifest leaves out has its default.
+    pub(super) settings: Settings,
+}
+
+/// Everything that is wrong with a manifest.
+#[derive(Debug, thiserror::Error)]
+pub(super) struct ManifestFaults {
+    path: PathBuf,
+    faults: Vec<String>,
+}
+
+impl fmt::Display for ManifestFaults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path.display();
+        match self.faults.as_slice() {
+            [fault] => write!(f, "{path}: {fault}"),
+            faults => {
+                write!(f, "{path} has {} faults:", faults.len())?;
+                faults.iter().try_for_each(|fault| write!(f, "\n  - {fault}"))
+            }
+        }
+    }
+}
+
+impl Manifest {
+    /// Reads the manifest at `location`, or the `dormouse.toml` in it if it is a folder.
+    pub(super) fn read(location: &Path) -> anyhow::Result<Manifest> {
+        let path = if location.is_dir() { location.join(FILE_NAME) } else { location.to_owned() };
+        let path = path.strip_prefix(".").map(Path::to_owned).unwrap_or(path);
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                bail!("there is no {}; `dormouse new NAME` starts a project that has one", path.display())
+            }
+            Err(error) => return Err(error).with_context(|| format!("read manifest {}", path.display())),
+        };
+        Ok(Manifest::parse(&text, path)?)
+    }
+
+    fn parse(text: &str, path: PathBuf) -> Result<Manifest, ManifestFaults> {
+        let beside = path.parent().unwrap_or(Path::new("")).to_owned();
+        let table = match toml::from_str::<toml::Table>(text) {
+            Ok(table) => table,
+            Err(error) => return Err(ManifestFaults { path, faults: vec![error.to_string().trim_end().to_owned()] }),
+        };
+        let mut faults = Vec::new();
+        let mut functions = Vec::new();
+        for (key, value) in table {
+            if key != "functions" {
+                faults.push(format!("unknown key `{key}`; a manifest has only tables `[functions.NAME]`"));
+            } else if let toml::Value::Table(tables) = value {
+                functions
+                    .extend(tables.into_iter().filter_map(|(name, value)| one(&beside, &name, value, &mut faults)));
+            } else {
+                faults.push("`functions` is not a table; write `[functions.NAME]`".to_owned());
+            }
+        }
+        if functions.is_empty() && faults.is_empty() {
+            faults.push("there is no function; add a table `[functions.NAME]` with a `component`".to_owned());
+        }
+        if !faults.is_empty() {
+            return Err(ManifestFaults { path, faults });
+        }
+        let folder = if beside == Path::new("") { PathBuf::from(".") } else { beside };
+        functions.sort_by(|left: &ManifestFunction, right| left.name.cmp(&right.name));
+        Ok(Manifest { path, folder, functions })
+    }
+
+    /// Keeps only the functions named, or all of them if none is.
+    pub(super) fn only(mut self, names: &[FunctionName]) -> anyhow::Result<Manifest> {
+        if let Some(missing) = names.iter().find(|name| self.functions.iter().all(|function| function.name != **name)) {
+            let known: Vec<&str> = self.functions.iter().map(|function| function.name.as_str()).collect();
+            bail!("{} has no function `{missing}`; it has: {}", self.path.display(), known.join(", "));
+        }
+        if !names.is_empty() {
+            self.functions.retain(|function| names.contains(&function.name));
+        }
+        Ok(self)
+    }
+}
+
+/// Reads one `[functions.NAME]`; `None` if anything is wrong with it.
+fn one(folder: &Path, name: &str, value: toml::Value, faults: &mut Vec<String>) -> Option<ManifestFunction> {
+    let faults_before = faults.len();
+    let mut fault = |fault: String| faults.push(format!("function `{name}`: {fault}"));
+    let parsed = name.parse::<FunctionName>().map_err(|invalid| fault(invalid.to_string())).ok();
+    let Some(Value::Object(mut table)) = json(value) else {
+        fault("not a table; write `[functions.NAME]`".to_owned());
+        return None;
+    };
+    let own = OWN_KEYS.map(|key| table.remove(key));
+    let [component, build, example] = own;
+    let component = match component {
+        Some(Value::String(component)) if !component.is_empty() => Some(folder.join(component)),
+        Some(_) => {
+            fault("`component` is not a path".to_owned());
+            None
+        }
+        None => {
+            fault("`component` is missing; it is the path of the .wasm file, from the manifest's folder".to_owned());
+            None
+        }
+    };
+    let build = match build {
+        None => None,
+        Some(Value::String(command)) if !command.trim().is_empty() => Some(command),
+        Some(_) => {
+            fault("`build` is not a shell command".to_owned());
+            None
+        }
+    };
+    // An event may be written as a table too; then it is sent as JSON.
+    let example = example.map(|example| match example {
+        Value::String(text) => text,
+        other => other.to_string(),
+    });
+    let settings = settings(table, &mut fault);
+    if faults.len() > faults_before {
+        return None;
+    }
+    Some(ManifestFunction { name: parsed?, component: component?, build, example, settings: settings? })
+}
+
+/// Reads the settings value by value, because serde alone stops at the first fault.
+fn settings(table: Map<String, Value>, fault: &mut impl FnMut(String)) -> Option<Settings> {
+    let table = keys::camel_object(table);
+    let mut sound = true;
+    for (path, value) in keys::leaves(&table) {
+        if let Err(error) = serde_json::from_value::<Settings>(keys::nested(&path, value)) {
+            fault(explained(&path, &error.to_string()));
+            sound = false;
+        }
+    }
+    if !sound {
+        return None;
+    }
+    let settings = match serde_json::from_value::<Settings>(Value::Object(table)) {
+        Ok(settings) => settings,
+        Err(error) => {
+            fault(keys::kebab_names(&error.to_string()));
+            return None;
+        }
+    };
+    match settings.check() {
+        Ok(()) => Some(settings),
+        Err(wrong) => {
+            wrong.0.iter().for_each(|wrong| fault(keys::kebab_names(wrong)));
+            None
+        }
+    }
+}
+
+/// A fault at `path` in the manifest's own words.
+fn explained(path: &[String], message: &str) -> String {
+    let unknown = message.strip_prefix("unknown field `").and_then(|rest| rest.split_once("`, "));
+    let Some((unknown, allowed)) = unknown else {
+        return format!("`{}`: {}", keys::spelled(path), keys::kebab_names(message));
+    };
+    // The unknown key may be a table on the way to the value.
+    let depth = path.iter().position(|part| part == unknown).map_or(path.len(), |index| index + 1);
+    let (key, allowed) = (keys::spelled(&path[..depth]), keys::kebab_names(allowed));
+    let own = if depth == 1 { OWN_KEYS.map(|key| format!(", `{key}`")).concat() } else { String::new() };
+    format!("unknown key `{key}`, {allowed}{own}")
+}
+
+/// A TOML value as JSON; `None` for numbers that JSON does not have.
+fn json(value: toml::Value) -> Option<Value> {
+    Some(match value {
+        toml::Value::String(text) => Value::String(text),
+        toml::Value::Integer(number) => number.into(),
+        toml::Value::Float(number) => serde_json::Number::from_f64(number)?.into(),
+        toml::Value::Boolean(truth) => truth.into(),
+        toml::Value::Datetime(time) => Value::String(time.to_string()),
+        toml::Value::Array(values) => Value::Array(values.into_iter().map(json).collect::<Option<_>>()?),
+        toml::Value::Table(table) => {
+            let entry = |(key, value)| Some((key, json(value)?));
+            Value::Object(table.into_iter().map(entry).collect::<Option<_>>()?)
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Manifest, ManifestFaults> {
+        Manifest::parse(text, PathBuf::from("project/dormouse.toml"))
+    }
+
+    #[test]
+    fn a_whole_manifest_is_understood() {
+        let manifest = parse(
+            r#"
+            [functions.hello]
+            component = "target/hello.wasm"
+            build = "cargo build"
+            example = { name = "World" }
+            memory-mb = 256
+            allowed-outbound-hosts = ["example.com"]
+            environment = { some-KEY = "x" }
+
+            [functions.hello.lifecycle.pre-freeze]
+            handler = ""
+            timeout-ms = 50
+
+            [functions.again]
+            component = "again.wasm"
+            "#,
+        )
+        .unwrap();
+        assert_eq!(manifest.folder, Path::new("project"));
+        let [again, hello] = manifest.functions.as_slice() else { panic!("{manifest:?}") };
+        assert_eq!(again.settings, Settings::default());
+        assert_eq!(hello.component, Path::new("project/target/hello.wasm"));
+        assert_eq!(hello.build.as_deref(), Some("cargo build"));
+        assert_eq!(hello.example.as_deref(), Some(r#"{"name":"World"}"#));
+        assert_eq!(hello.settings.memory_mb, 256);
+        assert_eq!(hello.settings.environment["some-KEY"], "x");
+        assert_eq!(hello.settings.lifecycle.pre_freeze.handler.as_deref(), Some(""));
+        assert_eq!(hello.settings.lifecycle.pre_freeze.timeout_ms, 50);
+    }
+
+    #[test]
+    fn every_fault_is_reported_together() {
+        let faults = parse(
+            r#"
+            [host]
+            [functions.one]
+            memory-mbs = 1
+            timeout-ms = "long"
+            lifecycle.pre-frezee.handler = "x"
+            environment.PORT = 8080
+            [functions."not a name"]
+            component = 5
+            [functions.two]
+            component = "x.wasm"
+            concurrency = 1000
+            memory-mb = 1
+            [functions.three]
+            component = "x.wasm"
+            build = ""
+            "#,
+        )
+        .unwrap_err();
+        let text = faults.to_string();
+        for part in [
+            "unknown key `host`",
+            "function `one`: unknown key `memory-mbs`, expected one of",
+            "`memory-mb`, `timeout-ms`",
+            "`component`, `build`, `example`",
+            "function `one`: `timeout-ms`: invalid type: string \"long\"",
+            "function `one`: unknown key `lifecycle.pre-frezee`, expected one of `initializer`, `pre-freeze`, `pre-stop`",
+            "function `one`: `environment.PORT`",
+            "function `one`: `component` is missing",
+            "`not a name` is not a function name",
+            "`component` is not a path",
+            "function `two`: `concurrency` is 1000; it must be 1 to 200",
+            "function `two`: `memory-mb` is 1",
+            "function `three`: `build` is not a shell command",
+        ] {
+            assert!(text.contains(part), "{part} is not in:\n{text}");
+        }
+        assert_eq!(faults.faults.len(), 11, "{text}");
+    }
+
+    #[test]
+    fn an_empty_manifest_says_what_is_wanted() {
+        assert!(parse("").unwrap_err().to_string().contains("[functions.NAME]"));
+        assert!(parse("[functions]").unwrap_err().to_string().contains("[functions.NAME]"));
+        assert!(parse("functions = 3").unwrap_err().to_string().contains("not a table"));
+        assert!(parse("functions.x = 3").unwrap_err().to_string().contains("function `x`: not a table"));
+    }
+
+    #[test]
+    fn functions_are_chosen_by_name() {
+        let manifest = || parse("functions.a.component = 'a'\nfunctions.b.component = 'b'").unwrap();
+        assert_eq!(manifest().only(&[]).unwrap().functions.len(), 2);
+        assert_eq!(manifest().only(&["b".parse().unwrap()]).unwrap().functions[0].name.as_str(), "b");
+        let missing = manifest().only(&["c".parse().unwrap()]).unwrap_err().to_string();
+        assert!(missing.contains("no function `c`; it has: a, b"), "{missing}");
+    }
+}

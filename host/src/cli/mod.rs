@@ -1,0 +1,199 @@
+//! The command line: one file a command.
+//!
+//! `main.rs` calls [`main`], and nothing else does. `serve` and `up` run a host in this process; every other command
+//! is a client that talks to a host through `client.rs`, over the same API that any program may use. Results go to
+//! stdout, progress and errors to stderr.
+//!
+//! Beside the commands: `manifest.rs` reads `dormouse.toml`, `keys.rs` knows how settings are spelled, `hosting.rs`
+//! starts a host for `serve` and `up`, `output.rs`, `progress.rs` and `units.rs` are what people see.
+
+mod build;
+mod client;
+mod delete;
+mod deploy;
+mod doctor;
+mod hosting;
+mod invoke;
+mod keys;
+mod list;
+mod logs;
+mod manifest;
+mod new;
+mod output;
+mod progress;
+mod resume;
+mod serve;
+mod show;
+mod stop;
+mod suspend;
+mod units;
+mod up;
+mod usage;
+mod watch;
+
+use std::io;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+
+use client::ClientError;
+
+/// Dormouse hosts functions: WebAssembly components that wake, freeze, park and stop in order
+///
+/// A function is a component with a handler. Dormouse wakes an instance of it for each request, lets it finish its
+/// bookkeeping in a pre-freeze hook, parks it so that nothing of it runs, and charges only for the time it executed.
+#[derive(Parser)]
+#[command(
+    name = "dormouse",
+    version,
+    max_term_width = 100,
+    after_help = "Start here:\n  \
+        dormouse doctor       # Is this machine ready?\n  \
+        dormouse new hello    # Write a function\n  \
+        cd hello\n  \
+        dormouse up --watch   # Build it, serve it, and follow its sources"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Serve(serve::Serve),
+    Up(up::Up),
+    New(new::New),
+    Build(build::Build),
+    Deploy(deploy::Deploy),
+    Invoke(invoke::Invoke),
+    List(list::List),
+    Show(show::Show),
+    Logs(logs::Logs),
+    Usage(usage::UsageCommand),
+    Suspend(suspend::Suspend),
+    Resume(resume::Resume),
+    Stop(stop::Stop),
+    Delete(delete::Delete),
+    Doctor(doctor::Doctor),
+}
+
+/// Runs the command line of this process, and prints an error as one sentence.
+pub fn main() -> ExitCode {
+    let command = Arguments::parse().command;
+    let json = command.is_for_programs();
+    let failure = command.failure();
+    let result = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("start the runtime")
+        .and_then(|runtime| runtime.block_on(command.run()));
+    match result.context(failure) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever read the output has seen enough, as `head` does; that is no failure.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            report(&error, json);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints the chain of causes on stderr. A program that asked for JSON gets the host's own problem document as well.
+fn report(error: &anyhow::Error, json: bool) {
+    if json && let Some(ClientError::Refused(problem)) = error.downcast_ref() {
+        // The sentence below still says it if stdout is gone.
+        let _ = serde_json::to_string(problem).map_err(io::Error::other).and_then(|text| output::print(&text));
+    }
+    output::note(&format!("{} {error:#}", output::red("error:")));
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let io_error = error.downcast_ref::<io::Error>();
+    io_error.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+impl Command {
+    async fn run(self) -> anyhow::Result<()> {
+        match self {
+            Command::Serve(command) => command.run().await,
+            // The two largest futures by far; the others need not be as large.
+            Command::Up(command) => Box::pin(command.run()).await,
+            Command::New(command) => command.run(),
+            Command::Build(command) => command.run().await,
+            Command::Deploy(command) => Box::pin(command.run()).await,
+            Command::Invoke(command) => command.run().await,
+            Command::List(command) => command.run().await,
+            Command::Show(command) => command.run().await,
+            Command::Logs(command) => command.run().await,
+            Command::Usage(command) => command.run().await,
+            Command::Suspend(command) => command.run().await,
+            Command::Resume(command) => command.run().await,
+            Command::Stop(command) => command.run().await,
+            Command::Delete(command) => command.run().await,
+            Command::Doctor(command) => command.run().await,
+        }
+    }
+
+    /// What it means if the command fails: the start of the sentence.
+    fn failure(&self) -> String {
+        match self {
+            Command::Serve(_) => "failed to serve".to_owned(),
+            Command::Up(_) => "failed to bring the project up".to_owned(),
+            Command::New(command) => format!("failed to create `{}`", command.name()),
+            Command::Build(_) => "failed to build".to_owned(),
+            Command::Deploy(_) => "failed to deploy".to_owned(),
+            Command::Invoke(command) => format!("failed to invoke `{}`", command.name()),
+            Command::List(_) => "failed to list functions".to_owned(),
+            Command::Show(command) => format!("failed to show `{}`", command.name()),
+            Command::Logs(command) => format!("failed to read the log of `{}`", command.name()),
+            Command::Usage(_) => "failed to read the usage".to_owned(),
+            Command::Suspend(command) => format!("failed to suspend `{}`", command.name()),
+            Command::Resume(command) => format!("failed to resume `{}`", command.name()),
+            Command::Stop(command) => format!("failed to stop `{}`", command.instance()),
+            Command::Delete(command) => format!("failed to delete `{}`", command.name()),
+            Command::Doctor(_) => "this machine is not ready".to_owned(),
+        }
+    }
+
+    /// Whether a refusal should also be printed as JSON.
+    fn is_for_programs(&self) -> bool {
+        match self {
+            Command::Serve(_) | Command::Up(_) | Command::New(_) | Command::Build(_) | Command::Doctor(_) => false,
+            Command::Deploy(command) => command.client.json,
+            Command::Invoke(command) => command.client.json,
+            Command::List(command) => command.client.json,
+            Command::Show(command) => command.client.json,
+            Command::Logs(command) => command.client.json,
+            Command::Usage(command) => command.client.json,
+            Command::Suspend(command) => command.client.json,
+            Command::Resume(command) => command.client.json,
+            Command::Stop(command) => command.client.json,
+            Command::Delete(command) => command.client.json,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_clap_tree_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_explains_itself_with_an_example() {
+        for command in Arguments::command().get_subcommands() {
+            let name = command.get_name();
+            assert!(command.get_about().is_some(), "{name}");
+            let about = command.get_long_about().map(ToString::to_string).unwrap_or_default();
+            assert!(about.contains("\n\n"), "{name} has no second paragraph");
+            let example = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(example.starts_with("Example") && example.contains(&format!("dormouse {name}")), "{name}");
+        }
+    }
+}

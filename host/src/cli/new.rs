@@ -1,0 +1,229 @@
+//! `dormouse new`: starts a project from the templates in this binary.
+//!
+//! The guest SDK and the WIT contract are in the binary too and become part of the project, so that it builds without
+//! any registry having them, and with exactly the contract of this host.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use include_dir::{Dir, DirEntry, include_dir};
+
+use crate::ids::FunctionName;
+
+use super::output;
+
+static TEMPLATE: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/templates/rust");
+static SDK: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../guest-sdk");
+static WIT: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../wit");
+
+/// Where the project keeps them.
+const SDK_FOLDER: &str = "vendor/dormouse-sdk";
+const WIT_FOLDER: &str = "vendor/wit";
+
+/// Names that cargo refuses for a package, or that would hide a crate every program uses.
+const NOT_FOR_CRATES: [&str; 45] = [
+    "Self",
+    "alloc",
+    "as",
+    "async",
+    "await",
+    "break",
+    "const",
+    "continue",
+    "core",
+    "crate",
+    "dyn",
+    "else",
+    "enum",
+    "extern",
+    "false",
+    "fn",
+    "for",
+    "if",
+    "impl",
+    "in",
+    "let",
+    "loop",
+    "match",
+    "mod",
+    "move",
+    "mut",
+    "proc_macro",
+    "pub",
+    "ref",
+    "return",
+    "self",
+    "static",
+    "std",
+    "struct",
+    "super",
+    "test",
+    "trait",
+    "true",
+    "type",
+    "union",
+    "unsafe",
+    "use",
+    "where",
+    "while",
+    "yield",
+];
+
+/// Write a new function in Rust
+///
+/// Makes a folder with a small function, its manifest and the guest SDK: it builds as it is and runs with `dormouse
+/// up`. Nothing is fetched except the crates that cargo needs.
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  dormouse new hello\n  cd hello\n  dormouse up --watch")]
+pub(super) struct New {
+    /// The function's name, and the folder's
+    name: FunctionName,
+    /// The folder, if it shall have another name; it must be empty or not exist
+    #[arg(long, value_name = "DIR")]
+    path: Option<PathBuf>,
+}
+
+impl New {
+    pub(super) fn name(&self) -> &FunctionName {
+        &self.name
+    }
+
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let folder = self.path.clone().unwrap_or_else(|| PathBuf::from(self.name.as_str()));
+        create(&self.name, &folder)?;
+        let shown = folder.display();
+        output::print(&format!("created {} in {shown}\n\nNext:\n  cd {shown}\n  dormouse up --watch", self.name))?;
+        Ok(())
+    }
+}
+
+fn create(name: &FunctionName, folder: &Path) -> anyhow::Result<()> {
+    let crate_name = name.as_str().replace('-', "_");
+    if NOT_FOR_CRATES.contains(&crate_name.as_str()) {
+        bail!("`{name}` cannot be the name of a Rust crate; choose another");
+    }
+    let is_empty = match fs::read_dir(folder) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,
+        Err(error) => return Err(error).with_context(|| format!("look into {}", folder.display())),
+    };
+    if !is_empty {
+        bail!("{} is not empty; choose another folder with `--path`", folder.display());
+    }
+    let placeholders = BTreeMap::from([("name", name.as_str()), ("crate", crate_name.as_str())]);
+    for (path, contents) in files(&TEMPLATE) {
+        let contents = match std::str::from_utf8(contents) {
+            Ok(text) => filled(text, &placeholders).into_bytes(),
+            Err(_) => contents.to_owned(),
+        };
+        write(&folder.join(file_name(path)), &contents)?;
+    }
+    for (vendored, place) in [(&SDK, SDK_FOLDER), (&WIT, WIT_FOLDER)] {
+        for (path, contents) in files(vendored).into_iter().filter(|(path, _)| belongs(path)) {
+            write(&folder.join(place).join(path), contents)?;
+        }
+    }
+    Ok(())
+}
+
+/// All files below a folder, with their paths from it.
+fn files(folder: &Dir<'static>) -> Vec<(&'static Path, &'static [u8])> {
+    let mut found = Vec::new();
+    for entry in folder.entries() {
+        match entry {
+            DirEntry::Dir(inner) => found.extend(files(inner)),
+            DirEntry::File(file) => found.push((file.path(), file.contents())),
+        }
+    }
+    found
+}
+
+/// Whether a file of ours belongs into a project: not what cargo built here, nor what is hidden.
+fn belongs(path: &Path) -> bool {
+    let parts = path.iter().map(|part| part.to_string_lossy());
+    parts.into_iter().all(|part| part != "target" && !part.starts_with('.'))
+}
+
+/// The name a template's file gets. `Cargo.toml` and `.gitignore` would act on this repository, so they are disguised.
+fn file_name(path: &Path) -> PathBuf {
+    let Some(plain) = path.to_str().and_then(|path| path.strip_suffix(".template")) else { return path.to_owned() };
+    let plain = Path::new(plain);
+    match plain.file_name() {
+        Some(name) if name == "gitignore" => plain.with_file_name(".gitignore"),
+        Some(_) | None => plain.to_owned(),
+    }
+}
+
+/// Replaces `{{name}}` by its value; what is no placeholder of ours stays.
+fn filled(text: &str, placeholders: &BTreeMap<&str, &str>) -> String {
+    placeholders.iter().fold(text.to_owned(), |text, (name, value)| text.replace(&format!("{{{{{name}}}}}"), value))
+}
+
+fn write(path: &Path, contents: &[u8]) -> anyhow::Result<()> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).with_context(|| format!("create {}", parent.display()))?;
+    }
+    fs::write(path, contents).with_context(|| format!("write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn placeholders_are_filled_and_others_stay() {
+        let placeholders = BTreeMap::from([("name", "my-fn"), ("crate", "my_fn")]);
+        assert_eq!(
+            filled("{{name}} {{crate}}.wasm {{other}} {name}", &placeholders),
+            "my-fn my_fn.wasm {{other}} {name}"
+        );
+    }
+
+    #[test]
+    fn disguised_files_get_their_names() {
+        for (from, to) in [
+            ("Cargo.toml.template", "Cargo.toml"),
+            ("a/gitignore.template", "a/.gitignore"),
+            ("src/lib.rs", "src/lib.rs"),
+            ("src/lib.rs.template", "src/lib.rs"),
+        ] {
+            assert_eq!(file_name(Path::new(from)), Path::new(to));
+        }
+    }
+
+    #[test]
+    fn build_products_and_hidden_files_stay_here() {
+        assert!(belongs(Path::new("src/lib.rs")));
+        for path in ["target/debug/x", "src/.x.swp", ".git/HEAD"] {
+            assert!(!belongs(Path::new(path)), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_project_has_manifest_sdk_and_contract_and_no_placeholder() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("my-fn");
+        create(&"my-fn".parse().unwrap(), &folder).unwrap();
+        for file in
+            ["dormouse.toml", "Cargo.toml", ".gitignore", "vendor/dormouse-sdk/Cargo.toml", "vendor/wit/function.wit"]
+        {
+            assert!(folder.join(file).is_file(), "{file}");
+        }
+        for (path, _) in files(&TEMPLATE) {
+            let text = fs::read_to_string(folder.join(file_name(path))).unwrap();
+            assert!(!text.contains("{{name}}") && !text.contains("{{crate}}"), "{}", path.display());
+        }
+        let again = create(&"my-fn".parse().unwrap(), &folder).unwrap_err().to_string();
+        assert!(again.contains("is not empty"), "{again}");
+    }
+
+    #[test]
+    fn keywords_are_refused() {
+        let parent = tempfile::tempdir().unwrap();
+        for name in ["fn", "std", "test"] {
+            assert!(create(&name.parse().unwrap(), &parent.path().join(name)).is_err(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! `dormouse serve`: runs a host until it is asked to stop.
+
+use crate::config::ServeArgs;
+
+use super::{hosting, output};
+
+/// Run a host
+///
+/// Serves callers on the data plane and operators on the admin plane until Ctrl-C or SIGTERM. Then it takes no new
+/// request, finishes those it has, runs the pre-stop hook of every instance, and says how many ran. Functions, code
+/// and the bill stay in the state directory.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  \
+    dormouse serve\n  \
+    dormouse serve --state-dir /var/lib/dormouse --data-addr 0.0.0.0:8080\n  \
+    dormouse serve --data-addr 127.0.0.1:0 --admin-addr 127.0.0.1:0 --json")]
+pub(super) struct Serve {
+    /// Print the addresses as JSON on the first line, for programs
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    serve: ServeArgs,
+}
+
+impl Serve {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        let started = hosting::start(self.serve).await?;
+        let addresses = started.addresses;
+        if self.json {
+            hosting::announce_as_json(&addresses)?;
+        } else {
+            let (data, admin) = (hosting::url(addresses.data), hosting::url(addresses.admin));
+            let lines = [
+                format!("data plane   {data}   (POST {data}/invoke/NAME)"),
+                format!("admin plane  {admin}"),
+                "Ctrl-C stops: every instance's pre-stop runs".to_owned(),
+            ];
+            output::print(&lines.join("\n"))?;
+        }
+        let stopped = started.host.serve().await?;
+        Ok(hosting::farewell(&stopped, self.json)?)
+    }
+}

@@ -1,0 +1,125 @@
+//! `dormouse show`: one function with its configuration and its instances.
+
+use std::time::SystemTime;
+
+use comfy_table::Table;
+use serde_json::Value;
+
+use crate::catalog::ExportView;
+use crate::control::model::{FunctionView, InstanceView};
+use crate::ids::FunctionName;
+
+use super::client::ClientArgs;
+use super::{keys, list, output, units};
+
+/// Show one function: its code, what it exports, its settings and its instances
+///
+/// Settings are named as in `dormouse.toml`, ready to be changed there or with `dormouse deploy --set`. With `--json`
+/// it is the function alone, as the API shows it.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  dormouse show hello\n  dormouse show hello --json | jq .memoryMb")]
+pub(super) struct Show {
+    /// The function
+    name: FunctionName,
+    #[command(flatten)]
+    pub(super) client: ClientArgs,
+}
+
+impl Show {
+    pub(super) fn name(&self) -> &FunctionName {
+        &self.name
+    }
+
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        let client = self.client.client()?;
+        let function = client.function(&self.name).await?;
+        let instances = match self.client.json {
+            true => Vec::new(),
+            false => client.instances(&self.name).await?.value.instances,
+        };
+        self.client.show(&function, |function| {
+            let now = SystemTime::now();
+            let parts = [
+                summary(function, now, client.invoke_url(&self.name).as_str()),
+                section("Exports", &exports(function)),
+                section("Settings", &settings(function)),
+                section("Instances", &instance_table(&instances, now)),
+            ];
+            parts.join("\n\n")
+        })
+    }
+}
+
+fn section(title: &str, body: &str) -> String {
+    format!("{}\n{body}", output::bold(title))
+}
+
+fn summary(function: &FunctionView, now: SystemTime, url: &str) -> String {
+    let digest: String = function.sha256.chars().take(12).collect();
+    let updated = format!("{} ({})", units::ago(now, &function.updated_at), function.updated_at);
+    pairs([
+        ("function", function.name.clone()),
+        ("description", function.settings.description.clone()),
+        ("url", url.to_owned()),
+        ("revision", format!("{} of {}", function.revision, function.version)),
+        ("component", format!("{}, sha256 {digest}", units::bytes(function.component_bytes))),
+        ("created", function.created_at.clone()),
+        ("updated", updated),
+        ("instances", list::instances(&function.instances, function.suspended)),
+    ])
+}
+
+fn exports(function: &FunctionView) -> String {
+    let exports = &function.exports;
+    let shown = |export: Option<&ExportView>| match export {
+        None => "-".to_owned(),
+        Some(export) => format!("{} ({})", export.name, if export.r#async { "asynchronous" } else { "synchronous" }),
+    };
+    pairs([
+        ("handler", shown(Some(&exports.handler))),
+        ("initializer", shown(exports.initializer.as_ref())),
+        ("pre-freeze", shown(exports.pre_freeze.as_ref())),
+        ("pre-stop", shown(exports.pre_stop.as_ref())),
+    ])
+}
+
+/// All settings, in the manifest's spelling.
+fn settings(function: &FunctionView) -> String {
+    let Ok(Value::Object(settings)) = serde_json::to_value(&function.settings) else { return String::new() };
+    pairs(keys::leaves(&settings).into_iter().filter(|(path, _)| path[0] != "description").map(|(path, value)| {
+        let value = match value {
+            Value::String(text) if !text.is_empty() => text,
+            other => other.to_string(),
+        };
+        (keys::spelled(&path), value)
+    }))
+}
+
+fn pairs<Name: AsRef<str>>(pairs: impl IntoIterator<Item = (Name, String)>) -> String {
+    let mut table: Table = output::table([]);
+    for (name, value) in pairs {
+        table.add_row([output::text(name.as_ref()), output::text(&value)]);
+    }
+    output::rendered(&table)
+}
+
+fn instance_table(instances: &[InstanceView], now: SystemTime) -> String {
+    if instances.is_empty() {
+        return " none; the next request starts one".to_owned();
+    }
+    let mut table =
+        output::table(["instance", "state", "since", "in flight", "requests", "windows", "memory", "executed"]);
+    for instance in instances {
+        table.add_row([
+            output::text(&instance.id),
+            output::text(&instance.state),
+            output::text(&units::ago(now, &instance.since)),
+            output::figure(instance.in_flight),
+            output::figure(units::count(instance.requests)),
+            output::figure(units::count(instance.windows.into())),
+            output::figure(units::bytes(instance.memory_bytes)),
+            output::figure(units::duration_ms(instance.executed_ms)),
+        ]);
+    }
+    output::rendered(&table)
+}

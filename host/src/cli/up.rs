@@ -1,0 +1,226 @@
+//! `dormouse up`: a whole project at once. Starts a host, builds and deploys everything in the manifest, and with
+//! `--watch` does so again when sources change.
+//!
+//! Deploying goes through the admin plane as it does for everybody else; only the host happens to be in this process.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use comfy_table::ContentArrangement;
+use rustix::process::{Signal, getpid, kill_process};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::catalog::Settings;
+use crate::config::ServeArgs;
+use crate::ids::FunctionName;
+
+use super::client::Client;
+use super::deploy::{Deployment, deploy_all};
+use super::hosting::{self, Started};
+use super::manifest::Manifest;
+use super::progress::Progress;
+use super::watch::Sources;
+use super::{build, output};
+
+/// Build, deploy and serve everything in a manifest
+///
+/// Starts a host in this process, builds the functions of `dormouse.toml`, deploys them, and shows how to call each.
+/// With `--watch` it follows the sources: what changed is built and deployed again, and while a build fails the
+/// version before goes on serving. Ctrl-C stops the host in order, so every instance's pre-stop hook runs.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  \
+    dormouse up\n  \
+    dormouse up examples --watch\n  \
+    dormouse up --function hello --data-addr 127.0.0.1:9000")]
+pub(super) struct Up {
+    /// The manifest, or the folder that has it
+    #[arg(default_value = ".")]
+    manifest: PathBuf,
+    /// Only this function; may be repeated
+    #[arg(long = "function", value_name = "NAME")]
+    functions: Vec<FunctionName>,
+    /// Build and deploy again when sources change
+    #[arg(long, short)]
+    watch: bool,
+    /// Print the addresses and then the functions as lines of JSON, for programs
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    serve: ServeArgs,
+}
+
+impl Up {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        // A manifest with faults is no reason to start a host.
+        let manifest = Manifest::read(&self.manifest)?.only(&self.functions)?;
+        let Started { host, addresses, admin_token, state_dir } = hosting::start(self.serve).await?;
+        if self.json {
+            hosting::announce_as_json(&addresses)?;
+        }
+        let (admin, data) = (hosting::url(addresses.admin), hosting::url(addresses.data));
+        let client = Client::new(admin.parse()?, data.parse()?, admin_token.as_deref())?;
+        let mut project = Project {
+            manifest: self.manifest,
+            functions: self.functions,
+            client,
+            progress: Progress::new(),
+            state_dir,
+            deployed: BTreeMap::new(),
+        };
+        let work = async {
+            // Watched from before the first build, so that what is saved meanwhile is not missed.
+            let mut sources = self.watch.then(|| Sources::watch(&manifest.folder)).transpose()?;
+            if let Some(sources) = &mut sources {
+                sources.leave_out(&project.not_sources(&manifest));
+            }
+            project.bring_up(&manifest, self.json).await?;
+            match sources {
+                Some(sources) => project.follow(sources).await,
+                None => std::future::pending().await,
+            }
+        };
+        // Both run in this task, the host first, so that it is listening for signals before there is work.
+        let serving = host.serve();
+        futures::pin_mut!(serving, work);
+        let (stopped, worked) = tokio::select! {
+            biased;
+            stopped = &mut serving => (stopped, Ok(())),
+            worked = &mut work => {
+                // Work ends only by failing. The host may have instances: it is asked to stop as an operator would.
+                kill_process(getpid(), Signal::TERM).context("ask the host to stop")?;
+                (serving.await, worked)
+            }
+        };
+        hosting::farewell(&stopped?, self.json)?;
+        worked
+    }
+}
+
+/// A manifest on its host.
+struct Project {
+    manifest: PathBuf,
+    functions: Vec<FunctionName>,
+    client: Client,
+    progress: Progress,
+    state_dir: PathBuf,
+    /// What the host has of each function.
+    deployed: BTreeMap<FunctionName, (String, Settings)>,
+}
+
+impl Project {
+    /// Builds and deploys all functions and shows them.
+    async fn bring_up(&mut self, manifest: &Manifest, as_json: bool) -> anyhow::Result<()> {
+        // The state directory may hold them from last time; what is the same needs no new revision.
+        for function in &manifest.functions {
+            if let Some(view) = self.client.function_if_any(&function.name).await? {
+                self.deployed.insert(function.name.clone(), (view.sha256, view.settings));
+            }
+        }
+        self.update(manifest).await?;
+        let text = match as_json {
+            true => self.ready(manifest).await?,
+            false => self.table(manifest),
+        };
+        // A program may have read the addresses and closed its end; the host goes on for its callers.
+        let _ = output::print(&text);
+        Ok(())
+    }
+
+    /// Builds and deploys again whenever sources change; ends only if the watch itself does.
+    async fn follow(&mut self, mut sources: Sources) -> anyhow::Result<()> {
+        loop {
+            let changed = sources.changed().await?;
+            let names = changed.iter().filter_map(|path| path.file_name()).map(|name| name.to_string_lossy());
+            self.progress.note(&format!("changed: {}", output::plain(&names.collect::<Vec<_>>().join(", "))));
+            if let Err(error) = self.update_again(&mut sources).await {
+                self.progress.note(&format!("{} {error:#}", output::red("error:")));
+                self.progress.note("what was deployed before goes on serving");
+            }
+        }
+    }
+
+    async fn update_again(&mut self, sources: &mut Sources) -> anyhow::Result<()> {
+        let manifest = self.read()?;
+        sources.leave_out(&self.not_sources(&manifest));
+        if self.update(&manifest).await? == 0 {
+            self.progress.note("nothing to deploy: the components and settings are the same");
+        }
+        Ok(())
+    }
+
+    /// What changes in the folder without the author's hand: the host's state, and components built here.
+    fn not_sources(&self, manifest: &Manifest) -> Vec<PathBuf> {
+        let built = manifest.functions.iter().filter(|function| function.build.is_some());
+        built.map(|function| function.component.clone()).chain([self.state_dir.clone()]).collect()
+    }
+
+    fn read(&self) -> anyhow::Result<Manifest> {
+        Manifest::read(&self.manifest)?.only(&self.functions)
+    }
+
+    /// Builds everything, and deploys what is not on the host as it is here; says how many functions that were.
+    async fn update(&mut self, manifest: &Manifest) -> anyhow::Result<usize> {
+        build::build(manifest, &self.progress).await?;
+        let mut changed = Vec::new();
+        for function in &manifest.functions {
+            let component = tokio::fs::read(&function.component).await;
+            let component = component.with_context(|| format!("read component {}", function.component.display()))?;
+            let now = (hex::encode(Sha256::digest(&component)), function.settings.clone());
+            if self.deployed.get(&function.name) != Some(&now) {
+                changed.push((function, now));
+            }
+        }
+        let deployments: Vec<Deployment> =
+            changed.iter().map(|(function, _)| function.deployment(Vec::new())).collect();
+        let count = deploy_all(&self.client, deployments, &self.progress).await?.len();
+        self.deployed.extend(changed.into_iter().map(|(function, now)| (function.name.clone(), now)));
+        Ok(count)
+    }
+
+    /// The second line for programs: each function as the API shows it, and where it is called.
+    async fn ready(&self, manifest: &Manifest) -> anyhow::Result<String> {
+        let mut functions = Vec::new();
+        for function in &manifest.functions {
+            let answer = self.client.function(&function.name).await?;
+            let mut view: Value = serde_json::from_str(&answer.json)?;
+            view["url"] = self.client.invoke_url(&function.name).as_str().into();
+            functions.push(view);
+        }
+        Ok(json!({"ready": true, "functions": functions}).to_string())
+    }
+
+    fn table(&self, manifest: &Manifest) -> String {
+        let mut table = output::table(["function", "description", "try it"]);
+        // A wrapped command could not be pasted.
+        table.set_content_arrangement(ContentArrangement::Disabled);
+        for function in &manifest.functions {
+            table.add_row([
+                output::text(function.name.as_str()),
+                output::text(&function.settings.description),
+                output::text(&curl(self.client.invoke_url(&function.name).as_str(), function.example.as_deref())),
+            ]);
+        }
+        format!("\n{}\n\nCtrl-C stops: every instance's pre-stop runs", output::rendered(&table))
+    }
+}
+
+/// A line to paste into a shell.
+fn curl(url: &str, example: Option<&str>) -> String {
+    match example {
+        Some(event) => format!("curl -d '{}' {url}", event.replace('\'', r"'\''")),
+        None => format!("curl -X POST {url}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn curl_lines_survive_the_shell() {
+        assert_eq!(curl("http://h/invoke/a", None), "curl -X POST http://h/invoke/a");
+        assert_eq!(curl("http://h/invoke/a", Some("it's")), r"curl -d 'it'\''s' http://h/invoke/a");
+    }
+}

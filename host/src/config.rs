@@ -1,0 +1,253 @@
+//! The host's settings: raw ones from flags, the environment and a file, made into checked ones once.
+//!
+//! A flag wins over its twin in the environment, that over the file, and that over the default. Every fault is
+//! reported together. No other module reads settings from anywhere.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde::Deserialize;
+
+use crate::meter::Basis;
+
+/// The largest event that a host may be told to take.
+const EVENT_BYTES_LIMIT: usize = 32 << 20;
+
+/// Settings of `dormouse serve` and `dormouse up`. Each has a twin in the environment and, in kebab-case, in the file.
+#[derive(Clone, Debug, Default, clap::Args, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct ServeArgs {
+    /// Folder for everything that must survive: functions, compiled code, the bill [default: ./.dormouse]
+    #[arg(long, env = "DORMOUSE_STATE_DIR", value_name = "FOLDER")]
+    pub state_dir: Option<PathBuf>,
+    /// Where callers reach functions; port 0 asks the system for one [default: 127.0.0.1:8080]
+    #[arg(long, env = "DORMOUSE_DATA_ADDR", value_name = "ADDRESS")]
+    pub data_addr: Option<String>,
+    /// Where operators reach the host; anything but loopback needs --admin-token [default: 127.0.0.1:8081]
+    #[arg(long, env = "DORMOUSE_ADMIN_ADDR", value_name = "ADDRESS")]
+    pub admin_addr: Option<String>,
+    /// A TOML file with any of these settings, e.g. `data-addr = "0.0.0.0:80"`
+    #[arg(long, env = "DORMOUSE_CONFIG", value_name = "FILE")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+    /// Operators must send it as `Authorization: Bearer TOKEN`
+    #[arg(long, env = "DORMOUSE_ADMIN_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    pub admin_token: Option<String>,
+    /// The largest event, in bytes: up to 33554432 [default: 6291456]
+    #[arg(long, env = "DORMOUSE_EVENT_BYTES_MAX", value_name = "BYTES")]
+    pub event_bytes_max: Option<usize>,
+    /// The largest component that may be deployed, in bytes [default: 104857600]
+    #[arg(long, env = "DORMOUSE_COMPONENT_BYTES_MAX", value_name = "BYTES")]
+    pub component_bytes_max: Option<usize>,
+    /// Connections that callers may have open at once [default: 10000]
+    #[arg(long, env = "DORMOUSE_CONNECTIONS_MAX", value_name = "COUNT")]
+    pub connections_max: Option<usize>,
+    /// Instances in all, awake or parked [default: as many as the kernel's map limit allows]
+    #[arg(long, env = "DORMOUSE_INSTANCES_MAX", value_name = "COUNT")]
+    pub instances_max: Option<usize>,
+    /// Memory of all instances together, in MB [default: three quarters of the machine's]
+    #[arg(long, env = "DORMOUSE_MEMORY_MAX_MB", value_name = "MB")]
+    pub memory_max_mb: Option<u64>,
+    /// How long a stopping host waits for requests and pre-stop hooks, in ms [default: 30000]
+    #[arg(long, env = "DORMOUSE_DRAIN_TIMEOUT_MS", value_name = "MS")]
+    pub drain_timeout_ms: Option<u64>,
+    /// What functions are charged for unless they say otherwise [default: execution]
+    #[arg(long, env = "DORMOUSE_BILLING_BASIS", value_name = "BASIS")]
+    pub billing_basis: Option<Basis>,
+    /// How long records of single invocations are kept, in days; windows, which are the bill, are kept 400 [default: 30]
+    #[arg(long, env = "DORMOUSE_INVOCATION_DAYS", value_name = "DAYS")]
+    pub invocation_days: Option<u64>,
+    /// How the host's own log looks on standard error [default: text]
+    #[arg(long, env = "DORMOUSE_LOG_FORMAT", value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+}
+
+/// How the host's own log looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// A line for people.
+    #[default]
+    Text,
+    /// An object a line, for programs.
+    Json,
+}
+
+/// Checked settings.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Everything that must survive.
+    pub state_dir: PathBuf,
+    /// The data plane.
+    pub data: DataConfig,
+    /// The admin plane.
+    pub admin: AdminConfig,
+    /// Instances in all; none: as many as the machine allows.
+    pub instances_max: Option<usize>,
+    /// Their memory in all, in bytes; none: as the machine allows.
+    pub memory_bytes_max: Option<u64>,
+    /// How long a stopping host waits.
+    pub drain_timeout: Duration,
+    /// What is charged by default.
+    pub billing_basis: Basis,
+    /// How long invocation records are kept.
+    pub invocation_retention: Duration,
+    /// How the host's own log looks.
+    pub log_format: LogFormat,
+}
+
+/// The data plane's settings.
+#[derive(Clone, Debug)]
+pub struct DataConfig {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The largest event.
+    pub event_bytes_max: usize,
+    /// Connections at once.
+    pub connections_max: usize,
+}
+
+/// The admin plane's settings.
+#[derive(Clone, Debug)]
+pub struct AdminConfig {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// What operators must send.
+    pub token: Option<String>,
+    /// The largest component.
+    pub component_bytes_max: usize,
+}
+
+impl ServeArgs {
+    /// Reads the file, if one is named, and checks everything.
+    pub fn resolve(self) -> anyhow::Result<Config> {
+        let file = match &self.config {
+            Some(path) => read_file(path)?,
+            None => ServeArgs::default(),
+        };
+        let mut faults = Vec::new();
+        let config = self.over(file).check(&mut faults);
+        anyhow::ensure!(faults.is_empty(), "the settings are wrong: {}", faults.join("; "));
+        Ok(config)
+    }
+
+    fn over(self, file: ServeArgs) -> ServeArgs {
+        ServeArgs {
+            state_dir: self.state_dir.or(file.state_dir),
+            data_addr: self.data_addr.or(file.data_addr),
+            admin_addr: self.admin_addr.or(file.admin_addr),
+            config: self.config,
+            admin_token: self.admin_token.or(file.admin_token),
+            event_bytes_max: self.event_bytes_max.or(file.event_bytes_max),
+            component_bytes_max: self.component_bytes_max.or(file.component_bytes_max),
+            connections_max: self.connections_max.or(file.connections_max),
+            instances_max: self.instances_max.or(file.instances_max),
+            memory_max_mb: self.memory_max_mb.or(file.memory_max_mb),
+            drain_timeout_ms: self.drain_timeout_ms.or(file.drain_timeout_ms),
+            billing_basis: self.billing_basis.or(file.billing_basis),
+            invocation_days: self.invocation_days.or(file.invocation_days),
+            log_format: self.log_format.or(file.log_format),
+        }
+    }
+
+    fn check(self, faults: &mut Vec<String>) -> Config {
+        let data_address = address("data-addr", self.data_addr.as_deref(), ([127, 0, 0, 1], 8080).into(), faults);
+        let admin_address = address("admin-addr", self.admin_addr.as_deref(), ([127, 0, 0, 1], 8081).into(), faults);
+        let token = self.admin_token.filter(|token| !token.is_empty());
+        if !admin_address.ip().is_loopback() && token.is_none() {
+            faults.push(format!(
+                "`admin-addr` {admin_address} can be reached from other machines, so `admin-token` must be set"
+            ));
+        }
+        let mut range = |name: &str, value: u64, least: u64, most: u64| {
+            if value < least || value > most {
+                faults.push(format!("`{name}` is {value}; it must be {least} to {most}"));
+            }
+            value
+        };
+        let event_bytes_max = self.event_bytes_max.unwrap_or(6 << 20);
+        range("event-bytes-max", event_bytes_max as u64, 1, EVENT_BYTES_LIMIT as u64);
+        let component_bytes_max = self.component_bytes_max.unwrap_or(100 << 20);
+        range("component-bytes-max", component_bytes_max as u64, 1, 4 << 30);
+        let connections_max = self.connections_max.unwrap_or(10_000);
+        range("connections-max", connections_max as u64, 1, 1_000_000);
+        if let Some(instances_max) = self.instances_max {
+            range("instances-max", instances_max as u64, 1, 10_000_000);
+        }
+        if let Some(memory_max_mb) = self.memory_max_mb {
+            range("memory-max-mb", memory_max_mb, 64, 1 << 24);
+        }
+        let drain_timeout_ms = range("drain-timeout-ms", self.drain_timeout_ms.unwrap_or(30_000), 0, 3_600_000);
+        let invocation_days = range("invocation-days", self.invocation_days.unwrap_or(30), 1, 3650);
+        Config {
+            state_dir: self.state_dir.unwrap_or_else(|| PathBuf::from(".dormouse")),
+            data: DataConfig { address: data_address, event_bytes_max, connections_max },
+            admin: AdminConfig { address: admin_address, token, component_bytes_max },
+            instances_max: self.instances_max,
+            memory_bytes_max: self.memory_max_mb.map(|megabytes| megabytes << 20),
+            drain_timeout: Duration::from_millis(drain_timeout_ms),
+            billing_basis: self.billing_basis.unwrap_or_default(),
+            invocation_retention: Duration::from_secs(invocation_days * 86_400),
+            log_format: self.log_format.unwrap_or_default(),
+        }
+    }
+}
+
+fn read_file(path: &Path) -> anyhow::Result<ServeArgs> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("read settings {}", path.display()))?;
+    toml::from_str(&text).with_context(|| format!("read settings {}", path.display()))
+}
+
+fn address(name: &str, text: Option<&str>, default: SocketAddr, faults: &mut Vec<String>) -> SocketAddr {
+    let Some(text) = text else { return default };
+    text.parse().unwrap_or_else(|_| {
+        faults.push(format!("`{name}` is `{text}`; it must be an address and a port, as `{default}`"));
+        default
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fault_is_reported_together() {
+        let args = ServeArgs {
+            data_addr: Some("here".to_owned()),
+            admin_addr: Some("0.0.0.0:1".to_owned()),
+            event_bytes_max: Some(1 << 30),
+            ..ServeArgs::default()
+        };
+        let error = args.resolve().unwrap_err().to_string();
+        for name in ["data-addr", "admin-token", "event-bytes-max"] {
+            assert!(error.contains(name), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("host.toml");
+        std::fs::write(&path, "data-addr = \"127.0.0.1:1\"\ndrain-timeout-ms = 5\n").unwrap();
+        let args = ServeArgs {
+            config: Some(path),
+            data_addr: Some("127.0.0.1:2".to_owned()),
+            ..ServeArgs::default()
+        };
+        let config = args.resolve().unwrap();
+        assert_eq!(config.data.address.port(), 2);
+        assert_eq!(config.drain_timeout, Duration::from_millis(5));
+        assert_eq!(config.admin.address.port(), 8081);
+    }
+
+    #[test]
+    fn an_unknown_setting_in_the_file_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("host.toml");
+        std::fs::write(&path, "data-adr = \"127.0.0.1:1\"\n").unwrap();
+        let error = ServeArgs { config: Some(path), ..ServeArgs::default() }.resolve().unwrap_err();
+        assert!(format!("{error:#}").contains("data-adr"), "{error:#}");
+    }
+}

@@ -1,0 +1,144 @@
+//! Functions: deploy, list, show, configure, suspend, resume, delete.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use serde_json::Value;
+
+use super::Plane;
+use super::model::{FunctionList, FunctionView, InstanceCounts, Problem};
+use super::reject::invalid;
+use crate::catalog::{Function, Settings};
+use crate::host::Core;
+use crate::http::headers;
+use crate::http::problem::Failure;
+use crate::ids::{FunctionName, LATEST};
+use crate::instance::State as InstanceState;
+
+type Name = Path<String>;
+type Shared = State<Arc<Plane>>;
+
+/// All functions, by name.
+#[utoipa::path(get, path = "/v1/functions", responses((status = 200, body = FunctionList)))]
+pub(super) async fn list(State(plane): Shared) -> Json<FunctionList> {
+    let functions = plane.core.catalog.list();
+    Json(FunctionList { functions: functions.iter().map(|function| view(&plane.core, function)).collect() })
+}
+
+/// One function.
+#[utoipa::path(get, path = "/v1/functions/{name}", responses(
+    (status = 200, body = FunctionView), (status = 404, body = Problem)))]
+pub(super) async fn show(State(plane): Shared, Path(name): Name) -> Result<Json<FunctionView>, Failure> {
+    let function = plane.core.catalog.get(&name).ok_or_else(|| Failure::function_not_found(&name, None))?;
+    Ok(Json(view(&plane.core, &function)))
+}
+
+/// Deploys a component: a new function with defaults, or new code for the one that is there. The field
+/// `Dormouse-Settings` may hold a JSON merge patch for its configuration, applied in the same step.
+#[utoipa::path(put, path = "/v1/functions/{name}/code",
+    request_body(content = Vec<u8>, content_type = "application/wasm"),
+    params(("Dormouse-Settings" = Option<String>, Header, description = "JSON merge patch (RFC 7396)")),
+    responses((status = 200, body = FunctionView), (status = 201, body = FunctionView),
+              (status = 413, body = Problem), (status = 422, body = Problem)))]
+pub(super) async fn deploy(
+    State(plane): Shared,
+    Path(name): Name,
+    fields: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Json<FunctionView>), Failure> {
+    let name: FunctionName = name.parse()?;
+    let patch = fields.get(headers::SETTINGS).map(|value| json(value.as_bytes())).transpose()?;
+    let component = read_component(body, plane.config.component_bytes_max).await?;
+    let (function, created) = plane.core.deploy(name, component, patch).await?;
+    let status = if created { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, Json(view(&plane.core, &function))))
+}
+
+/// Changes the configuration by a JSON merge patch (RFC 7396): what is left out stays, `null` restores the default.
+#[utoipa::path(patch, path = "/v1/functions/{name}",
+    request_body(content = Settings, content_type = "application/merge-patch+json"),
+    responses((status = 200, body = FunctionView), (status = 404, body = Problem), (status = 422, body = Problem)))]
+pub(super) async fn configure(
+    State(plane): Shared,
+    Path(name): Name,
+    body: Bytes,
+) -> Result<Json<FunctionView>, Failure> {
+    let function = plane.core.configure(&name.parse()?, &json(&body)?).await?;
+    Ok(Json(view(&plane.core, &function)))
+}
+
+/// Deletes a function. Requests that were accepted are answered, and every instance's pre-stop runs.
+#[utoipa::path(delete, path = "/v1/functions/{name}", responses((status = 204), (status = 404, body = Problem)))]
+pub(super) async fn delete(State(plane): Shared, Path(name): Name) -> Result<StatusCode, Failure> {
+    plane.core.delete(&name.parse()?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Stops every instance of the function where it stands, in the middle of execution too. New requests wait.
+#[utoipa::path(post, path = "/v1/functions/{name}/suspend", responses(
+    (status = 200, body = FunctionView), (status = 404, body = Problem)))]
+pub(super) async fn suspend(State(plane): Shared, Path(name): Name) -> Result<Json<FunctionView>, Failure> {
+    let function = plane.core.suspend(&name.parse()?).await?;
+    Ok(Json(view(&plane.core, &function)))
+}
+
+/// Lets the function's instances go on exactly where they stood.
+#[utoipa::path(post, path = "/v1/functions/{name}/resume", responses(
+    (status = 200, body = FunctionView), (status = 404, body = Problem)))]
+pub(super) async fn resume(State(plane): Shared, Path(name): Name) -> Result<Json<FunctionView>, Failure> {
+    let function = plane.core.resume(&name.parse()?).await?;
+    Ok(Json(view(&plane.core, &function)))
+}
+
+fn json(bytes: &[u8]) -> Result<Value, Failure> {
+    serde_json::from_slice(bytes).map_err(|error| invalid(format!("the configuration is not JSON: {error}")))
+}
+
+async fn read_component(body: Body, bytes_max: usize) -> Result<Bytes, Failure> {
+    match Limited::new(body, bytes_max).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => {
+            let detail = format!("the component is larger than {bytes_max} bytes, the most this host takes");
+            Err(Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "component-too-large", detail))
+        }
+        Err(_) => Err(invalid("the component ended before its announced length")),
+    }
+}
+
+fn view(core: &Core, function: &Function) -> FunctionView {
+    let time = |time| humantime::format_rfc3339_millis(time).to_string();
+    FunctionView {
+        name: function.name.to_string(),
+        version: LATEST.to_owned(),
+        revision: function.revision,
+        sha256: function.sha256.clone(),
+        component_bytes: function.component_bytes,
+        exports: function.exports.clone(),
+        suspended: function.suspended,
+        instances: counts(core, &function.name),
+        created_at: time(function.created),
+        updated_at: time(function.updated),
+        settings: function.settings.clone(),
+    }
+}
+
+fn counts(core: &Core, name: &FunctionName) -> InstanceCounts {
+    let mut counts = InstanceCounts::default();
+    for portrait in core.pools.newest(name).map(|pool| pool.portraits()).unwrap_or_default() {
+        let count = match portrait.state {
+            InstanceState::Starting | InstanceState::Initializing => &mut counts.starting,
+            InstanceState::Active => &mut counts.active,
+            InstanceState::Freezing => &mut counts.freezing,
+            InstanceState::Parked => &mut counts.parked,
+            InstanceState::Suspended => &mut counts.suspended,
+            InstanceState::Stopping | InstanceState::Stopped => &mut counts.stopping,
+        };
+        *count += 1;
+    }
+    counts
+}

@@ -1,0 +1,68 @@
+//! Instances: list, show, stop.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use http::StatusCode;
+
+use super::Plane;
+use super::model::{InstanceList, InstanceView, Problem};
+use super::reject::instance_not_found;
+use crate::http::problem::Failure;
+use crate::ids::{FunctionName, InstanceId, LATEST};
+use crate::pool::Portrait;
+
+/// A function's instances.
+#[utoipa::path(get, path = "/v1/functions/{name}/instances", responses(
+    (status = 200, body = InstanceList), (status = 404, body = Problem)))]
+pub(super) async fn list(
+    State(plane): State<Arc<Plane>>,
+    Path(name): Path<String>,
+) -> Result<Json<InstanceList>, Failure> {
+    let function = plane.core.catalog.get(&name).ok_or_else(|| Failure::function_not_found(&name, None))?;
+    let portraits = plane.core.pools.newest(&function.name).map(|pool| pool.portraits()).unwrap_or_default();
+    Ok(Json(InstanceList { instances: portraits.iter().map(|portrait| view(&function.name, portrait)).collect() }))
+}
+
+/// One instance.
+#[utoipa::path(get, path = "/v1/instances/{id}", responses(
+    (status = 200, body = InstanceView), (status = 404, body = Problem)))]
+pub(super) async fn show(
+    State(plane): State<Arc<Plane>>,
+    Path(text): Path<String>,
+) -> Result<Json<InstanceView>, Failure> {
+    let id: InstanceId = text.parse()?;
+    for (function, pool) in plane.core.pools.all() {
+        if let Some(portrait) = pool.portraits().into_iter().find(|portrait| portrait.id == id) {
+            return Ok(Json(view(&function, &portrait)));
+        }
+    }
+    Err(instance_not_found(&text))
+}
+
+/// Stops an instance in order: its requests end, its pre-stop runs.
+#[utoipa::path(post, path = "/v1/instances/{id}/stop", responses((status = 202), (status = 404, body = Problem)))]
+pub(super) async fn stop(
+    State(plane): State<Arc<Plane>>,
+    Path(text): Path<String>,
+) -> Result<StatusCode, Failure> {
+    let id: InstanceId = text.parse()?;
+    if plane.core.pools.stop(id) { Ok(StatusCode::ACCEPTED) } else { Err(instance_not_found(&text)) }
+}
+
+fn view(function: &FunctionName, portrait: &Portrait) -> InstanceView {
+    InstanceView {
+        id: portrait.id.to_string(),
+        function: function.to_string(),
+        version: LATEST.to_owned(),
+        state: portrait.state.as_str().to_owned(),
+        generation: portrait.generation,
+        since: humantime::format_rfc3339_millis(portrait.since).to_string(),
+        in_flight: portrait.in_flight,
+        requests: portrait.vitals.requests(),
+        windows: portrait.vitals.windows(),
+        memory_bytes: portrait.vitals.memory_bytes(),
+        executed_ms: portrait.vitals.executed().as_secs_f64() * 1000.0,
+    }
+}

@@ -1,0 +1,74 @@
+//! A function's log: its newest lines, or all from now on as server-sent events.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse as _, Response};
+use futures::stream::{self, StreamExt as _};
+use serde::Deserialize;
+
+use super::Plane;
+use super::model::{LogLine, LogLines, Problem};
+use crate::http::problem::Failure;
+use crate::log::{Line, Log};
+use crate::shutdown::Tasks;
+
+/// What to show.
+#[derive(Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct LogQuery {
+    /// Lines to begin with.
+    tail: usize,
+    /// Whether to go on with new lines as server-sent events, a line of JSON each.
+    follow: bool,
+}
+
+impl Default for LogQuery {
+    fn default() -> LogQuery {
+        LogQuery { tail: 100, follow: false }
+    }
+}
+
+/// What the function's instances wrote, and what the host had to say about them.
+#[utoipa::path(get, path = "/v1/functions/{name}/logs", params(LogQuery), responses(
+    (status = 200, body = LogLines), (status = 404, body = Problem)))]
+pub(super) async fn read(
+    State(plane): State<Arc<Plane>>,
+    Path(name): Path<String>,
+    query: Result<Query<LogQuery>, QueryRejection>,
+) -> Result<Response, Failure> {
+    let Query(query) = query?;
+    let function = plane.core.catalog.get(&name).ok_or_else(|| Failure::function_not_found(&name, None))?;
+    if query.follow {
+        return Ok(follow(&function.log, query.tail, plane.core.tasks.clone()));
+    }
+    let lines = function.log.tail(query.tail).iter().map(view).collect();
+    Ok(Json(LogLines { lines }).into_response())
+}
+
+fn follow(log: &Log, tail: usize, tasks: Tasks) -> Response {
+    let before = log.tail(tail);
+    let newest = before.last().map_or_else(|| log.newest(), |line| line.sequence);
+    let follower = log.follow(newest);
+    let later = stream::unfold(follower, async |mut follower| Some((follower.next().await, follower)));
+    let lines = stream::iter([before]).chain(later).flat_map(stream::iter);
+    let events = lines.map(|line| Event::default().json_data(view(&line)).unwrap_or_default());
+    let until_closed = events.map(Ok::<_, Infallible>).take_until(async move { tasks.closing().await });
+    Sse::new(until_closed).keep_alive(KeepAlive::default()).into_response()
+}
+
+fn view(line: &Line) -> LogLine {
+    LogLine {
+        time: humantime::format_rfc3339_millis(line.time).to_string(),
+        sequence: line.sequence,
+        stream: line.stream.as_str().to_owned(),
+        instance: line.instance.to_string(),
+        request: line.request.as_ref().map(ToString::to_string),
+        text: line.text.clone(),
+    }
+}

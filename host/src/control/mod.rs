@@ -1,0 +1,82 @@
+//! The admin plane: operators deploy, look, suspend, stop and read the bill here.
+//!
+//! One file a resource, each handler thin: decode, one call, encode. `guard` decides who may, `model` holds the JSON,
+//! and the OpenAPI document at `/openapi.json` is made from the handlers themselves. Never on a request's way.
+
+mod functions;
+mod guard;
+mod health;
+mod instances;
+mod logs;
+pub mod model;
+mod reject;
+mod usage;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware;
+use axum::routing::get;
+use tokio::net::TcpListener;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::config::AdminConfig;
+use crate::host::Core;
+use crate::http::listener;
+
+/// Connections that operators may have open at once.
+const CONNECTIONS_MAX: usize = 1000;
+
+/// What the handlers share.
+struct Plane {
+    core: Arc<Core>,
+    config: AdminConfig,
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Dormouse admin API",
+        description = "Deploys functions, shows and steers their instances, and answers what they used. Errors are \
+                       `application/problem+json`."
+    ),
+    components(schemas(model::Problem))
+)]
+struct Document;
+
+/// Serves operators until the host closes.
+pub async fn serve(listener: TcpListener, core: Arc<Core>, config: AdminConfig) {
+    let tasks = core.tasks.clone();
+    listener::serve(listener, router(core, config), CONNECTIONS_MAX, tasks).await;
+}
+
+fn router(core: Arc<Core>, config: AdminConfig) -> Router {
+    let plane = Arc::new(Plane { core, config });
+    let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(functions::list))
+        .routes(routes!(functions::show, functions::configure, functions::delete))
+        .routes(routes!(functions::deploy))
+        .routes(routes!(functions::suspend))
+        .routes(routes!(functions::resume))
+        .routes(routes!(instances::list))
+        .routes(routes!(instances::show))
+        .routes(routes!(instances::stop))
+        .routes(routes!(logs::read))
+        .routes(routes!(usage::sums))
+        .routes(routes!(usage::windows))
+        .routes(routes!(usage::invocations))
+        .routes(routes!(health::alive))
+        .routes(routes!(health::ready))
+        .routes(routes!(health::metrics))
+        .split_for_parts();
+    router
+        .route("/openapi.json", get(async move || axum::Json(document)))
+        .fallback(reject::no_such_path)
+        .method_not_allowed_fallback(reject::wrong_method)
+        .layer(middleware::from_fn_with_state(plane.clone(), guard::admit))
+        .layer(DefaultBodyLimit::disable())
+        .with_state(plane)
+}

@@ -1,0 +1,87 @@
+//! Errors of the admin plane.
+
+use axum::extract::rejection::QueryRejection;
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+
+use crate::catalog::ChangeError;
+use crate::http::problem::Failure;
+use crate::ids::{InvalidInstanceId, InvalidName, RequestId};
+use crate::ledger::QueryError;
+
+/// A request that an operator has to change.
+pub(super) fn invalid(detail: impl Into<String>) -> Failure {
+    Failure::new(StatusCode::BAD_REQUEST, "invalid-request", detail)
+}
+
+pub(super) fn instance_not_found(id: &str) -> Failure {
+    let detail = format!("there is no instance `{id}` on this host; it may have stopped");
+    Failure::new(StatusCode::NOT_FOUND, "instance-not-found", detail)
+}
+
+pub(super) async fn no_such_path() -> Failure {
+    Failure::new(StatusCode::NOT_FOUND, "not-found", "there is nothing here; /openapi.json lists what there is")
+}
+
+pub(super) async fn wrong_method() -> Failure {
+    let detail = "this path has no such method; /openapi.json lists what there is";
+    Failure::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail)
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        self.reply(&RequestId::new())
+    }
+}
+
+impl From<InvalidName> for Failure {
+    fn from(error: InvalidName) -> Failure {
+        Failure::new(StatusCode::BAD_REQUEST, "invalid-name", error.to_string())
+    }
+}
+
+impl From<InvalidInstanceId> for Failure {
+    fn from(error: InvalidInstanceId) -> Failure {
+        invalid(error.to_string())
+    }
+}
+
+impl From<QueryRejection> for Failure {
+    fn from(rejection: QueryRejection) -> Failure {
+        invalid(rejection.body_text())
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Failure {
+        tracing::error!("admin request failed: {error:#}");
+        Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", format!("{error:#}"))
+    }
+}
+
+#[deny(clippy::wildcard_enum_match_arm, reason = "each error's answer is chosen, never defaulted")]
+impl From<ChangeError> for Failure {
+    fn from(error: ChangeError) -> Failure {
+        let detail = error.to_string();
+        match error {
+            ChangeError::NotFound(name) => Failure::function_not_found(name.as_str(), None),
+            ChangeError::Refused(_) => {
+                Failure::new(StatusCode::UNPROCESSABLE_ENTITY, "component-refused", detail)
+            }
+            ChangeError::Settings(_) => Failure::new(StatusCode::UNPROCESSABLE_ENTITY, "settings-refused", detail),
+            ChangeError::Internal(error) => error.into(),
+        }
+    }
+}
+
+#[deny(clippy::wildcard_enum_match_arm, reason = "each error's answer is chosen, never defaulted")]
+impl From<QueryError> for Failure {
+    fn from(error: QueryError) -> Failure {
+        let detail = error.to_string();
+        match error {
+            QueryError::InvalidLimit(_) | QueryError::InvalidCursor | QueryError::TooManyGroups => invalid(detail),
+            QueryError::Behind => Failure::new(StatusCode::SERVICE_UNAVAILABLE, "ledger-behind", detail),
+            QueryError::Store(_) => anyhow::Error::from(error).into(),
+        }
+    }
+}

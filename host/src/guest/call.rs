@@ -1,0 +1,74 @@
+//! A call into a guest and what comes back.
+
+use wasmtime::component::{ComponentType, Lower};
+
+/// Names a call within its guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CallId(pub u64);
+
+/// The export a call goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Entry {
+    /// Answers a request.
+    Handler,
+    /// Prepares the instance.
+    Initializer,
+    /// Comes before parking.
+    PreFreeze,
+    /// Comes before the instance goes.
+    PreStop,
+}
+
+impl Entry {
+    /// The word that logs and metrics use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Entry::Handler => "handler",
+            Entry::Initializer => "initializer",
+            Entry::PreFreeze => "pre-freeze",
+            Entry::PreStop => "pre-stop",
+        }
+    }
+}
+
+/// The record `context` of `wit/function.wit`, in its order.
+#[derive(Clone, Debug, ComponentType, Lower)]
+#[component(record)]
+pub struct CallContext {
+    /// The request, or the hook's own identifier.
+    #[component(name = "request-id")]
+    pub request_id: String,
+    /// The function's name.
+    pub function: String,
+    /// The version that runs.
+    pub version: String,
+    /// The instance.
+    #[component(name = "instance-id")]
+    pub instance_id: String,
+    /// Configured memory in MB.
+    #[component(name = "memory-mb")]
+    pub memory_mb: u32,
+    /// When the host gives up, in Unix ms.
+    #[component(name = "deadline-ms")]
+    pub deadline_ms: u64,
+    /// Which attempt at the request this is, from 1.
+    pub attempt: u32,
+    /// The caller's W3C trace context.
+    pub traceparent: Option<String>,
+}
+
+/// One call, ready to be made.
+#[derive(Debug)]
+pub struct Call {
+    /// Chosen by the caller, unique within the guest.
+    pub id: CallId,
+    /// The export to call.
+    pub entry: Entry,
+    /// What the guest is told.
+    pub context: CallContext,
+    /// The event; only the handler gets it.
+    pub event: Vec<u8>,
+}
+
+/// What an export returned: the handler's reply, an empty one for hooks, or the text of the guest's error.
+pub type Returned = Result<Vec<u8>, String>;

@@ -1,0 +1,106 @@
+//! How a guest ends when it does not end in order. These are values, not errors of the host.
+
+use wasmtime::WasmBacktrace;
+
+use super::call::CallId;
+use super::limits::Exceeded;
+
+/// The end of a guest that cannot be called any more.
+#[derive(Clone, Debug)]
+pub enum Ending {
+    /// Its code, or a limit, stopped it.
+    Crashed {
+        /// What happened.
+        trap: Trap,
+        /// The call in whose code it happened, if the engine can tell.
+        blamed: Option<CallId>,
+    },
+    /// It wanted more memory than it may have, and did not go on without.
+    OutOfMemory {
+        /// The call in whose code it happened, if the engine can tell.
+        blamed: Option<CallId>,
+    },
+    /// It could not be started.
+    NotStarted(Trap),
+}
+
+impl Ending {
+    /// The call whose code ended the guest, if the engine can tell.
+    pub fn blamed(&self) -> Option<CallId> {
+        match self {
+            Ending::Crashed { blamed, .. } | Ending::OutOfMemory { blamed } => *blamed,
+            Ending::NotStarted(_) => None,
+        }
+    }
+}
+
+/// Why guest code was stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trap {
+    /// A stable name in kebab-case, such as `unreachable` or `stack-overflow`.
+    pub name: &'static str,
+    /// One line for the caller.
+    pub summary: String,
+    /// The engine's whole text with the guest's functions; for the log only.
+    pub backtrace: String,
+}
+
+impl Trap {
+    /// Reads the engine's error.
+    pub(super) fn from_engine(error: &wasmtime::Error) -> Trap {
+        let (name, summary) = describe(error);
+        let mut backtrace = format!("{error:#}");
+        if let Some(frames) = error.downcast_ref::<WasmBacktrace>() {
+            backtrace = format!("{backtrace}\n{frames}");
+        }
+        Trap { name, summary, backtrace }
+    }
+}
+
+fn describe(error: &wasmtime::Error) -> (&'static str, String) {
+    if let Some(trap) = error.downcast_ref::<wasmtime::Trap>() {
+        return (trap_name(*trap), trap.to_string());
+    }
+    if let Some(exceeded) = error.downcast_ref::<Exceeded>() {
+        return (exceeded.name(), exceeded.to_string());
+    }
+    if let Some(exit) = error.downcast_ref::<wasmtime_wasi::I32Exit>() {
+        return ("exit", format!("the guest exited with status {}", exit.0));
+    }
+    if let Some(error) = error.downcast_ref::<wasmtime::component::ResourceTableError>() {
+        return ("handle-limit", format!("the guest holds too many resources: {error}"));
+    }
+    // The engine has no type for these two, only a text.
+    let text = error.root_cause().to_string();
+    if text.contains("handle limit") {
+        return ("handle-limit", "the guest holds too many handles".to_owned());
+    }
+    if text.contains("hostcalls has been exhausted") {
+        return ("hostcall-limit", "one call moved more data between guest and host than is allowed".to_owned());
+    }
+    ("host-error", text.lines().next().unwrap_or_default().to_owned())
+}
+
+fn trap_name(trap: wasmtime::Trap) -> &'static str {
+    use wasmtime::Trap as T;
+    match trap {
+        T::StackOverflow => "stack-overflow",
+        T::MemoryOutOfBounds => "memory-out-of-bounds",
+        T::HeapMisaligned => "heap-misaligned",
+        T::TableOutOfBounds => "table-out-of-bounds",
+        T::IndirectCallToNull => "indirect-call-to-null",
+        T::BadSignature => "bad-signature",
+        T::IntegerOverflow => "integer-overflow",
+        T::IntegerDivisionByZero => "integer-division-by-zero",
+        T::BadConversionToInteger => "bad-conversion-to-integer",
+        T::UnreachableCodeReached => "unreachable",
+        T::Interrupt => "interrupt",
+        T::NoAsyncResult => "no-async-result",
+        T::CannotEnterComponent => "cannot-enter-component",
+        T::AsyncDeadlock => "async-deadlock",
+        T::CannotLeaveComponent => "cannot-leave-component",
+        T::CannotBlockSyncTask => "cannot-block-sync-task",
+        // The engine may add traps in a patch release; the summary says which it was.
+        _ => "trap",
+    }
+}

@@ -1,0 +1,125 @@
+//! The wasmtime engine as this host uses it, and the imports it offers to guests.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use anyhow::Context as _;
+use wasmtime::component::Linker;
+use wasmtime::{Config, OptLevel};
+
+use super::component::{Component, Refusal};
+use super::epoch::Ticker;
+use super::exports::EntryNames;
+use super::world::World;
+
+/// Bytes of stack that guest code may use.
+const WASM_STACK_BYTES: usize = 512 << 10;
+/// Bytes of a fiber's stack: the guest's and room for the host calls on top.
+const FIBER_STACK_BYTES: usize = 1 << 20;
+
+/// One engine a host; cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    engine: wasmtime::Engine,
+    linker: Linker<World>,
+    ticker: Arc<Ticker>,
+    memory_bytes_total: Arc<AtomicU64>,
+}
+
+impl Engine {
+    /// Sets the engine up and starts its epoch ticker, which sleeps until a store is polled.
+    pub fn new() -> anyhow::Result<Engine> {
+        let engine = wasmtime::Engine::new(&config()).map_err(anyhow::Error::from).context("set up the engine")?;
+        let linker = imports(&engine).map_err(anyhow::Error::from).context("set up the guests' imports")?;
+        let ticker = Arc::new(Ticker::start(engine.clone()).context("start the epoch ticker")?);
+        Ok(Engine { shared: Arc::new(Shared { engine, linker, ticker, memory_bytes_total: Arc::default() }) })
+    }
+
+    /// A name for everything that compiled code depends on: the engine's version, settings and machine.
+    pub fn compatibility(&self) -> String {
+        let mut hasher = DefaultHasher::new();
+        self.shared.engine.precompile_compatibility_hash().hash(&mut hasher);
+        format!("{:016x}", hasher.finish())
+    }
+
+    /// Compiles a component to machine code, or says why it is none. Takes long; call it where blocking is allowed.
+    pub fn compile(&self, bytes: &[u8]) -> Result<Vec<u8>, Refusal> {
+        Refusal::check_kind(bytes)?;
+        self.shared.engine.precompile_component(bytes).map_err(|error| Refusal::Invalid(format!("{error:#}")))
+    }
+
+    /// Maps compiled code that this host wrote.
+    pub fn load(&self, path: &Path) -> anyhow::Result<Component> {
+        let compiled = load_own(&self.shared.engine, path)
+            .map_err(anyhow::Error::from)
+            .with_context(|| format!("map compiled code {}", path.display()))?;
+        Ok(Component::new(self.clone(), compiled))
+    }
+
+    /// Checks a component against what this host offers and what `names` ask of it.
+    pub(super) fn link(
+        &self,
+        compiled: &wasmtime::component::Component,
+        names: &EntryNames,
+    ) -> Result<(wasmtime::component::InstancePre<World>, super::Exports), Refusal> {
+        let exports = super::Exports::find(compiled, names)?;
+        let pre = self
+            .shared
+            .linker
+            .instantiate_pre(compiled)
+            .map_err(|error| Refusal::MissingImport(format!("{error:#}")))?;
+        Ok((pre, exports))
+    }
+
+    /// Linear memory of all guests together, in bytes; it changes as they grow and go.
+    pub fn memory_bytes_total(&self) -> Arc<AtomicU64> {
+        self.shared.memory_bytes_total.clone()
+    }
+
+    pub(super) fn ticker(&self) -> Arc<Ticker> {
+        self.shared.ticker.clone()
+    }
+}
+
+#[expect(unsafe_code, reason = "the engine offers no safe way to map compiled code")]
+fn load_own(engine: &wasmtime::Engine, path: &Path) -> wasmtime::Result<wasmtime::component::Component> {
+    // SAFETY: The file holds what `Engine::compile` returned, unchanged: `catalog::artifacts` is the only caller, it
+    // writes such files itself into a folder of the state directory that no request can name, and it renames them into
+    // place whole. False as soon as somebody else may write to the state directory.
+    unsafe { wasmtime::component::Component::deserialize_file(engine, path) }
+}
+
+fn config() -> Config {
+    let mut config = Config::new();
+    config
+        .epoch_interruption(true)
+        .cranelift_opt_level(OptLevel::Speed)
+        .max_wasm_stack(WASM_STACK_BYTES)
+        .async_stack_size(FIBER_STACK_BYTES)
+        .async_stack_zeroing(true)
+        // Backtraces go to the log; without names and lines they would be numbers.
+        .wasm_backtrace_details(wasmtime::WasmBacktraceDetails::Enable)
+        // What functions do not need stays off: most advisories sit in new features.
+        .wasm_memory64(false)
+        .wasm_multi_memory(false)
+        .wasm_stack_switching(false)
+        .wasm_component_model_async(true);
+    config
+}
+
+fn imports(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<World>> {
+    let mut linker = Linker::new(engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    wasmtime_wasi::p3::add_to_linker(&mut linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
+    // The contract's own interface holds a type only.
+    linker.instance("dormouse:function/types@0.1.0")?;
+    Ok(linker)
+}

@@ -1,0 +1,84 @@
+//! The epoch ticker: advances the engine's epoch every millisecond while a store is being polled, and sleeps otherwise.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+
+use crate::meter::EPOCH;
+
+/// Ticks without a poll after which the thread goes to sleep. Longer than a pause between two requests of a busy host,
+/// so that it is not woken for each; short enough to cost nothing.
+const IDLE_TICKS: u32 = 20;
+
+/// Ticks while anybody polls. Dropping the last handle ends the thread.
+pub(super) struct Ticker {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    polling: AtomicUsize,
+    asleep: AtomicBool,
+    ended: AtomicBool,
+}
+
+/// A poll of a store; ends when dropped.
+pub(super) struct Polling<'a>(&'a Shared);
+
+impl Ticker {
+    pub(super) fn start(engine: wasmtime::Engine) -> std::io::Result<Ticker> {
+        let shared = Arc::new(Shared::default());
+        let own = shared.clone();
+        let thread = thread::Builder::new().name("epoch".to_owned()).spawn(move || tick(&own, &engine))?;
+        Ok(Ticker { shared, thread: Some(thread) })
+    }
+
+    /// Call before a store is polled, and drop the result after.
+    pub(super) fn poll(&self) -> Polling<'_> {
+        // Sequentially consistent, like its counterpart in `tick`: either the thread sees this poll before it sleeps,
+        // or this thread sees that it sleeps.
+        self.shared.polling.fetch_add(1, Ordering::SeqCst);
+        if self.shared.asleep.load(Ordering::SeqCst)
+            && let Some(thread) = &self.thread
+        {
+            thread.thread().unpark();
+        }
+        Polling(&self.shared)
+    }
+}
+
+impl Drop for Polling<'_> {
+    fn drop(&mut self) {
+        self.0.polling.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.shared.ended.store(true, Ordering::SeqCst);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            // It ends within a tick and cannot panic; a failed join would leave nothing to do.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn tick(shared: &Shared, engine: &wasmtime::Engine) {
+    let mut idle_ticks = 0;
+    while !shared.ended.load(Ordering::SeqCst) {
+        thread::sleep(EPOCH);
+        engine.increment_epoch();
+        idle_ticks = if shared.polling.load(Ordering::SeqCst) > 0 { 0 } else { idle_ticks + 1 };
+        if idle_ticks < IDLE_TICKS {
+            continue;
+        }
+        shared.asleep.store(true, Ordering::SeqCst);
+        while shared.polling.load(Ordering::SeqCst) == 0 && !shared.ended.load(Ordering::SeqCst) {
+            thread::park();
+        }
+        shared.asleep.store(false, Ordering::SeqCst);
+        idle_ticks = 0;
+    }
+}

@@ -1,0 +1,25 @@
+//! Everything that names wasmtime: the engine, what a component must export, the world it may import, its limits,
+//! and [`Guest`], one instantiated component that runs only while somebody polls it.
+//!
+//! `instance` polls guests, `catalog` compiles and loads components. Nothing here knows requests' queues, states of a
+//! lifecycle, or HTTP status codes.
+
+mod call;
+mod component;
+mod ending;
+mod engine;
+mod epoch;
+mod exports;
+mod limits;
+mod outbound;
+mod output;
+mod running;
+mod world;
+
+pub use call::{Call, CallContext, CallId, Entry, Returned};
+pub use component::{Component, Refusal};
+pub use ending::{Ending, Trap};
+pub use engine::Engine;
+pub use exports::{EntryNames, Export, Exports, HookName};
+pub use running::{Event, Guest, Preempted};
+pub use world::{Blueprint, Sandbox};

@@ -1,0 +1,301 @@
+//! [`Guest`]: one instantiated component. It runs while it is polled, and only then; left alone it stands exactly still.
+//!
+//! The whole life of a store is one future: instantiate, then take calls. `instance::driver` owns the guest, puts calls
+//! on its desk, polls it, and takes events off the desk. A parked or suspended guest is simply one that nobody polls.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll};
+
+use wasmtime::component::{Accessor, AccessorTask, GuestTaskId, TypedFunc};
+use wasmtime::{AsContextMut as _, Store, StoreContextMut, UpdateDeadline};
+
+use super::call::{Call, CallId, Entry, Returned};
+use super::ending::{Ending, Trap};
+use super::epoch::Ticker;
+use super::exports::{HandlerParams, HandlerResults, HookParams, HookResults, InitializerResults};
+use super::limits::{Exceeded, Gauge};
+use super::world::{Blueprint, World};
+use crate::ids::{InstanceId, RequestId};
+
+/// Ticks of the epoch between two looks at the clock: guest code yields once a millisecond.
+const EPOCHS_PER_SLICE: u64 = 1;
+
+/// A component's instance in its store.
+pub struct Guest {
+    life: Pin<Box<dyn Future<Output = Ending> + Send>>,
+    desk: Arc<Desk>,
+    ticker: Arc<Ticker>,
+    ended: bool,
+}
+
+/// What a guest has to tell.
+#[derive(Debug)]
+pub enum Event {
+    /// It is instantiated and takes calls.
+    Started,
+    /// A call returned.
+    Returned(CallId, Returned),
+    /// It cannot be called or polled any more.
+    Ended(Ending),
+}
+
+/// Whose code was running when the last poll gave the thread back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preempted {
+    /// Nobody's: the guest waits.
+    No,
+    /// This call's, or that of a task it started.
+    Call(CallId),
+    /// Code that belongs to no call in flight.
+    Unknown,
+}
+
+impl Guest {
+    /// A guest that will instantiate itself when it is polled.
+    pub fn new(blueprint: Arc<Blueprint>, instance: InstanceId) -> Guest {
+        let desk = Arc::new(Desk::default());
+        let ticker = blueprint.ticker.clone();
+        let life = Box::pin(live(blueprint, instance, desk.clone()));
+        Guest { life, desk, ticker, ended: false }
+    }
+
+    /// Puts a call on the desk; the next poll starts it.
+    pub fn call(&mut self, call: Call) {
+        self.desk.lock().calls.push_back(call);
+    }
+
+    /// The next event since the last poll.
+    pub fn take_event(&mut self) -> Option<Event> {
+        self.desk.lock().events.pop_front()
+    }
+
+    /// Lets the guest run until it waits or its slice of the epoch is over. Events are on the desk afterwards.
+    pub fn poll(&mut self, cx: &mut Context<'_>) {
+        if self.ended {
+            return;
+        }
+        self.desk.lock().preempted = Preempted::No;
+        let polling = self.ticker.poll();
+        let life = self.life.as_mut().poll(cx);
+        drop(polling);
+        if let Poll::Ready(ending) = life {
+            self.ended = true;
+            self.desk.lock().events.push_back(Event::Ended(ending));
+        }
+    }
+
+    /// Whose code the last poll interrupted.
+    pub fn preempted(&self) -> Preempted {
+        self.desk.lock().preempted
+    }
+
+    /// Tells which request output belongs to: the only one in flight, or none.
+    pub fn set_sole_request(&self, request: Option<RequestId>) {
+        self.desk.lock().sole_request = request;
+    }
+
+    /// Linear memory now, in bytes.
+    pub fn memory_bytes(&self) -> u64 {
+        self.desk.gauge.memory_bytes.load(Ordering::Relaxed)
+    }
+
+    /// The most linear memory it ever had, in bytes.
+    pub fn memory_bytes_peak(&self) -> u64 {
+        self.desk.gauge.memory_bytes_peak.load(Ordering::Relaxed)
+    }
+}
+
+/// Where the guest's future and its owner leave things for each other. Only one of them runs at a time, so the lock is
+/// never contended; it is there because both may move between threads.
+#[derive(Default)]
+pub(super) struct Desk {
+    gauge: Arc<Gauge>,
+    papers: Mutex<Papers>,
+}
+
+struct Papers {
+    calls: VecDeque<Call>,
+    events: VecDeque<Event>,
+    /// The engine's task of each call in flight.
+    tasks: Vec<(GuestTaskId, CallId)>,
+    preempted: Preempted,
+    blamed: Option<CallId>,
+    sole_request: Option<RequestId>,
+}
+
+impl Default for Papers {
+    fn default() -> Papers {
+        Papers {
+            calls: VecDeque::new(),
+            events: VecDeque::new(),
+            tasks: Vec::new(),
+            preempted: Preempted::No,
+            blamed: None,
+            sole_request: None,
+        }
+    }
+}
+
+impl Desk {
+    pub(super) fn gauge(&self) -> Arc<Gauge> {
+        self.gauge.clone()
+    }
+
+    pub(super) fn sole_request(&self) -> Option<RequestId> {
+        self.lock().sole_request.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Papers> {
+        self.papers.lock().expect("no holder of this lock panics")
+    }
+
+    /// The call that the engine's current task belongs to.
+    fn current_call(&self, store: &mut StoreContextMut<'_, World>) -> Option<CallId> {
+        let root = store.async_call_stack().ok()?.last()?;
+        self.lock().tasks.iter().find(|(task, _)| *task == root).map(|(_, call)| *call)
+    }
+}
+
+/// A guest from its first instruction to its end.
+async fn live(blueprint: Arc<Blueprint>, instance: InstanceId, desk: Arc<Desk>) -> Ending {
+    let mut store = blueprint.store(instance, &desk);
+    yield_every_epoch(&mut store, desk.clone());
+    let funcs = match instantiate(&blueprint, &mut store).await {
+        Ok(funcs) => Arc::new(funcs),
+        Err(error) => return Ending::NotStarted(Trap::from_engine(&error)),
+    };
+    drop(blueprint);
+    desk.lock().events.push_back(Event::Started);
+    let clerk = desk.clone();
+    let ran = store.run_concurrent(async move |accessor| take_calls(accessor, &funcs, &clerk).await).await;
+    let error = match ran {
+        Ok(Ok(never)) => match never {},
+        Ok(Err(error)) | Err(error) => error,
+    };
+    let blamed = desk.lock().blamed;
+    let blamed = blamed.or_else(|| desk.current_call(&mut store.as_context_mut()));
+    if desk.gauge.memory_refused.load(Ordering::Relaxed) {
+        return Ending::OutOfMemory { blamed };
+    }
+    Ending::Crashed { trap: Trap::from_engine(&error), blamed }
+}
+
+/// Makes guest code yield at every tick of the epoch, and notes whose it was.
+fn yield_every_epoch(store: &mut Store<World>, desk: Arc<Desk>) {
+    store.epoch_deadline_callback(move |mut store| {
+        if desk.gauge.output_exceeded.load(Ordering::Relaxed) {
+            return Err(Exceeded::Output.into());
+        }
+        let preempted = desk.current_call(&mut store).map_or(Preempted::Unknown, Preempted::Call);
+        desk.lock().preempted = preempted;
+        Ok(UpdateDeadline::Yield(EPOCHS_PER_SLICE))
+    });
+    store.set_epoch_deadline(EPOCHS_PER_SLICE);
+}
+
+/// The exports of one instance, ready to be called.
+struct Funcs {
+    handler: TypedFunc<HandlerParams, HandlerResults>,
+    initializer: Option<TypedFunc<HookParams, InitializerResults>>,
+    pre_freeze: Option<TypedFunc<HookParams, HookResults>>,
+    pre_stop: Option<TypedFunc<HookParams, HookResults>>,
+}
+
+async fn instantiate(blueprint: &Blueprint, store: &mut Store<World>) -> wasmtime::Result<Funcs> {
+    let instance = blueprint.pre.instantiate_async(&mut *store).await?;
+    let exports = &blueprint.exports;
+    let mut hook = |export: &Option<super::Export>| {
+        export.as_ref().map(|export| instance.get_typed_func(&mut *store, &export.index)).transpose()
+    };
+    let pre_freeze = hook(&exports.pre_freeze)?;
+    let pre_stop = hook(&exports.pre_stop)?;
+    let initializer = exports.initializer.as_ref();
+    Ok(Funcs {
+        handler: instance.get_typed_func(&mut *store, &exports.handler.index)?,
+        initializer: initializer.map(|export| instance.get_typed_func(&mut *store, &export.index)).transpose()?,
+        pre_freeze,
+        pre_stop,
+    })
+}
+
+/// Starts each call that appears on the desk, for ever. Whoever puts one there polls the guest next, so no waker is
+/// needed.
+async fn take_calls(
+    accessor: &Accessor<World>,
+    funcs: &Arc<Funcs>,
+    desk: &Arc<Desk>,
+) -> wasmtime::Result<std::convert::Infallible> {
+    poll_fn(|_| {
+        loop {
+            let Some(call) = desk.lock().calls.pop_front() else { return Poll::Pending };
+            // The deadline of a store that was left alone has long passed; without a new one the first check would yield.
+            accessor.with(|mut access| access.as_context_mut().set_epoch_deadline(EPOCHS_PER_SLICE));
+            let making = Making { call, funcs: funcs.clone(), desk: desk.clone() };
+            if let Err(error) = accessor.spawn(making) {
+                return Poll::Ready(Err(error));
+            }
+        }
+    })
+    .await
+}
+
+/// A call under way. It lives inside the store, so it goes on across parking.
+struct Making {
+    call: Call,
+    funcs: Arc<Funcs>,
+    desk: Arc<Desk>,
+}
+
+impl AccessorTask<World> for Making {
+    async fn run(self, accessor: &Accessor<World>) -> wasmtime::Result<()> {
+        let id = self.call.id;
+        let desk = self.desk.clone();
+        let returned = self.make(accessor).await;
+        let mut papers = desk.lock();
+        papers.tasks.retain(|(_, call)| *call != id);
+        match returned {
+            Ok(returned) => papers.events.push_back(Event::Returned(id, returned)),
+            Err(error) => {
+                papers.blamed.get_or_insert(id);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Making {
+    async fn make(self, accessor: &Accessor<World>) -> wasmtime::Result<Returned> {
+        let Making { call, funcs, desk } = self;
+        let note = |task| desk.lock().tasks.push((task, call.id));
+        let none: Returned = Ok(Vec::new());
+        match call.entry {
+            Entry::Handler => {
+                let params = (call.context, call.event);
+                let pending = accessor.with(|access| funcs.handler.start_call_concurrent(access, params))?;
+                note(pending.task());
+                let (returned,) = funcs.handler.finish_call_concurrent(accessor, pending).await?;
+                Ok(returned)
+            }
+            Entry::Initializer => {
+                let Some(func) = funcs.initializer else { return Ok(none) };
+                let pending = accessor.with(|access| func.start_call_concurrent(access, (call.context,)))?;
+                note(pending.task());
+                let (returned,) = func.finish_call_concurrent(accessor, pending).await?;
+                Ok(returned.map(|()| Vec::new()))
+            }
+            Entry::PreFreeze | Entry::PreStop => {
+                let func = if call.entry == Entry::PreFreeze { funcs.pre_freeze } else { funcs.pre_stop };
+                let Some(func) = func else { return Ok(none) };
+                let pending = accessor.with(|access| func.start_call_concurrent(access, (call.context,)))?;
+                note(pending.task());
+                func.finish_call_concurrent(accessor, pending).await?;
+                Ok(none)
+            }
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! What one guest is made of: its blueprint, which all instances of a function share, and its store's data.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use wasmtime::Store;
+use wasmtime::component::{InstancePre, ResourceTable};
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+
+use super::component::{Component, Refusal};
+use super::epoch::Ticker;
+use super::exports::{EntryNames, Exports};
+use super::limits::{HANDLES_MAX, HOSTCALL_BYTES_MAX, Limits, RANDOM_BYTES_MAX, RESOURCES_MAX};
+use super::outbound::Outbound;
+use super::output::Output;
+use super::running::Desk;
+use crate::catalog::HostPattern;
+use crate::ids::InstanceId;
+use crate::log::{Log, Stream};
+
+/// Everything that the instances of one function have in common.
+pub struct Blueprint {
+    /// The exports that the function uses.
+    pub exports: Exports,
+    pub(super) pre: InstancePre<World>,
+    pub(super) ticker: Arc<Ticker>,
+    memory_bytes_total: Arc<AtomicU64>,
+    memory_mb: u32,
+    environment: Vec<(String, String)>,
+    outbound_hosts: Arc<[HostPattern]>,
+    log: Log,
+}
+
+impl Blueprint {
+    /// Binds `component` to a function's configuration, or says what does not fit.
+    pub fn new(component: &Component, names: &EntryNames, sandbox: Sandbox<'_>) -> Result<Blueprint, Refusal> {
+        let (pre, exports) = component.link(names)?;
+        let environment = sandbox.environment.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+        Ok(Blueprint {
+            exports,
+            pre,
+            ticker: component.engine().ticker(),
+            memory_bytes_total: component.engine().memory_bytes_total(),
+            memory_mb: sandbox.memory_mb,
+            environment,
+            outbound_hosts: sandbox.outbound_hosts.into(),
+            log: sandbox.log,
+        })
+    }
+
+    /// A fresh store with every limit set.
+    pub(super) fn store(&self, instance: InstanceId, desk: &Arc<Desk>) -> Store<World> {
+        let gauge = desk.gauge();
+        let output = |stream| Output::new(stream, self.log.clone(), instance, desk.clone());
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(RESOURCES_MAX);
+        let wasi = WasiCtxBuilder::new()
+            .envs(&self.environment)
+            .stdout(output(Stream::Stdout))
+            .stderr(output(Stream::Stderr))
+            .max_random_size(RANDOM_BYTES_MAX)
+            .allow_tcp(false)
+            .allow_udp(false)
+            .build();
+        let world = World {
+            wasi,
+            http: WasiHttpCtx::new(),
+            outbound: Outbound::new(self.outbound_hosts.clone(), self.log.clone(), instance),
+            table,
+            limits: Limits::new((self.memory_mb as usize) << 20, gauge, self.memory_bytes_total.clone()),
+        };
+        let mut store = Store::new(self.pre.engine(), world);
+        store.limiter(|world| &mut world.limits);
+        store.set_hostcall_fuel(HOSTCALL_BYTES_MAX);
+        store.set_max_component_handles(HANDLES_MAX);
+        store
+    }
+}
+
+/// What a function's instances may use.
+pub struct Sandbox<'a> {
+    /// Linear memory, in MB.
+    pub memory_mb: u32,
+    /// The guest's whole environment.
+    pub environment: &'a BTreeMap<String, String>,
+    /// Where it may send HTTP requests.
+    pub outbound_hosts: Vec<HostPattern>,
+    /// Where its output goes.
+    pub log: Log,
+}
+
+/// A store's data: WASI without files and sockets, outgoing HTTP, and the limits.
+pub(super) struct World {
+    wasi: WasiCtx,
+    http: WasiHttpCtx,
+    outbound: Outbound,
+    table: ResourceTable,
+    limits: Limits,
+}
+
+impl WasiView for World {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl WasiHttpView for World {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: &mut self.outbound }
+    }
+}

@@ -1,0 +1,130 @@
+//! `POST /invoke/{function}`: the body is the event, the reply's body is the result.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Path, Query, State};
+use axum::response::Response;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use serde::Deserialize;
+use tracing::Instrument as _;
+
+use super::problem::{self, Failure};
+use super::{Plane, headers};
+use crate::ids::{LATEST, RequestId};
+use crate::instance::Answer;
+use crate::pool;
+
+/// How long a caller may take to send an event.
+const EVENT_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What the query may say.
+#[derive(Deserialize)]
+pub(super) struct Target {
+    qualifier: Option<String>,
+}
+
+pub(super) async fn invoke(
+    State(plane): State<Arc<Plane>>,
+    Path(function): Path<String>,
+    Query(target): Query<Target>,
+    fields: HeaderMap,
+    body: Body,
+) -> Response {
+    let request = headers::request_id(&fields);
+    let span = tracing::debug_span!("request", %request, function);
+    match run(&plane, &function, target, &fields, &request, body).instrument(span).await {
+        Ok(answer) => reply(answer, &request),
+        Err(failure) => failure.reply(&request),
+    }
+}
+
+pub(super) async fn wrong_method(fields: HeaderMap) -> Response {
+    let detail = "functions are invoked with POST; the body is the event";
+    let failure = Failure::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail);
+    let mut response = failure.reply(&headers::request_id(&fields));
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+    response
+}
+
+pub(super) async fn no_such_path(fields: HeaderMap) -> Response {
+    let detail = "there is nothing here; functions are at POST /invoke/{function}";
+    Failure::new(StatusCode::NOT_FOUND, "not-found", detail).reply(&headers::request_id(&fields))
+}
+
+async fn run(
+    plane: &Plane,
+    function: &str,
+    target: Target,
+    fields: &HeaderMap,
+    request: &RequestId,
+    body: Body,
+) -> Result<Answer, Failure> {
+    if plane.core.tasks.draining() {
+        return Err(pool::Refused::Draining.into());
+    }
+    check_invocation_type(fields)?;
+    let found = plane.core.catalog.get(function).ok_or_else(|| Failure::function_not_found(function, None))?;
+    if let Some(qualifier) = target.qualifier.filter(|qualifier| qualifier != LATEST) {
+        return Err(Failure::function_not_found(function, Some(&qualifier)));
+    }
+    let event = read_event(body, plane.config.event_bytes_max).await?;
+    if !plane.core.ledger.has_room() {
+        let detail = "the host cannot store what requests use at the moment, so it takes none";
+        return Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "host-full", detail));
+    }
+    let pool = plane.core.pool(&found).await.map_err(|error| {
+        tracing::error!(function, %request, "cannot prepare the function: {error}");
+        Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the host could not prepare the function")
+    })?;
+    let traceparent = headers::traceparent(fields);
+    Ok(pool.call(pool::Request { id: request.clone(), event, traceparent }).await?)
+}
+
+fn check_invocation_type(fields: &HeaderMap) -> Result<(), Failure> {
+    match fields.get(headers::INVOCATION_TYPE).map(HeaderValue::as_bytes) {
+        None | Some(b"sync") => Ok(()),
+        Some(_) => Err(Failure::new(
+            StatusCode::BAD_REQUEST,
+            "invocation-type-not-supported",
+            "this host runs invocations of type `sync` only; leave `Dormouse-Invocation-Type` out",
+        )),
+    }
+}
+
+async fn read_event(body: Body, bytes_max: usize) -> Result<Vec<u8>, Failure> {
+    let collected = tokio::time::timeout(EVENT_TIMEOUT, Limited::new(body, bytes_max).collect()).await;
+    match collected {
+        Ok(Ok(collected)) => Ok(collected.to_bytes().into()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Failure::event_too_large(bytes_max)),
+        Ok(Err(_)) => {
+            let detail = "the event ended before its announced length";
+            Err(Failure::new(StatusCode::BAD_REQUEST, "event-incomplete", detail))
+        }
+        Err(_elapsed) => {
+            let detail = format!("the event did not arrive within {} s", EVENT_TIMEOUT.as_secs());
+            Err(Failure::new(StatusCode::REQUEST_TIMEOUT, "event-timed-out", detail))
+        }
+    }
+}
+
+fn reply(answer: Answer, request: &RequestId) -> Response {
+    let mut response = match problem::result(answer.outcome) {
+        Ok(body) => {
+            let mut response = Response::new(Body::from(body));
+            let octets = HeaderValue::from_static("application/octet-stream");
+            response.headers_mut().insert(header::CONTENT_TYPE, octets);
+            response.headers_mut().insert(headers::REQUEST_ID, headers::value(request));
+            response
+        }
+        Err(failure) => failure.reply(request),
+    };
+    let fields = response.headers_mut();
+    if answer.instance.is_some() {
+        fields.insert(headers::START, HeaderValue::from_static(answer.start.as_str()));
+    }
+    fields.insert(headers::SERVER_TIMING, headers::server_timing(&answer.timings));
+    response
+}

@@ -1,0 +1,37 @@
+//! The data plane: callers reach functions here.
+//!
+//! One request: `listener` accepts the connection, `invoke` reads the event and finds the function in the catalog and
+//! its pool, the pool runs it, and `problem` turns every way this can fail into a status and a code. Nothing here
+//! decides which instance runs a request.
+
+pub mod headers;
+mod invoke;
+pub mod listener;
+pub mod problem;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::post;
+use tokio::net::TcpListener;
+
+use crate::config::DataConfig;
+use crate::host::Core;
+
+/// What the handlers share.
+struct Plane {
+    core: Arc<Core>,
+    config: DataConfig,
+}
+
+/// Serves callers until the host closes.
+pub async fn serve(listener: TcpListener, core: Arc<Core>, config: DataConfig) {
+    let tasks = core.tasks.clone();
+    let connections_max = config.connections_max;
+    let plane = Arc::new(Plane { core, config });
+    let router = Router::new()
+        .route("/invoke/{function}", post(invoke::invoke).fallback(invoke::wrong_method))
+        .fallback(invoke::no_such_path)
+        .with_state(plane);
+    listener::serve(listener, router, connections_max, tasks).await;
+}

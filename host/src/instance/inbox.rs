@@ -1,0 +1,127 @@
+//! How others reach an instance's driver: jobs to run, and the newest order.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard};
+use std::task::Waker;
+
+use super::job::Job;
+
+/// What an operator, the pool or the host wants of an instance. A new order replaces the old one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Take jobs.
+    Run,
+    /// Stand still as soon as it is active.
+    Suspend,
+    /// Go, in order.
+    Stop(StopReason),
+}
+
+/// Why an instance stops in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StopReason {
+    /// Parked longer than `idleTimeoutMs`.
+    Idle,
+    /// The function has new code or a new configuration.
+    Updated,
+    /// The function is gone.
+    Deleted,
+    /// An operator stopped this instance.
+    Operator,
+    /// The host needs its room.
+    Evicted,
+    /// The host shuts down.
+    Shutdown,
+    /// A request in it timed out while it waited.
+    RequestTimedOut,
+}
+
+impl StopReason {
+    /// The reason's name in logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            StopReason::Idle => "idle",
+            StopReason::Updated => "updated",
+            StopReason::Deleted => "deleted",
+            StopReason::Operator => "operator",
+            StopReason::Evicted => "evicted",
+            StopReason::Shutdown => "shutdown",
+            StopReason::RequestTimedOut => "request-timed-out",
+        }
+    }
+}
+
+/// An instance's mailbox. The pool never hands out more jobs than the instance's concurrency, which bounds it.
+pub struct Inbox {
+    // A std mutex: holders move a job or copy an order, and never wait.
+    mail: Mutex<Mail>,
+}
+
+struct Mail {
+    jobs: VecDeque<Job>,
+    order: Order,
+    reader: Option<Waker>,
+}
+
+impl Default for Inbox {
+    fn default() -> Inbox {
+        Inbox { mail: Mutex::new(Mail { jobs: VecDeque::new(), order: Order::Run, reader: None }) }
+    }
+}
+
+impl Inbox {
+    /// Hands over a job.
+    pub fn send(&self, job: Job) {
+        let reader = {
+            let mut mail = self.lock();
+            mail.jobs.push_back(job);
+            mail.reader.take()
+        };
+        wake(reader);
+    }
+
+    /// Gives an order. A stop is never taken back.
+    pub fn order(&self, order: Order) {
+        let reader = {
+            let mut mail = self.lock();
+            if !matches!(mail.order, Order::Stop(_)) {
+                mail.order = order;
+            }
+            mail.reader.take()
+        };
+        wake(reader);
+    }
+
+    /// Wakes `waker` at the next job or order.
+    pub(super) fn register(&self, waker: &Waker) {
+        let mut mail = self.lock();
+        match &mut mail.reader {
+            Some(reader) => reader.clone_from(waker),
+            None => mail.reader = Some(waker.clone()),
+        }
+    }
+
+    /// The newest order.
+    pub fn current_order(&self) -> Order {
+        self.lock().order
+    }
+
+    /// The next job that no driver took.
+    pub fn take(&self) -> Option<Job> {
+        self.lock().jobs.pop_front()
+    }
+
+    pub(super) fn has_jobs(&self) -> bool {
+        !self.lock().jobs.is_empty()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Mail> {
+        self.mail.lock().expect("no holder of this lock panics")
+    }
+}
+
+fn wake(reader: Option<Waker>) {
+    if let Some(reader) = reader {
+        reader.wake();
+    }
+}

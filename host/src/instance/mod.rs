@@ -1,0 +1,18 @@
+//! One instance: its state machine, the requests in it, and the driver that polls its guest.
+//!
+//! `pool` makes instances, polls them through [`Instance::next`], and acts on what they report. An instance knows
+//! neither the pool nor HTTP: it is handed jobs and orders through its [`Inbox`] and reports what became of them.
+
+mod driver;
+mod inbox;
+mod job;
+mod lifecycle;
+mod metrics;
+mod terms;
+
+pub use driver::{Instance, Report};
+pub use inbox::{Inbox, Order, StopReason};
+pub use job::{Answer, Job, Outcome, Start, Timings};
+pub use lifecycle::State;
+pub use metrics::Metrics;
+pub use terms::{Terms, Vitals};

@@ -1,0 +1,232 @@
+//! What queries answer.
+
+use super::*;
+
+#[test]
+fn a_record_tells_what_was_posted() {
+    let host = Fixture::new();
+    let start = UNIX_EPOCH + Duration::from_millis(1_767_225_600_123);
+    let reading = WindowReading {
+        start,
+        at: start + MS(90),
+        open: MS(80),
+        executed: Duration::from_nanos(1_000_001),
+        duration: MS(70),
+        requests: 3,
+        hook_calls: 2,
+        parked: MS(9),
+        parked_bytes: 5,
+        memory_mb: 1024,
+        ..window("f")
+    };
+    host.window(reading.clone());
+    let expected = WindowRecord {
+        function: "f".to_owned(),
+        version: "LATEST".to_owned(),
+        instance: reading.instance.to_string(),
+        sequence: 1,
+        start: "2026-01-01T00:00:00.123Z".to_owned(),
+        end: Some("2026-01-01T00:00:00.213Z".to_owned()),
+        executed_ms: 1.000_001,
+        duration_ms: 70.0,
+        open_ms: 80.0,
+        requests: 3,
+        hook_calls: 2,
+        memory_bytes_peak: 1 << 20,
+        memory_mb: 1024,
+        epochs: 2,
+        cu: 0.002,
+        basis: Basis::Execution,
+        parked_ms: 9.0,
+        parked_bytes: 5,
+        state: WindowState::Ended,
+    };
+    assert_eq!(host.windows(), [expected]);
+
+    let mut reading = invocation("g");
+    (reading.instance, reading.outcome, reading.delivered, reading.start) = (None, "function-busy", false, start);
+    host.invocation(reading.clone());
+    host.invocation(reading.clone());
+    let expected = |id| InvocationRecord {
+        id,
+        request: reading.request.to_string(),
+        function: "g".to_owned(),
+        version: "LATEST".to_owned(),
+        instance: None,
+        start: "2026-01-01T00:00:00.123Z".to_owned(),
+        queued_ms: 1.0,
+        handler_ms: 2.0,
+        outcome: "function-busy".to_owned(),
+        delivered: false,
+    };
+    let page = host.ledger.invocations(&RecordQuery::default()).unwrap();
+    assert_eq!(page.invocations, [expected(1), expected(2)], "a request identifier may repeat");
+}
+
+#[test]
+fn sums_of_groups_are_sums_of_records_and_each_window_is_rounded_up_by_itself() {
+    let host = Fixture::new();
+    let midnight = UNIX_EPOCH + DAY * 20_000;
+    for number in 0..60_u32 {
+        let function = if number % 3 == 0 { "a" } else { "b" };
+        host.window(WindowReading {
+            start: midnight + Duration::from_secs(1800) * number,
+            executed: Duration::from_nanos(u64::from(number) * 100_001),
+            duration: Duration::from_nanos(u64::from(number) * 300_007),
+            open: MS(u64::from(number)),
+            requests: number,
+            hook_calls: 1,
+            memory_bytes_peak: u64::from(number),
+            memory_mb: 64 * (1 + number % 4),
+            basis: if number % 2 == 0 { Basis::Execution } else { Basis::Duration },
+            parked: Duration::from_secs(u64::from(number)),
+            parked_bytes: 1 << 29,
+            ..window(function)
+        });
+    }
+    let records = host.windows();
+    let near = |left: f64, right: f64| assert!((left - right).abs() < 1e-9 * left.abs().max(1.0), "{left} {right}");
+    for (group, groups) in [(Group::Function, 2), (Group::Instance, 60), (Group::Hour, 30), (Group::Day, 2)] {
+        let usage = host.usage(group);
+        assert_eq!(usage.groups.len(), groups, "{group:?}");
+        for UsageGroup { key, sums } in &usage.groups {
+            let of_group: Vec<&WindowRecord> = records
+                .iter()
+                .filter(|record| match group {
+                    Group::None => true,
+                    Group::Function => record.function == *key,
+                    Group::Instance => record.instance == *key,
+                    Group::Hour => record.start[..13] == key[..13],
+                    Group::Day => record.start[..10] == key[..10],
+                })
+                .collect();
+            let whole = |of: fn(&WindowRecord) -> u64| of_group.iter().map(|record| of(record)).sum::<u64>();
+            assert_eq!(sums.windows, of_group.len() as u64);
+            assert_eq!(sums.epochs, whole(|record| record.epochs));
+            assert_eq!(sums.execution_epochs, whole(|record| record.executed_ms.ceil() as u64));
+            assert_eq!(sums.duration_epochs, whole(|record| record.duration_ms.ceil() as u64));
+            assert_eq!(sums.requests, whole(|record| u64::from(record.requests)));
+            assert_eq!(sums.memory_bytes_peak, of_group.iter().map(|record| record.memory_bytes_peak).max().unwrap());
+            let close =
+                |sum: f64, of: fn(&WindowRecord) -> f64| near(sum, of_group.iter().map(|record| of(record)).sum());
+            close(sums.cu, |record| record.cu);
+            close(sums.executed_ms, |record| record.executed_ms);
+            close(sums.duration_ms, |record| record.duration_ms);
+            close(sums.open_ms, |record| record.open_ms);
+            close(sums.parked_ms, |record| record.parked_ms);
+            near(sums.parked_gb_seconds, sums.parked_ms / 2000.0);
+        }
+        assert_eq!(usage.total, host.usage(Group::None).total);
+        assert_eq!(usage.total.hook_calls, 60);
+    }
+    // The first windows executed 0, 0.1, 0.2 .. 0.9 ms and a little: nine epochs for 4.5 ms.
+    let few = host.usage(Group::Instance).groups;
+    assert_eq!(few.iter().filter(|group| group.sums.execution_epochs == 1).count(), 9);
+}
+
+#[test]
+fn a_window_belongs_to_the_time_in_which_it_starts() {
+    let host = Fixture::new();
+    let noon = UNIX_EPOCH + DAY * 20_000 + DAY / 2;
+    for start in [noon - MS(1), noon, noon + MS(999), noon + MS(1000)] {
+        host.window(WindowReading { start, ..window("f") });
+        host.window(WindowReading { start, ..window("g") });
+    }
+    let query = UsageQuery {
+        function: Some("f".parse().unwrap()),
+        from: Some(noon),
+        to: Some(noon + MS(1000)),
+        group: Group::Hour,
+    };
+    let usage = host.ledger.usage(&query).unwrap();
+    assert_eq!(usage.total.windows, 2);
+    assert_eq!(usage.groups.len(), 1);
+    assert_eq!(usage.groups[0].key, "2024-10-04T12:00:00Z");
+    assert_eq!(host.ledger.usage(&UsageQuery { function: None, ..query }).unwrap().total.windows, 4);
+}
+
+#[test]
+fn an_empty_ledger_has_used_nothing() {
+    let host = Fixture::new();
+    for group in [Group::None, Group::Function, Group::Day] {
+        assert_eq!(host.usage(group), Usage::default());
+    }
+}
+
+#[test]
+fn parked_time_of_thousands_of_instances_for_years_is_summed() {
+    let host = Fixture::new();
+    let century = DAY * 36_500;
+    for _ in 0..10 {
+        host.window(WindowReading { parked: century, parked_bytes: 1 << 30, ..window("f") });
+    }
+    let mut total = host.usage(Group::None).total;
+    assert_eq!(total.parked_ms, century.as_secs_f64() * 10_000.0);
+    assert_eq!(total.parked_gb_seconds, century.as_secs_f64() * 10.0);
+    total.add_parked(century, 1 << 29);
+    assert_eq!(total.parked_ms, century.as_secs_f64() * 11_000.0);
+    assert_eq!(total.parked_gb_seconds, century.as_secs_f64() * 10.5);
+}
+
+#[test]
+fn pages_hold_every_record_once_in_the_order_of_their_starts() {
+    let host = Fixture::new();
+    let noon = UNIX_EPOCH + DAY * 20_000;
+    for number in 0..25_u64 {
+        let function = if number % 5 == 0 { "rare" } else { "f" };
+        // Backwards, and several with the same start.
+        let start = noon - Duration::from_secs(number / 3);
+        host.invocation(InvocationReading { start, ..invocation(function) });
+        host.window(WindowReading { start, ..window(function) });
+    }
+    for (function, count) in [(None, 25), (Some("rare"), 5)] {
+        let function = function.map(|name: &str| name.parse().unwrap());
+        let mut query = RecordQuery { function, limit: 4, ..RecordQuery::default() };
+        let mut seen = Vec::new();
+        loop {
+            let page = host.ledger.invocations(&query).unwrap();
+            assert!(page.invocations.len() == 4 || page.next.is_none());
+            seen.extend(page.invocations.into_iter().map(|record| (record.start, record.id)));
+            query.after = page.next;
+            if query.after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(seen.len(), count);
+        assert!(seen.is_sorted() && seen.windows(2).all(|pair| pair[0] != pair[1]));
+    }
+    let query = RecordQuery { limit: 25, ..RecordQuery::default() };
+    let page = host.ledger.windows(&query).unwrap();
+    assert_eq!((page.windows.len(), page.next), (25, None), "a full page is not always followed by another");
+}
+
+#[test]
+fn bad_limits_and_cursors_are_refused() {
+    let host = Fixture::new();
+    for limit in [0, 10_001] {
+        let query = RecordQuery { limit, ..RecordQuery::default() };
+        assert!(matches!(host.ledger.windows(&query), Err(QueryError::InvalidLimit(refused)) if refused == limit));
+    }
+    for after in ["", "1", "1-", "a-b", "1-2-3"] {
+        let query = RecordQuery { after: Some(after.to_owned()), ..RecordQuery::default() };
+        assert!(matches!(host.ledger.invocations(&query), Err(QueryError::InvalidCursor)), "{after}");
+    }
+}
+
+#[test]
+fn queries_are_json_with_times_in_rfc_3339() {
+    let query: UsageQuery =
+        serde_json::from_str(r#"{"function": "f", "from": "2026-01-01T00:00:00Z", "group": "day"}"#).unwrap();
+    assert_eq!(query.from, Some(UNIX_EPOCH + Duration::from_secs(1_767_225_600)));
+    let text = serde_json::to_string(&query).unwrap();
+    assert_eq!(text, r#"{"function":"f","from":"2026-01-01T00:00:00.000Z","group":"day"}"#);
+    for wrong in [r#"{"from": "yesterday"}"#, r#"{"form": "2026-01-01T00:00:00Z"}"#, r#"{"group": "Day"}"#] {
+        assert!(serde_json::from_str::<UsageQuery>(wrong).is_err(), "{wrong}");
+    }
+    assert_eq!(serde_json::from_str::<RecordQuery>("{}").unwrap().limit, 1000);
+
+    let group = UsageGroup { key: "f".to_owned(), sums: Sums { requests: 3, ..Sums::default() } };
+    let json = serde_json::to_value(&group).unwrap();
+    assert_eq!((&json["key"], &json["requests"], &json["hookCalls"]), (&"f".into(), &3.into(), &0.into()));
+    assert_eq!(serde_json::from_value::<UsageGroup>(json).unwrap(), group);
+}

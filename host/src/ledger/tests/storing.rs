@@ -1,0 +1,153 @@
+//! Readings on their way into the file: none lost, none twice, none too late.
+
+use super::*;
+
+#[test]
+fn a_query_sees_everything_posted_before_it() {
+    let host = Fixture::new();
+    for posted in 1..=20 {
+        host.window(window("f"));
+        host.invocation(invocation("f"));
+        assert_eq!(host.usage(Group::None).total.windows, posted);
+        let page = host.ledger.invocations(&RecordQuery::default()).unwrap();
+        assert_eq!(page.invocations.len() as u64, posted);
+    }
+    assert_eq!(host.ledger.backlog(), 0);
+}
+
+#[test]
+fn readings_are_stored_although_nobody_asks() {
+    let host = Fixture::new();
+    let sqlite = host.sqlite();
+    let stored = || sqlite.query_row("SELECT count(*) FROM invocations", (), |row| row.get::<_, i64>(0)).unwrap();
+    // The first may find the writer awake; the later ones must wake it.
+    for posted in 1..=5 {
+        host.invocation(invocation("f"));
+        assert!(comes(|| stored() == posted));
+    }
+}
+
+#[test]
+fn a_window_that_is_posted_again_is_not_charged_again() {
+    let host = Fixture::new();
+    let open = WindowReading { ended: false, open: MS(10), executed: MS(10), ..window("f") };
+    let more = WindowReading { open: MS(20), executed: MS(15), requests: 2, ..open.clone() };
+    let ended = WindowReading { ended: true, open: MS(30), executed: MS(25), requests: 2, ..open.clone() };
+    // With a query between, each is a transaction of its own; the earlier readings that come late change nothing.
+    let steps = [(&open, 10.0), (&more, 15.0), (&open, 15.0), (&ended, 25.0), (&more, 25.0), (&ended, 25.0)];
+    for (reading, executed_ms) in steps {
+        host.window(reading.clone());
+        let total = host.usage(Group::None).total;
+        assert_eq!((total.windows, total.executed_ms), (1, executed_ms));
+    }
+    assert_eq!(host.windows()[0].state, WindowState::Ended);
+}
+
+#[test]
+fn readings_that_wait_together_are_one_row_of_the_latest() {
+    let host = Fixture::new();
+    let first = WindowReading { ended: false, ..window("f") };
+    for ms in 1..=1000 {
+        host.window(WindowReading { open: MS(ms), executed: MS(ms), ended: ms == 1000, ..first.clone() });
+    }
+    let total = host.usage(Group::None).total;
+    assert_eq!((total.windows, total.requests, total.epochs), (1, 1, 1000));
+    assert_eq!(host.ledger.backlog(), 0);
+}
+
+#[test]
+fn the_heart_beats_while_a_window_is_busy_and_only_then() {
+    let host = Fixture::new();
+    let busy = WindowReading { ended: false, busy: true, ..window("f") };
+    host.window(busy.clone());
+    host.ledger.flush().unwrap();
+    let first = host.heartbeat();
+    assert!(comes(|| host.heartbeat() > first));
+
+    for quiet in [WindowReading { busy: false, open: MS(1), ..busy.clone() }, WindowReading { ended: true, ..busy }] {
+        host.window(quiet);
+        host.ledger.flush().unwrap();
+        let last = host.heartbeat();
+        std::thread::sleep(COMMIT_WITHIN * 4); // That nothing happens has no event to wait for.
+        assert_eq!(host.heartbeat(), last);
+    }
+}
+
+#[test]
+fn old_records_are_deleted_and_windows_are_kept_longer() {
+    let host = Fixture::with(Options { retention: DAY, window_retention: DAY * 10 });
+    let ago = |days| SystemTime::now() - DAY * days;
+    for days in [0, 2, 20] {
+        host.invocation(InvocationReading { start: ago(days), ..invocation("f") });
+        host.window(WindowReading { start: ago(days), ..window("f") });
+    }
+    host.window(WindowReading { start: ago(20), ended: false, ..window("open") });
+    host.ledger.flush().unwrap();
+    let sqlite = host.sqlite();
+    let count = |table: &str| {
+        sqlite.query_row(&format!("SELECT count(*) FROM {table}"), (), |row| row.get::<_, i64>(0)).unwrap()
+    };
+    assert!(comes(|| (count("invocations"), count("windows")) == (1, 3)), "the open window is kept, too");
+}
+
+#[test]
+fn many_old_records_are_deleted_in_steps() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = Store::open(&folder.path().join("ledger.db")).unwrap();
+    let mut batch = batch::Batch::default();
+    for _ in 0..10 {
+        batch.add(Reading::Invocation(InvocationReading { start: UNIX_EPOCH, ..invocation("f") }));
+    }
+    store.write(&batch, batch.chunk(100), None).unwrap();
+    let now = SystemTime::now();
+    let pruned: Vec<usize> = (0..4).map(|_| store.prune(now, now, 4).unwrap()).collect();
+    assert_eq!(pruned, [4, 4, 2, 0]);
+}
+
+#[test]
+fn while_sqlite_refuses_the_readings_wait_and_nothing_is_lost() {
+    let host = Fixture::new();
+    let sqlite = host.sqlite();
+    sqlite.execute_batch("BEGIN IMMEDIATE").unwrap();
+    host.invocation(invocation("f"));
+    host.window(window("f"));
+    assert!(matches!(host.ledger.flush(), Err(QueryError::Behind)));
+    assert!(!host.ledger.healthy());
+    host.invocation(invocation("f"));
+    assert_eq!(host.ledger.backlog(), 3);
+    assert!(host.ledger.has_room());
+
+    sqlite.execute_batch("COMMIT").unwrap();
+    assert!(comes(|| host.ledger.healthy()), "it tries again by itself");
+    assert_eq!(host.usage(Group::None).total.windows, 1);
+    assert_eq!(host.ledger.invocations(&RecordQuery::default()).unwrap().invocations.len(), 2);
+    assert_eq!(host.ledger.backlog(), 0);
+}
+
+#[test]
+fn eight_threads_lose_nothing() {
+    const EACH: u64 = 12_500;
+    let host = Fixture::new();
+    let instances: Arc<Vec<InstanceId>> = Arc::new((0..8).map(|_| InstanceId::random()).collect());
+    std::thread::scope(|scope| {
+        for thread in 0..8 {
+            let (post, instances) = (host.ledger.post(), instances.clone());
+            scope.spawn(move || {
+                for number in 1..=EACH {
+                    post(Reading::Invocation(invocation("f")));
+                    // A hundred readings for each window, the last of which ends it.
+                    let sequence = u32::try_from((number - 1) / 100).unwrap();
+                    let executed = MS((number - 1) % 100 + 1);
+                    let ended = number % 100 == 0;
+                    let instance = instances[thread];
+                    let reading = WindowReading { instance, sequence, executed, open: executed, ended, ..window("f") };
+                    post(Reading::Window(reading));
+                }
+            });
+        }
+    });
+    let total = host.usage(Group::None).total;
+    assert_eq!((total.windows, total.epochs), (8 * EACH / 100, 8 * EACH));
+    let stored: i64 = host.sqlite().query_row("SELECT count(*) FROM invocations", (), |row| row.get(0)).unwrap();
+    assert_eq!(stored.cast_unsigned(), 8 * EACH);
+}

@@ -1,0 +1,274 @@
+//! The thread that stores readings: when it wakes, what it commits, and what it does when SQLite fails.
+//!
+//! It sleeps without a timer while nothing is posted and no window is busy. While windows are busy it writes a
+//! heartbeat, so that the next host knows until when a killed one was alive.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+use super::batch::{self, Batch, Chunk, Key};
+use super::intake::{Intake, Woken};
+use super::store::Store;
+use super::{COMMIT_WITHIN, Options};
+
+/// How long the first reading waits for others to share its commit; the rest of [`COMMIT_WITHIN`] is for the commit.
+const GATHER: Duration = Duration::from_millis(30);
+
+/// This many waiting readings are committed at once.
+const GATHERED_MAX: u64 = 8192;
+
+/// Rows in one transaction, so that a long backlog neither holds the file for long nor starts over when it fails.
+const TRANSACTION_ROWS_MAX: usize = 16_384;
+
+/// Waits between attempts while SQLite fails; they double.
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// How long a closing ledger goes on trying.
+const CLOSE_WITHIN: Duration = Duration::from_secs(10);
+
+/// Rows deleted for their age after one commit: at least and at most. Twice what was written, so that it catches up.
+const PRUNE_ROWS_MIN: usize = 256;
+const PRUNE_ROWS_MAX: usize = 4096;
+
+/// When a failed attempt is repeated.
+struct Retry {
+    at: Instant,
+    wait: Duration,
+}
+
+/// What the thread owns.
+pub(super) struct Writer {
+    store: Store,
+    intake: Arc<Intake>,
+    options: Options,
+    batch: Batch,
+    /// Readings ever taken from the intake.
+    taken: u64,
+    /// Stored windows whose duration runs on.
+    busy: HashSet<Key>,
+    /// When the heartbeat was last written.
+    beat: Instant,
+    gathering: Option<Instant>,
+    retry: Option<Retry>,
+    prune_failed: bool,
+}
+
+/// Says that the thread has ended, even if it panicked.
+struct Finish(Arc<Intake>);
+
+impl Drop for Finish {
+    fn drop(&mut self) {
+        self.0.finished(!std::thread::panicking());
+    }
+}
+
+impl Writer {
+    pub(super) fn new(store: Store, intake: Arc<Intake>, options: Options) -> Writer {
+        Writer {
+            store,
+            intake,
+            options,
+            batch: Batch::default(),
+            taken: 0,
+            busy: HashSet::new(),
+            beat: Instant::now(),
+            gathering: None,
+            retry: None,
+            prune_failed: false,
+        }
+    }
+
+    /// Stores readings until the ledger closes.
+    pub(super) fn run(mut self) {
+        let _finish = Finish(self.intake.clone());
+        self.intake.attend();
+        loop {
+            let (wake_at, deadline) = self.next();
+            let woken = self.intake.wait(wake_at, deadline);
+            if self.intake.closing() {
+                return self.finish();
+            }
+            if woken == Woken::Posted && self.gathering.is_none() {
+                self.gathering = Some(Instant::now() + GATHER);
+            } else {
+                self.round();
+            }
+        }
+    }
+
+    /// What to wait for: the count of posted readings and the time that end the wait.
+    fn next(&self) -> (u64, Option<Instant>) {
+        let beat = (!self.busy.is_empty()).then(|| self.beat + COMMIT_WITHIN);
+        match (&self.retry, self.gathering) {
+            (Some(retry), _) => (u64::MAX, Some(retry.at)),
+            (None, Some(until)) => (self.taken + GATHERED_MAX, Some(beat.map_or(until, |beat| beat.min(until)))),
+            (None, None) => (self.taken + 1, beat),
+        }
+    }
+
+    fn round(&mut self) {
+        self.gathering = None;
+        let ticket = self.intake.flush_wanted();
+        let committed = self.commit(false);
+        let stored = committed.is_ok();
+        match committed {
+            Ok(rows) => {
+                self.succeeded();
+                self.intake.answer(ticket, stored);
+                self.prune(rows);
+            }
+            Err(error) => {
+                self.failed(&error);
+                self.intake.answer(ticket, stored);
+            }
+        }
+    }
+
+    /// Takes what is posted and stores all there is; the number of rows.
+    fn commit(&mut self, last: bool) -> rusqlite::Result<usize> {
+        // Taken before the readings: whatever ended before this moment is then stored as ended before the heartbeat
+        // says that the host was alive.
+        let alive = SystemTime::now();
+        self.take(last);
+        let mut rows = 0;
+        while !self.batch.is_empty() || (rows == 0 && !self.busy.is_empty()) {
+            let chunk = self.batch.chunk(TRANSACTION_ROWS_MAX);
+            let heartbeat = self.batch.is_whole(chunk).then_some(alive);
+            let closed = self.store.write(&self.batch, chunk, heartbeat)?;
+            self.note_busy(chunk, &closed);
+            self.batch.forget(chunk);
+            self.intake.settle((chunk.windows + chunk.invocations) as u64);
+            rows += chunk.windows + chunk.invocations;
+            if heartbeat.is_some() {
+                self.beat = Instant::now();
+                break;
+            }
+        }
+        Ok(rows)
+    }
+
+    fn take(&mut self, last: bool) {
+        let mut folded = 0;
+        let taken = self.intake.drain(last, |reading| folded += u64::from(!self.batch.add(reading)));
+        self.taken += taken;
+        self.intake.settle(folded);
+    }
+
+    fn note_busy(&mut self, chunk: Chunk, closed: &[Key]) {
+        for window in self.batch.windows(chunk) {
+            if window.busy && !window.ended {
+                self.busy.insert(batch::key(window));
+            } else {
+                self.busy.remove(&batch::key(window));
+            }
+        }
+        for key in closed {
+            self.busy.remove(key);
+        }
+    }
+
+    fn succeeded(&mut self) {
+        if self.retry.take().is_some() {
+            tracing::info!("the ledger stores usage again");
+        }
+    }
+
+    fn failed(&mut self, error: &rusqlite::Error) {
+        if self.retry.is_none() {
+            let backlog = self.intake.backlog();
+            tracing::error!(%error, backlog, "the ledger cannot store usage; it keeps the readings and tries again");
+        }
+        let wait = self.retry.as_ref().map_or(RETRY_FIRST, |retry| (retry.wait * 2).min(RETRY_MAX));
+        self.retry = Some(Retry { at: Instant::now() + wait, wait });
+    }
+
+    fn prune(&mut self, rows: usize) {
+        if rows == 0 {
+            return; // It was the heartbeat's commit.
+        }
+        let now = SystemTime::now();
+        let before = |retention| now.checked_sub(retention).unwrap_or(SystemTime::UNIX_EPOCH);
+        let rows_max = (2 * rows).clamp(PRUNE_ROWS_MIN, PRUNE_ROWS_MAX);
+        let pruned = self.store.prune(before(self.options.retention), before(self.options.window_retention), rows_max);
+        match pruned {
+            Ok(_) => self.prune_failed = false,
+            Err(error) if !self.prune_failed => {
+                tracing::warn!(%error, "the ledger cannot delete old records");
+                self.prune_failed = true;
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn finish(mut self) {
+        let give_up = Instant::now() + CLOSE_WITHIN;
+        while let Err(error) = self.commit(true) {
+            if Instant::now() >= give_up {
+                let backlog = self.intake.backlog();
+                tracing::error!(%error, backlog, "the ledger closes without having stored all usage");
+                return;
+            }
+            self.failed(&error);
+            std::thread::sleep(RETRY_FIRST);
+        }
+        if let Err(error) = self.store.checkpoint() {
+            tracing::warn!(%error, "the ledger's log is left beside its file; the next start reads it");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn writer(folder: &tempfile::TempDir) -> Writer {
+        let store = Store::open(&folder.path().join("ledger.db")).unwrap();
+        Writer::new(store, Arc::new(Intake::new()), Options::default())
+    }
+
+    #[test]
+    fn a_writer_with_nothing_to_do_has_no_timer() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut writer = writer(&folder);
+        writer.taken = 7;
+        assert_eq!(writer.next(), (8, None));
+    }
+
+    #[test]
+    fn a_busy_window_is_the_reason_for_a_timer() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut writer = writer(&folder);
+        writer.busy.insert((crate::ids::InstanceId::random(), 1));
+        assert_eq!(writer.next(), (1, Some(writer.beat + COMMIT_WITHIN)));
+    }
+
+    #[test]
+    fn gathering_ends_with_enough_readings_or_at_its_time_or_with_the_heartbeat() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut writer = writer(&folder);
+        let until = writer.beat + COMMIT_WITHIN * 2;
+        writer.gathering = Some(until);
+        assert_eq!(writer.next(), (GATHERED_MAX, Some(until)));
+        writer.busy.insert((crate::ids::InstanceId::random(), 1));
+        assert_eq!(writer.next(), (GATHERED_MAX, Some(writer.beat + COMMIT_WITHIN)));
+    }
+
+    #[test]
+    fn waits_between_attempts_grow_to_their_limit() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut writer = writer(&folder);
+        let waits: Vec<u128> = (0..8)
+            .map(|_| {
+                writer.failed(&rusqlite::Error::InvalidQuery);
+                writer.retry.as_ref().unwrap().wait.as_millis()
+            })
+            .collect();
+        assert_eq!(waits, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
+        writer.succeeded();
+        assert_eq!(writer.next(), (1, None));
+    }
+}

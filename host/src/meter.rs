@@ -1,0 +1,479 @@
+//! Readings: what an active window and an invocation used.
+//!
+//! `instance::driver` holds one [`WindowMeter`] while its instance is awake; `pool` holds one [`InvocationMeter`] per
+//! accepted request. Both post their reading when they are dropped, so no early return, panic or cancelled future can
+//! lose one. This file knows neither the ledger nor the engine: it is given a function to post to.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use crate::ids::{FunctionName, InstanceId, RequestId};
+
+/// The engine's epoch and the unit of charge.
+pub const EPOCH: Duration = Duration::from_millis(1);
+
+/// Where readings go. It must not block: it is called from `Drop`.
+pub type Post = Arc<dyn Fn(Reading) + Send + Sync>;
+
+/// What a function is charged for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Basis {
+    /// Time in which the host polled the instance's store.
+    #[default]
+    Execution,
+    /// From the first request's start to the end of pre-freeze, as Function Compute charges.
+    Duration,
+}
+
+impl Basis {
+    /// The basis's name in the API and in the ledger.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Basis::Execution => "execution",
+            Basis::Duration => "duration",
+        }
+    }
+}
+
+/// One thing the ledger stores.
+#[derive(Clone, Debug)]
+pub enum Reading {
+    /// An active window so far, or whole. A later reading of the same window replaces the earlier one.
+    Window(WindowReading),
+    /// A request that ended.
+    Invocation(InvocationReading),
+}
+
+/// One active window. All figures are totals since its start, so that posting it again never charges twice.
+#[derive(Clone, Debug)]
+pub struct WindowReading {
+    /// The function.
+    pub function: FunctionName,
+    /// The version that ran.
+    pub version: Arc<str>,
+    /// The instance; with `sequence` it names the window.
+    pub instance: InstanceId,
+    /// The instance's windows count from 1.
+    pub sequence: u32,
+    /// When the instance woke.
+    pub start: SystemTime,
+    /// How long the window was open: to now, or to its end. Suspended time is left out.
+    pub open: Duration,
+    /// Whether the window has ended.
+    pub ended: bool,
+    /// Whether a request or a hook was under way when the reading was made, so that `duration` goes on growing.
+    pub busy: bool,
+    /// When the reading was made.
+    pub at: SystemTime,
+    /// Time in which the store was polled.
+    pub executed: Duration,
+    /// Time in which a request or a hook was under way, overlaps counted once, suspended time and linger left out.
+    pub duration: Duration,
+    /// Requests that started in this window.
+    pub requests: u32,
+    /// Hooks that were called in this window.
+    pub hook_calls: u32,
+    /// The most linear memory the instance ever had.
+    pub memory_bytes_peak: u64,
+    /// The function's configured memory.
+    pub memory_mb: u32,
+    /// What this window is charged by.
+    pub basis: Basis,
+    /// How long the instance had been parked before this window.
+    pub parked: Duration,
+    /// Linear memory it held while parked.
+    pub parked_bytes: u64,
+}
+
+impl WindowReading {
+    /// Charged epochs: the window's time on its own basis, rounded up to whole epochs.
+    pub fn epochs(&self) -> u64 {
+        match self.basis {
+            Basis::Execution => epochs(self.executed),
+            Basis::Duration => epochs(self.duration),
+        }
+    }
+}
+
+/// `time` in whole epochs, rounded up.
+pub fn epochs(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos().div_ceil(EPOCH.as_nanos())).unwrap_or(u64::MAX)
+}
+
+/// Epochs at `memory_mb` in CU: one second at 1 GB (1024 MB) is one.
+pub fn compute_units(epoch_mb: u64) -> f64 {
+    epoch_mb as f64 / (1000.0 * 1024.0)
+}
+
+/// One request that was accepted, however it ended.
+#[derive(Clone, Debug)]
+pub struct InvocationReading {
+    /// The request.
+    pub request: RequestId,
+    /// The function.
+    pub function: FunctionName,
+    /// The version that was asked to answer.
+    pub version: Arc<str>,
+    /// The instance, unless the request ended in the queue.
+    pub instance: Option<InstanceId>,
+    /// When the host accepted the request.
+    pub start: SystemTime,
+    /// From acceptance to the instance's start on it.
+    pub queued: Duration,
+    /// From the handler's call to its end.
+    pub handler: Duration,
+    /// `ok`, `cancelled` (the caller left before it started), or the code of the error.
+    pub outcome: &'static str,
+    /// Whether the caller was still there for the answer.
+    pub delivered: bool,
+}
+
+/// Times since something first began, counting overlaps once.
+#[derive(Debug, Default)]
+struct Stopwatch {
+    under_way: u32,
+    since: Option<Instant>,
+    total: Duration,
+}
+
+impl Stopwatch {
+    fn begin(&mut self, now: Instant) {
+        self.under_way += 1;
+        self.since.get_or_insert(now);
+    }
+
+    fn end(&mut self, now: Instant) {
+        self.under_way = self.under_way.saturating_sub(1);
+        if self.under_way == 0 {
+            self.pause(now);
+        }
+    }
+
+    fn pause(&mut self, now: Instant) {
+        if let Some(since) = self.since.take() {
+            self.total += now.saturating_duration_since(since);
+        }
+    }
+
+    fn resume(&mut self, now: Instant) {
+        if self.under_way > 0 {
+            self.since.get_or_insert(now);
+        }
+    }
+
+    fn total(&self, now: Instant) -> Duration {
+        let running = self.since.map(|since| now.saturating_duration_since(since));
+        self.total + running.unwrap_or_default()
+    }
+}
+
+/// What identifies a window and what it is charged by; the meter's constant part.
+#[derive(Clone, Debug)]
+pub struct Account {
+    /// The function.
+    pub function: FunctionName,
+    /// The version that runs.
+    pub version: Arc<str>,
+    /// The instance.
+    pub instance: InstanceId,
+    /// Configured memory.
+    pub memory_mb: u32,
+    /// What is charged.
+    pub basis: Basis,
+}
+
+/// The meter of one active window.
+pub struct WindowMeter {
+    post: Post,
+    reading: WindowReading,
+    open: Stopwatch,
+    busy: Stopwatch,
+    posted: Instant,
+    unposted: bool,
+}
+
+impl WindowMeter {
+    /// Opens window number `sequence` at `now`, after `parked` with `parked_bytes` of memory.
+    pub fn open(account: &Account, sequence: u32, parked: Duration, parked_bytes: u64, post: Post) -> WindowMeter {
+        let now = Instant::now();
+        let start = SystemTime::now();
+        let reading = WindowReading {
+            function: account.function.clone(),
+            version: account.version.clone(),
+            instance: account.instance,
+            sequence,
+            start,
+            open: Duration::ZERO,
+            ended: false,
+            busy: false,
+            at: start,
+            executed: Duration::ZERO,
+            duration: Duration::ZERO,
+            requests: 0,
+            hook_calls: 0,
+            memory_bytes_peak: parked_bytes,
+            memory_mb: account.memory_mb,
+            basis: account.basis,
+            parked,
+            parked_bytes,
+        };
+        let mut open = Stopwatch::default();
+        open.begin(now);
+        WindowMeter { post, reading, open, busy: Stopwatch::default(), posted: now, unposted: true }
+    }
+
+    /// Adds one poll of the store, from `from` to `to`.
+    pub fn executed(&mut self, from: Instant, to: Instant) {
+        self.reading.executed += to.saturating_duration_since(from);
+        self.unposted = true;
+    }
+
+    /// Executed time so far.
+    pub fn executed_so_far(&self) -> Duration {
+        self.reading.executed
+    }
+
+    /// A request was handed to the guest.
+    pub fn request_began(&mut self) {
+        self.reading.requests += 1;
+        self.unposted = true;
+        self.busy.begin(Instant::now());
+    }
+
+    /// A hook was called.
+    pub fn hook_began(&mut self) {
+        self.reading.hook_calls += 1;
+        self.unposted = true;
+        self.busy.begin(Instant::now());
+    }
+
+    /// A hook that was called in an earlier window is waited for again.
+    pub fn hook_resumed(&mut self) {
+        self.unposted = true;
+        self.busy.begin(Instant::now());
+    }
+
+    /// A request or a hook ended, or is no longer waited for.
+    pub fn ended_one(&mut self) {
+        self.unposted = true;
+        self.busy.end(Instant::now());
+    }
+
+    /// Stops the clocks of a window whose instance is suspended, and posts it.
+    pub fn pause(&mut self) {
+        let now = Instant::now();
+        self.open.pause(now);
+        self.busy.pause(now);
+        self.post_progress();
+    }
+
+    /// Lets the clocks run again.
+    pub fn resume(&mut self) {
+        let now = Instant::now();
+        self.unposted = true;
+        self.open.resume(now);
+        self.busy.resume(now);
+    }
+
+    /// Notes the most memory the instance had so far.
+    pub fn memory_peak(&mut self, bytes: u64) {
+        self.reading.memory_bytes_peak = self.reading.memory_bytes_peak.max(bytes);
+    }
+
+    /// When unposted figures must go to the ledger at the latest, `interval` after the last time; none if all are.
+    pub fn progress_due(&self, interval: Duration) -> Option<Instant> {
+        self.unposted.then(|| self.posted + interval)
+    }
+
+    /// Posts the window as far as it got. The ledger replaces it by what comes later.
+    pub fn post_progress(&mut self) {
+        self.unposted = false;
+        self.posted = Instant::now();
+        self.post(false);
+    }
+
+    fn post(&mut self, ended: bool) {
+        let now = Instant::now();
+        self.reading.open = self.open.total(now);
+        self.reading.duration = self.busy.total(now);
+        self.reading.ended = ended;
+        self.reading.busy = self.busy.since.is_some();
+        self.reading.at = SystemTime::now();
+        (self.post)(Reading::Window(self.reading.clone()));
+    }
+}
+
+impl Drop for WindowMeter {
+    fn drop(&mut self) {
+        self.post(true);
+    }
+}
+
+/// The meter of one request; made when the request is accepted.
+pub struct InvocationMeter {
+    /// None: the request was turned away after all.
+    post: Option<Post>,
+    reading: InvocationReading,
+    accepted: Instant,
+    began: Option<Instant>,
+}
+
+impl InvocationMeter {
+    /// Accepts `request` for `function`.
+    pub fn accept(request: RequestId, function: FunctionName, version: Arc<str>, post: Post) -> InvocationMeter {
+        let reading = InvocationReading {
+            request,
+            function,
+            version,
+            instance: None,
+            start: SystemTime::now(),
+            queued: Duration::ZERO,
+            handler: Duration::ZERO,
+            outcome: "instance-lost",
+            delivered: false,
+        };
+        InvocationMeter { post: Some(post), reading, accepted: Instant::now(), began: None }
+    }
+
+    /// `instance` calls the handler now.
+    pub fn began(&mut self, instance: InstanceId) {
+        let now = Instant::now();
+        self.reading.instance = Some(instance);
+        self.reading.queued = now.saturating_duration_since(self.accepted);
+        self.began = Some(now);
+    }
+
+    /// The handler returned, or is no longer waited for.
+    pub fn ended(&mut self) {
+        if let Some(began) = self.began.take() {
+            self.reading.handler = began.elapsed();
+        }
+    }
+
+    /// How the request ended, and whether its caller got to know.
+    pub fn outcome(&mut self, outcome: &'static str, delivered: bool) {
+        self.reading.outcome = outcome;
+        self.reading.delivered = delivered;
+    }
+
+    /// Leaves no record: the request was turned away.
+    pub fn forget(mut self) {
+        self.post = None;
+    }
+
+    /// The reading so far.
+    pub fn reading(&self) -> &InvocationReading {
+        &self.reading
+    }
+}
+
+impl Drop for InvocationMeter {
+    fn drop(&mut self) {
+        self.ended();
+        if let Some(post) = &self.post {
+            post(Reading::Invocation(self.reading.clone()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    fn account(memory_mb: u32, basis: Basis) -> Account {
+        Account {
+            function: "f".parse().unwrap(),
+            version: "LATEST".into(),
+            instance: InstanceId::random(),
+            memory_mb,
+            basis,
+        }
+    }
+
+    fn collect() -> (Post, Arc<Mutex<Vec<Reading>>>) {
+        let readings = Arc::new(Mutex::new(Vec::new()));
+        let sink = readings.clone();
+        (Arc::new(move |reading| sink.lock().unwrap().push(reading)), readings)
+    }
+
+    fn last_window(readings: &Mutex<Vec<Reading>>) -> WindowReading {
+        match readings.lock().unwrap().last().unwrap() {
+            Reading::Window(window) => window.clone(),
+            Reading::Invocation(_) => panic!("not a window"),
+        }
+    }
+
+    const MS: fn(u64) -> Duration = Duration::from_millis;
+
+    #[tokio::test(start_paused = true)]
+    async fn two_overlapping_requests_and_the_hook_of_one_second_at_one_gb_are_one_cu() {
+        let (post, readings) = collect();
+        let mut meter = WindowMeter::open(&account(1024, Basis::Duration), 1, MS(0), 0, post);
+        meter.request_began();
+        tokio::time::advance(MS(300)).await;
+        meter.request_began();
+        tokio::time::advance(MS(300)).await;
+        meter.ended_one();
+        tokio::time::advance(MS(300)).await;
+        meter.ended_one();
+        tokio::time::advance(MS(10)).await; // The linger is nobody's time.
+        meter.hook_began();
+        tokio::time::advance(MS(100)).await;
+        meter.ended_one();
+        drop(meter);
+        let window = last_window(&readings);
+        assert!(window.ended);
+        assert_eq!(window.duration, MS(1000));
+        assert_eq!(window.open, MS(1010));
+        assert_eq!(compute_units(window.epochs() * u64::from(window.memory_mb)), 1.0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_suspended_window_stands_still() {
+        let (post, readings) = collect();
+        let mut meter = WindowMeter::open(&account(128, Basis::Duration), 1, MS(0), 0, post);
+        meter.request_began();
+        tokio::time::advance(MS(5)).await;
+        meter.pause();
+        tokio::time::advance(MS(2000)).await;
+        meter.resume();
+        tokio::time::advance(MS(5)).await;
+        drop(meter);
+        let window = last_window(&readings);
+        assert_eq!((window.duration, window.open), (MS(10), MS(10)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_that_no_request_and_no_hook_fills_is_not_duration() {
+        let (post, readings) = collect();
+        let meter = WindowMeter::open(&account(128, Basis::Duration), 1, MS(0), 0, post);
+        tokio::time::advance(MS(50)).await;
+        drop(meter);
+        assert_eq!(last_window(&readings).epochs(), 0);
+    }
+
+    #[test]
+    fn epochs_round_up() {
+        for (nanos, whole) in [(0, 0), (1, 1), (999_999, 1), (1_000_000, 1), (1_000_001, 2)] {
+            assert_eq!(epochs(Duration::from_nanos(nanos)), whole, "{nanos}");
+        }
+    }
+
+    #[test]
+    fn a_dropped_meter_posts() {
+        let (post, readings) = collect();
+        let meter = InvocationMeter::accept(RequestId::new(), "f".parse().unwrap(), "LATEST".into(), post);
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+            let _meter = meter;
+            panic!("on purpose");
+        }));
+        assert!(panicked.is_err());
+        assert_eq!(readings.lock().unwrap().len(), 1);
+    }
+}

@@ -1,0 +1,186 @@
+//! The instances of all functions: each function's pool, the host's room, and the reaper of idle instances.
+//!
+//! `http` runs requests through [`Pool::call`], `control` suspends, resumes and stops. A pool knows nothing of HTTP and
+//! names no engine; which instance a request gets is decided in `policy`, which is pure.
+
+mod lot;
+mod metrics;
+mod policy;
+#[expect(clippy::module_inception, reason = "the file holds the type that the module is named after")]
+mod pool;
+mod reaper;
+mod room;
+mod seat;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::time::Instant;
+
+use self::reaper::Reaper;
+use crate::ids::{FunctionName, InstanceId};
+use crate::instance::{StopReason, Terms};
+use crate::shutdown::Tasks;
+
+pub use metrics::Metrics;
+pub use policy::Bounds;
+pub use pool::{Pool, PoolSettings, Request};
+pub use room::{Place, Room, RoomBounds};
+pub use seat::Portrait;
+
+/// Why a request got no instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// All instances are busy and the queue is full.
+    #[error("all instances are busy and the queue is full")]
+    Busy,
+    /// The host drains.
+    #[error("the host is shutting down")]
+    Draining,
+}
+
+/// What all pools of a host stand on.
+#[derive(Clone)]
+struct Ground {
+    tasks: Tasks,
+    room: Room,
+    reaper: Reaper,
+    metrics: Arc<Metrics>,
+    registry: Registry,
+}
+
+/// The pools by function. Readers take no lock; a change copies the map.
+#[derive(Clone, Default)]
+struct Registry(Arc<ArcSwap<HashMap<FunctionName, Slot>>>);
+
+#[derive(Clone)]
+struct Slot {
+    revision: u64,
+    pool: Pool,
+}
+
+/// All pools of a host; cheap to clone.
+#[derive(Clone)]
+pub struct Pools {
+    ground: Ground,
+}
+
+impl Pools {
+    /// No pools yet; starts the reaper.
+    pub fn new(tasks: Tasks, room: Room, metrics: Arc<Metrics>) -> Pools {
+        let ground = Ground { tasks, room, reaper: Reaper::default(), metrics, registry: Registry::default() };
+        let pools = Pools { ground };
+        let reaping = pools.clone();
+        pools.ground.tasks.spawn(async move { reaping.reap().await });
+        pools
+    }
+
+    /// The pool of this revision of the function, if it was installed.
+    pub fn get(&self, function: &FunctionName, revision: u64) -> Option<Pool> {
+        let slots = self.ground.registry.0.load();
+        slots.get(function).filter(|slot| slot.revision == revision).map(|slot| slot.pool.clone())
+    }
+
+    /// The function's pool, of whichever revision.
+    pub fn newest(&self, function: &FunctionName) -> Option<Pool> {
+        self.ground.registry.0.load().get(function).map(|slot| slot.pool.clone())
+    }
+
+    /// Makes the pool of a new revision; the pool of the one before retires.
+    pub fn install(&self, revision: u64, terms: Arc<Terms>, settings: PoolSettings) -> Pool {
+        let function = terms.function.clone();
+        let pool = Pool::new(terms, settings, self.ground.clone());
+        let slot = Slot { revision, pool: pool.clone() };
+        if let Some(before) = self.ground.registry.replace(&function, Some(slot)) {
+            before.pool.retire(StopReason::Updated);
+        }
+        pool.keep_minimum();
+        pool
+    }
+
+    /// Retires the function's pool.
+    pub fn remove(&self, function: &FunctionName, reason: StopReason) {
+        if let Some(slot) = self.ground.registry.replace(function, None) {
+            slot.pool.retire(reason);
+        }
+    }
+
+    /// Retires every pool.
+    pub fn retire_all(&self) {
+        for slot in self.ground.registry.0.load().values() {
+            slot.pool.retire(StopReason::Shutdown);
+        }
+    }
+
+    /// Stops one instance, in order. False if there is none of that name.
+    pub fn stop(&self, id: InstanceId) -> bool {
+        self.ground.registry.0.load().values().any(|slot| slot.pool.stop(id, StopReason::Operator))
+    }
+
+    /// Every function that has a pool, and its pool.
+    pub fn all(&self) -> Vec<(FunctionName, Pool)> {
+        let slots = self.ground.registry.0.load();
+        slots.iter().map(|(function, slot)| (function.clone(), slot.pool.clone())).collect()
+    }
+
+    /// The host's room.
+    pub fn room(&self) -> &Room {
+        &self.ground.room
+    }
+
+    /// Stops idle instances as their time comes, until the host drains.
+    async fn reap(&self) {
+        loop {
+            tokio::select! {
+                () = self.ground.reaper.due() => {}
+                () = self.ground.tasks.drained() => return,
+            }
+            let now = Instant::now();
+            for slot in self.ground.registry.0.load().values() {
+                if let Some(next) = slot.pool.stop_idle(now) {
+                    self.ground.reaper.expect(next);
+                }
+            }
+        }
+    }
+}
+
+impl Registry {
+    /// Puts a slot in, or takes it out; returns the one that was there.
+    fn replace(&self, function: &FunctionName, slot: Option<Slot>) -> Option<Slot> {
+        let before = self.0.rcu(|slots| {
+            let mut slots = HashMap::clone(slots);
+            match &slot {
+                Some(slot) => slots.insert(function.clone(), slot.clone()),
+                None => slots.remove(function),
+            };
+            slots
+        });
+        before.get(function).cloned()
+    }
+}
+
+impl Ground {
+    /// A place for a new instance. While there is none, the longest parked instance of the host is stopped for it; none
+    /// if nothing is parked either.
+    async fn find_place(&self) -> Option<Place> {
+        loop {
+            let freed = self.room.freed();
+            if let Some(place) = self.room.take() {
+                return Some(place);
+            }
+            if !self.evict() {
+                return None;
+            }
+            freed.await;
+        }
+    }
+
+    fn evict(&self) -> bool {
+        let slots = self.registry.0.load();
+        let parked = slots.values().filter_map(|slot| slot.pool.oldest_parked().map(|since| (since, &slot.pool)));
+        let longest = parked.min_by_key(|(since, _)| *since);
+        longest.is_some_and(|(_, pool)| pool.stop_oldest(StopReason::Evicted))
+    }
+}

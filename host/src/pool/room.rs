@@ -1,0 +1,106 @@
+//! The host's room for instances: a count and a sum of memory, both bounded.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use tokio::sync::Notify;
+
+/// What an instance needs beside its linear memory: the store, its tables and its stack.
+const OVERHEAD_BYTES: u64 = 64 << 10;
+
+/// How much the host may hold.
+#[derive(Clone, Copy, Debug)]
+pub struct RoomBounds {
+    /// Instances in all, awake or at rest.
+    pub instances_max: usize,
+    /// Their memory in all.
+    pub memory_bytes_max: u64,
+}
+
+/// The host's room; cheap to clone.
+#[derive(Clone)]
+pub struct Room(Arc<Shared>);
+
+struct Shared {
+    bounds: RoomBounds,
+    instances: AtomicUsize,
+    memory_bytes: Arc<AtomicU64>,
+    freed: Notify,
+}
+
+/// One instance's place; free again when dropped.
+pub struct Place(Room);
+
+impl Room {
+    /// Room within `bounds`; `memory_bytes` is the linear memory of all guests, kept by the engine.
+    pub fn new(bounds: RoomBounds, memory_bytes: Arc<AtomicU64>) -> Room {
+        Room(Arc::new(Shared { bounds, instances: AtomicUsize::new(0), memory_bytes, freed: Notify::new() }))
+    }
+
+    /// A place, if there is one.
+    pub fn take(&self) -> Option<Place> {
+        let count = self.0.instances.fetch_add(1, Ordering::Relaxed) + 1;
+        let place = Place(self.clone()); // Gives the count back if there is no room.
+        let bytes = self.0.memory_bytes.load(Ordering::Relaxed) + count as u64 * OVERHEAD_BYTES;
+        (count <= self.0.bounds.instances_max && bytes <= self.0.bounds.memory_bytes_max).then_some(place)
+    }
+
+    /// Ends when a place was freed after this call.
+    pub fn freed(&self) -> impl Future<Output = ()> + '_ {
+        self.0.freed.notified()
+    }
+
+    /// Ends when no instance has a place.
+    pub async fn emptied(&self) {
+        loop {
+            let freed = self.freed();
+            if self.instances() == 0 {
+                return;
+            }
+            freed.await;
+        }
+    }
+
+    /// Instances that have a place.
+    pub fn instances(&self) -> usize {
+        self.0.instances.load(Ordering::Relaxed)
+    }
+
+    /// Linear memory of all instances, in bytes.
+    pub fn memory_bytes(&self) -> u64 {
+        self.0.memory_bytes.load(Ordering::Relaxed)
+    }
+
+    /// How much there may be.
+    pub fn bounds(&self) -> RoomBounds {
+        self.0.bounds
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.0.instances.fetch_sub(1, Ordering::Relaxed);
+        self.0.0.freed.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn room_is_bounded_by_count_and_by_memory_and_comes_back() {
+        let memory = Arc::new(AtomicU64::new(0));
+        let bounds = RoomBounds { instances_max: 2, memory_bytes_max: 10 << 20 };
+        let room = Room::new(bounds, memory.clone());
+        let first = room.take().unwrap();
+        let _second = room.take().unwrap();
+        assert!(room.take().is_none(), "two is the bound");
+        let freed = room.freed();
+        drop(first);
+        freed.await;
+        memory.store(11 << 20, Ordering::Relaxed);
+        assert!(room.take().is_none(), "no memory is left");
+        assert_eq!(room.instances(), 1);
+    }
+}

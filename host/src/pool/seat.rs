@@ -1,0 +1,77 @@
+//! What a pool knows of one instance.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::policy::Seat;
+use super::room::Place;
+use crate::ids::InstanceId;
+use crate::instance::{Inbox, Instance, State, Vitals};
+
+/// An instance of the pool, awake or at rest.
+pub(super) struct Seated {
+    pub(super) id: InstanceId,
+    pub(super) state: State,
+    /// Counts changes of state.
+    pub(super) generation: u64,
+    pub(super) since: SystemTime,
+    /// Requests it was given and has not answered.
+    pub(super) in_flight: u32,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) vitals: Arc<Vitals>,
+    /// Its place on the host; none until there was room.
+    pub(super) place: Option<Place>,
+}
+
+/// One instance, for an operator.
+#[derive(Clone, Debug)]
+pub struct Portrait {
+    /// The instance.
+    pub id: InstanceId,
+    /// Its state.
+    pub state: State,
+    /// Counts changes of state.
+    pub generation: u64,
+    /// Since when it is in that state.
+    pub since: SystemTime,
+    /// Requests in flight.
+    pub in_flight: u32,
+    /// Its figures.
+    pub vitals: Arc<Vitals>,
+}
+
+impl Seated {
+    pub(super) fn new(instance: &Instance, in_flight: u32) -> Seated {
+        Seated {
+            id: instance.id(),
+            state: State::Starting,
+            generation: 0,
+            since: SystemTime::now(),
+            in_flight,
+            inbox: instance.inbox(),
+            vitals: instance.vitals(),
+            place: None,
+        }
+    }
+
+    pub(super) fn moved(&mut self, state: State) {
+        self.state = state;
+        self.generation += 1;
+        self.since = SystemTime::now();
+    }
+
+    pub(super) fn seat(&self) -> Seat {
+        Seat { state: self.state, in_flight: self.in_flight }
+    }
+
+    pub(super) fn portrait(&self) -> Portrait {
+        Portrait {
+            id: self.id,
+            state: self.state,
+            generation: self.generation,
+            since: self.since,
+            in_flight: self.in_flight,
+            vitals: self.vitals.clone(),
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! The signals that end a host, and the tasks that outlive a request.
+//!
+//! Every such task starts through [`Tasks`], so that the host can wait for all of them before it ends.
+
+use std::future::Future;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// A cheap handle to the host's tasks and its drain signal.
+#[derive(Clone, Default)]
+pub struct Tasks {
+    tracker: TaskTracker,
+    drain: CancellationToken,
+    close: CancellationToken,
+}
+
+impl Tasks {
+    /// Starts a task that the host waits for.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tracker.spawn(task);
+    }
+
+    /// Runs `work` on a thread where blocking is allowed, and waits for it.
+    pub async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> anyhow::Result<T> {
+        Ok(self.tracker.spawn_blocking(work).await?)
+    }
+
+    /// Tells everybody that the host drains: take no new work, finish what there is.
+    pub fn begin_drain(&self) {
+        self.drain.cancel();
+    }
+
+    /// Whether the host drains.
+    pub fn draining(&self) -> bool {
+        self.drain.is_cancelled()
+    }
+
+    /// Ends when the host begins to drain.
+    pub async fn drained(&self) {
+        self.drain.cancelled().await;
+    }
+
+    /// Tells the listeners that the drain is over: answer what is under way, then close.
+    pub fn begin_close(&self) {
+        self.close.cancel();
+    }
+
+    /// Ends when the drain is over.
+    pub async fn closing(&self) {
+        self.close.cancelled().await;
+    }
+
+    /// Ends when every task has.
+    pub async fn ended(&self) {
+        self.tracker.close();
+        self.tracker.wait().await;
+    }
+}

@@ -1,0 +1,124 @@
+//! The language of the tests, and the walk through a script. What a step does stands in `load`, `outside` and `state`.
+
+use std::{env, time::Duration};
+
+use dormouse_sdk::{Context, Result, sleep};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::{load, outside, state::State};
+
+/// Steps, taken in order. The first one that fails ends the script.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Script {
+    r#do: Vec<Step>,
+}
+
+/// One step, as in `{"sleep-ms": 5}` or `"count"`. Each has one result, `null` where there is nothing to tell.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Step {
+    // Time and computing.
+    SleepMs(u64),
+    SpinMs(u64),
+    SpinForever,
+    /// A pure loop of so many iterations; its checksum is the same wherever and however interrupted it runs.
+    Work(u64),
+    Fib(u64),
+    Now,
+
+    // Room.
+    GrowMb(usize),
+    GrowForever,
+    RecurseForever,
+    OpenHandlesForever,
+    /// Makes the whole reply so many bytes of `x`.
+    ReplyBytes(usize),
+
+    // Ends.
+    Fail(String),
+    Panic,
+    Trap,
+
+    // The world outside.
+    Print(String),
+    Eprint(String),
+    PrintForever,
+    HttpGet(String),
+    HttpPost(String, String),
+    Env,
+    ReadFile,
+    Context,
+
+    // What the instance remembers.
+    SpawnTickerMs(u64),
+    SpawnSpinMs(u64),
+    Ticks,
+    Count,
+    Log,
+    MaxInFlight,
+}
+
+impl Script {
+    pub(crate) async fn run(&self, ctx: &Context, state: &State) -> Result<Vec<Value>> {
+        let mut results = Vec::new();
+        for step in &self.r#do {
+            results.push(step.run(ctx, state).await?);
+        }
+        Ok(results)
+    }
+
+    /// The size that the reply shall have, if a step asks for one.
+    pub(crate) fn reply_bytes(&self) -> Option<usize> {
+        self.r#do.iter().rev().find_map(|step| if let Step::ReplyBytes(bytes) = step { Some(*bytes) } else { None })
+    }
+}
+
+impl Step {
+    async fn run(&self, ctx: &Context, state: &State) -> Result<Value> {
+        match self {
+            Step::SleepMs(ms) => sleep(Duration::from_millis(*ms)).await,
+            Step::SpinMs(ms) => load::spin_ms(*ms),
+            Step::SpinForever => load::spin_forever(),
+            Step::Work(iterations) => return Ok(json!(load::work(*iterations))),
+            Step::Fib(n) => return Ok(json!(load::fib(*n))),
+            Step::Now => return Ok(json!(outside::now_ms())),
+
+            Step::GrowMb(mb) => state.keep(load::touched_mb(*mb)),
+            Step::GrowForever => load::grow_forever(),
+            Step::RecurseForever => return Ok(json!(load::recurse_forever(0))),
+            Step::OpenHandlesForever => outside::open_handles_forever(),
+            Step::ReplyBytes(_) => {} // The handler looks for it when all steps are done.
+
+            Step::Fail(text) => return Err(text.as_str().into()),
+            Step::Panic => panic!("the script says so"),
+            Step::Trap => std::process::abort(), // In a component this is the `unreachable` instruction, with no message.
+
+            Step::Print(text) => println!("{text}"),
+            Step::Eprint(text) => eprintln!("{text}"),
+            Step::PrintForever => outside::print_forever(),
+            Step::HttpGet(url) => return Ok(outside::get(url).await),
+            Step::HttpPost(url, body) => return Ok(outside::post(url, body).await),
+            Step::Env => return Ok(env::vars().collect()),
+            Step::ReadFile => return Ok(outside::read_file("/etc/passwd").into()),
+            Step::Context => return Ok(outside::context(ctx)),
+
+            Step::SpawnTickerMs(ms) => state.spawn_ticker(Duration::from_millis(*ms)),
+            Step::SpawnSpinMs(ms) => load::spawn_spin_ms(*ms),
+            Step::Ticks => return Ok(json!(state.ticks())),
+            Step::Count => return Ok(json!(state.count())),
+            Step::Log => return Ok(json!(state.lifecycle())),
+            Step::MaxInFlight => return Ok(json!(state.max_in_flight())),
+        }
+        Ok(Value::Null)
+    }
+}
+
+/// The script in an environment variable; without one, nothing to do.
+pub(crate) fn from_environment(variable: &str) -> Result<Script> {
+    match env::var(variable) {
+        Ok(text) if !text.is_empty() => Ok(serde_json::from_str(&text)?),
+        _ => Ok(Script::default()),
+    }
+}
