@@ -231,11 +231,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("host.toml");
         std::fs::write(&path, "data-addr = \"127.0.0.1:1\"\ndrain-timeout-ms = 5\n").unwrap();
-        let args = ServeArgs {
-            config: Some(path),
-            data_addr: Some("127.0.0.1:2".to_owned()),
-            ..ServeArgs::default()
-        };
+        let args = ServeArgs { config: Some(path), data_addr: Some("127.0.0.1:2".to_owned()), ..ServeArgs::default() };
         let config = args.resolve().unwrap();
         assert_eq!(config.data.address.port(), 2);
         assert_eq!(config.drain_timeout, Duration::from_millis(5));

@@ -196,11 +196,7 @@ impl Core {
             metrics: self.metrics.clone(),
         };
         let pool_settings = PoolSettings {
-            bounds: Bounds {
-                concurrency,
-                instances_max: settings.max_instances,
-                queue_depth: settings.queue_depth,
-            },
+            bounds: Bounds { concurrency, instances_max: settings.max_instances, queue_depth: settings.queue_depth },
             instances_min: settings.min_instances,
             idle_timeout: Duration::from_millis(settings.idle_timeout_ms),
             queue_timeout: Duration::from_millis(settings.queue_timeout_ms),
@@ -290,9 +286,9 @@ fn lock_state(state_dir: &Path) -> anyhow::Result<File> {
         let file = File::options().create(true).append(true).open(state_dir.join("lock"))?;
         match file.try_lock() {
             Ok(()) => Ok(file),
-            Err(std::fs::TryLockError::WouldBlock) => anyhow::bail!(
-                "another host uses it; stop that one, or choose another folder with --state-dir"
-            ),
+            Err(std::fs::TryLockError::WouldBlock) => {
+                anyhow::bail!("another host uses it; stop that one, or choose another folder with --state-dir")
+            }
             Err(std::fs::TryLockError::Error(error)) => Err(error.into()),
         }
     };

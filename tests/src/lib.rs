@@ -1,1 +1,54 @@
+//! What tests and benchmarks share: the guests, built from their sources once a run.
 
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// The target that guests are built for.
+const TARGET: &str = "wasm32-wasip2";
+
+/// The repository's folder.
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests lie in the repository")
+}
+
+/// The component of a package in `examples` or `tests/guests`, such as `guest-probe` or `example-hello`.
+///
+/// # Panics
+///
+/// If it cannot be built: no test can go on without it.
+pub fn component(package: &str) -> Vec<u8> {
+    let path = components().join(format!("{}.wasm", package.replace('-', "_")));
+    std::fs::read(&path).unwrap_or_else(|error| panic!("read {}: {error}", path.display()))
+}
+
+/// The folder of all components, built by the first caller.
+fn components() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        // A machine that has just the toolchain has only its own target.
+        if !installed_targets().lines().any(|line| line == TARGET) {
+            run(Command::new("rustup").args(["target", "add", TARGET]));
+        }
+        let packages = ["hello", "counter", "tracing", "graceful", "background", "cpu", "sleeper"];
+        let mut build = Command::new("cargo");
+        build.args(["build", "--quiet", "--release", "--target", TARGET, "-p", "guest-probe", "-p", "guest-sync"]);
+        for package in packages {
+            build.args(["-p", &format!("example-{package}")]);
+        }
+        let target = repository().join("target");
+        // Benchmarks run with variables that would make cargo build everything anew.
+        run(build.current_dir(repository()).env("CARGO_TARGET_DIR", &target).env_remove("RUSTFLAGS"));
+        target.join(TARGET).join("release")
+    })
+}
+
+fn installed_targets() -> String {
+    let listed = Command::new("rustup").args(["target", "list", "--installed"]).output();
+    listed.map(|listed| String::from_utf8_lossy(&listed.stdout).into_owned()).unwrap_or_default()
+}
+
+fn run(command: &mut Command) {
+    let status = command.status().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(status.success(), "{command:?} ended with {status}");
+}

@@ -167,7 +167,7 @@ async fn run_captured(command: &str, folder: &Path, step: &Step) -> anyhow::Resu
             Ok(status) => break status?,
             Err(_) => {
                 if let Some(line) = tail(&file, 1024)?.lines().rfind(|line| !line.trim().is_empty()) {
-                    step.doing(&output::plain(&anstream::adapter::strip_str(line.trim()).to_string()));
+                    step.doing(output::plain(&anstream::adapter::strip_str(line).to_string()).trim());
                 }
             }
         }

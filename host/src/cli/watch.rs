@@ -17,8 +17,9 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-/// Folders that hold no sources, wherever they are. Hidden ones hold none either.
-const NO_SOURCES: [&str; 3] = ["target", "node_modules", "__pycache__"];
+/// What no author writes, wherever it is: folders of products, and locks that the first build makes. Hidden names hold
+/// no sources either.
+const NO_SOURCES: [&str; 5] = ["target", "node_modules", "__pycache__", "Cargo.lock", "package-lock.json"];
 /// A save is many events; they are over when this long nothing happened.
 const QUIET: Duration = Duration::from_millis(200);
 /// A folder in which something always happens is looked at this often.
@@ -213,7 +214,7 @@ mod tests {
     async fn only_changed_sources_are_told() {
         let (folder, mut sources) = watched().await;
         let root = folder.path().canonicalize().unwrap();
-        for path in ["target/x", "built.wasm", ".hidden", "src/lib.rs~"] {
+        for path in ["target/x", "Cargo.lock", "built.wasm", ".hidden", "src/lib.rs~"] {
             fs::write(root.join(path), "x").unwrap();
         }
         fs::write(root.join("src/lib.rs"), "two").unwrap();

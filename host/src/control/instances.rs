@@ -43,10 +43,7 @@ pub(super) async fn show(
 
 /// Stops an instance in order: its requests end, its pre-stop runs.
 #[utoipa::path(post, path = "/v1/instances/{id}/stop", responses((status = 202), (status = 404, body = Problem)))]
-pub(super) async fn stop(
-    State(plane): State<Arc<Plane>>,
-    Path(text): Path<String>,
-) -> Result<StatusCode, Failure> {
+pub(super) async fn stop(State(plane): State<Arc<Plane>>, Path(text): Path<String>) -> Result<StatusCode, Failure> {
     let id: InstanceId = text.parse()?;
     if plane.core.pools.stop(id) { Ok(StatusCode::ACCEPTED) } else { Err(instance_not_found(&text)) }
 }

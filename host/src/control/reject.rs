@@ -65,9 +65,7 @@ impl From<ChangeError> for Failure {
         let detail = error.to_string();
         match error {
             ChangeError::NotFound(name) => Failure::function_not_found(name.as_str(), None),
-            ChangeError::Refused(_) => {
-                Failure::new(StatusCode::UNPROCESSABLE_ENTITY, "component-refused", detail)
-            }
+            ChangeError::Refused(_) => Failure::new(StatusCode::UNPROCESSABLE_ENTITY, "component-refused", detail),
             ChangeError::Settings(_) => Failure::new(StatusCode::UNPROCESSABLE_ENTITY, "settings-refused", detail),
             ChangeError::Internal(error) => error.into(),
         }

@@ -24,9 +24,7 @@ pub enum Refusal {
     #[error("not a WebAssembly file: it starts with {0}, not with the bytes 00 61 73 6d; upload a component (.wasm)")]
     NotWasm(String),
     /// A core module.
-    #[error(
-        "a core module, not a component: build it for `wasm32-wasip2`, or wrap it with `wasm-tools component new`"
-    )]
+    #[error("a core module, not a component: build it for `wasm32-wasip2`, or wrap it with `wasm-tools component new`")]
     CoreModule,
     /// WebAssembly of a version that is neither.
     #[error("WebAssembly of an unknown version ({0}): this host takes components of the 2025 binary format")]

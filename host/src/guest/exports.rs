@@ -75,11 +75,9 @@ impl Exports {
             HookName::Default => find(compiled, entry.as_str(), entry),
             HookName::Named(name) => match find(compiled, name, entry)? {
                 Some(export) => Ok(Some(export)),
-                None => Err(Refusal::NoHook {
-                    hook: entry.as_str(),
-                    wanted: name.clone(),
-                    found: function_names(compiled),
-                }),
+                None => {
+                    Err(Refusal::NoHook { hook: entry.as_str(), wanted: name.clone(), found: function_names(compiled) })
+                }
             },
         };
         Ok(Exports {

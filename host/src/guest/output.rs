@@ -40,15 +40,8 @@ struct Lines {
 
 impl Output {
     pub(super) fn new(stream: Stream, log: Log, instance: InstanceId, desk: Arc<Desk>) -> Output {
-        let lines = Lines {
-            stream,
-            log,
-            instance,
-            desk,
-            partial: Vec::new(),
-            allowance: BURST_BYTES,
-            counted: Instant::now(),
-        };
+        let lines =
+            Lines { stream, log, instance, desk, partial: Vec::new(), allowance: BURST_BYTES, counted: Instant::now() };
         Output(Arc::new(Mutex::new(lines)))
     }
 

@@ -107,8 +107,11 @@ mod tests {
     }
 
     fn bounds() -> impl Strategy<Value = Bounds> {
-        (1..5u32, 1..12u32, 0..4u32)
-            .prop_map(|(concurrency, instances_max, queue_depth)| Bounds { concurrency, instances_max, queue_depth })
+        (1..5u32, 1..12u32, 0..4u32).prop_map(|(concurrency, instances_max, queue_depth)| Bounds {
+            concurrency,
+            instances_max,
+            queue_depth,
+        })
     }
 
     proptest! {

@@ -81,8 +81,7 @@ enum Phase {
 
 impl Pool {
     pub(super) fn new(terms: Arc<Terms>, settings: PoolSettings, ground: Ground) -> Pool {
-        let inside =
-            Inside { phase: Phase::Open, awake: Vec::new(), lot: Lot::default(), waiting: VecDeque::new() };
+        let inside = Inside { phase: Phase::Open, awake: Vec::new(), lot: Lot::default(), waiting: VecDeque::new() };
         let ok = ground.metrics.counter(&terms.function, "ok");
         let state = Mutex::new(inside);
         Pool(Arc::new(Shared { terms, settings, ground, state, tickets: AtomicU64::new(0), ok }))

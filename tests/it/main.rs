@@ -1,0 +1,22 @@
+//! Tests as sentences, against a real host on ports of the system's choice.
+//!
+//! Each test has a host of its own, a child process with its own state directory; see `support`. One file a subject,
+//! named after the part of the host or of the design that it tests.
+
+mod support;
+
+mod lifecycle;
+mod freeze;
+mod timeouts;
+mod suspend;
+mod policy;
+mod billing;
+mod durability;
+mod shutdown;
+mod errors;
+mod uploads;
+mod sandbox;
+mod admin;
+mod examples;
+mod cli;
+mod tidy;

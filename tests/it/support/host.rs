@@ -1,0 +1,241 @@
+//! Starting, stopping and killing hosts.
+
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+use tokio::process::{Child, ChildStdout, Command};
+
+use super::{PATIENCE, Reply, TestFunction};
+
+/// A running host. Dropped, it is killed.
+pub(crate) struct TestHost {
+    pub(crate) data: String,
+    pub(crate) admin: String,
+    pub(crate) client: reqwest::Client,
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+    log: Arc<Mutex<String>>,
+    builder: TestHostBuilder,
+}
+
+/// What a host is started with.
+#[derive(Clone)]
+pub(crate) struct TestHostBuilder {
+    state: Arc<TempDir>,
+    flags: Vec<String>,
+    environment: Vec<(String, String)>,
+}
+
+impl TestHostBuilder {
+    /// Adds a flag, such as `--instances-max=3`.
+    pub(crate) fn flag(mut self, flag: &str) -> TestHostBuilder {
+        self.flags.push(flag.to_owned());
+        self
+    }
+
+    /// Sets a variable of the host's environment.
+    pub(crate) fn variable(mut self, name: &str, value: &str) -> TestHostBuilder {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The command that starts the host.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_host-under-test"));
+        command
+            .args(["serve", "--json", "--data-addr=127.0.0.1:0", "--admin-addr=127.0.0.1:0", "--state-dir"])
+            .arg(self.state.path())
+            .args(&self.flags)
+            .env_remove("RUST_BACKTRACE")
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        command
+    }
+
+    /// Starts the host and waits until it listens.
+    pub(crate) async fn start(self) -> TestHost {
+        let mut child = self.command().spawn().expect("the host starts");
+        let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
+        let log = Arc::new(Mutex::new(String::new()));
+        let mut stderr = BufReader::new(child.stderr.take().expect("stderr is piped")).lines();
+        let kept = log.clone();
+        tokio::task::spawn(async move {
+            while let Ok(Some(line)) = stderr.next_line().await {
+                let mut kept = kept.lock().unwrap();
+                kept.push_str(&line);
+                kept.push('\n');
+            }
+        });
+        let mut first = String::new();
+        stdout.read_line(&mut first).await.expect("stdout can be read");
+        let addresses: Value = serde_json::from_str(&first)
+            .unwrap_or_else(|error| panic!("first line {first:?}: {error}; log: {}", log.lock().unwrap()));
+        let url = |plane: &str| format!("http://{}", addresses[plane].as_str().expect("an address"));
+        TestHost {
+            data: url("data"),
+            admin: url("admin"),
+            client: reqwest::Client::new(),
+            child,
+            stdout,
+            log,
+            builder: self,
+        }
+    }
+}
+
+impl TestHost {
+    /// A host with defaults.
+    pub(crate) async fn start() -> TestHost {
+        TestHost::builder().start().await
+    }
+
+    pub(crate) fn builder() -> TestHostBuilder {
+        let state = Arc::new(tempfile::tempdir().expect("a folder for the state"));
+        TestHostBuilder { state, flags: Vec::new(), environment: Vec::new() }
+    }
+
+    /// Deploys the component of `package` as `name`, configured by `settings`, and returns a handle to it.
+    pub(crate) async fn deploy(&self, name: &str, package: &str, settings: Value) -> TestFunction {
+        let reply = self.put_code(name, tests::component(package), &settings).await;
+        assert!(reply.status == 200 || reply.status == 201, "deploy {name}: {reply:?}");
+        self.function(name)
+    }
+
+    /// A handle to a function, deployed or not.
+    pub(crate) fn function(&self, name: &str) -> TestFunction {
+        TestFunction::new(self.client.clone(), &self.data, &self.admin, name)
+    }
+
+    /// Uploads bytes as a function's code.
+    pub(crate) async fn put_code(&self, name: &str, component: Vec<u8>, settings: &Value) -> Reply {
+        let url = format!("{}/v1/functions/{name}/code", self.admin);
+        let request = self.client.put(url).header("Dormouse-Settings", settings.to_string()).body(component);
+        Reply::of(request.send().await.expect("the admin plane answers")).await
+    }
+
+    /// `GET` on the admin plane.
+    pub(crate) async fn get(&self, path: &str) -> Reply {
+        let request = self.client.get(format!("{}{path}", self.admin));
+        Reply::of(request.send().await.expect("the admin plane answers")).await
+    }
+
+    /// `POST` on the admin plane.
+    pub(crate) async fn post(&self, path: &str) -> Reply {
+        let request = self.client.post(format!("{}{path}", self.admin));
+        Reply::of(request.send().await.expect("the admin plane answers")).await
+    }
+
+    /// A counter or gauge of `/metrics`: the sum of all series whose line starts with `prefix`.
+    pub(crate) async fn metric(&self, prefix: &str) -> f64 {
+        let text = self.get("/metrics").await.text();
+        let values = text.lines().filter(|line| line.starts_with(prefix));
+        values.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    /// All invocation records, oldest first.
+    pub(crate) async fn invocations(&self) -> Vec<Value> {
+        self.pages("/v1/usage/invocations?limit=10000", "invocations").await
+    }
+
+    /// All window records, oldest first.
+    pub(crate) async fn windows(&self) -> Vec<Value> {
+        self.pages("/v1/usage/windows?limit=10000", "windows").await
+    }
+
+    async fn pages(&self, path: &str, key: &str) -> Vec<Value> {
+        let mut records = Vec::new();
+        let mut after = String::new();
+        loop {
+            let page = self.get(&format!("{path}{after}")).await.json();
+            records.extend(page[key].as_array().expect("records").iter().cloned());
+            match page["next"].as_str() {
+                Some(next) => after = format!("&after={next}"),
+                None => return records,
+            }
+        }
+    }
+
+    /// The whole bill's sums.
+    pub(crate) async fn total(&self) -> Value {
+        self.get("/v1/usage").await.json()["total"].clone()
+    }
+
+    /// What the host wrote to standard error so far.
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// The host's process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id().expect("the host runs")
+    }
+
+    /// CPU time that the host's process used so far, in clock ticks of 10 ms.
+    pub(crate) fn cpu_ticks(&self) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("the host runs");
+        // The fields after the name, which is in parentheses; user and system time are the 14th and 15th of all.
+        let fields: Vec<&str> = stat.rsplit(')').next().expect("a name").split_whitespace().collect();
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    }
+
+    /// Sends a signal to the host's process.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.pid() as i32).expect("a process has a number");
+        kill_process(pid, signal).expect("the host can be signalled");
+    }
+
+    /// Waits until the host ended by itself; returns its status and what it printed after the first line.
+    pub(crate) async fn ended(mut self) -> (ExitStatus, String) {
+        let mut rest = String::new();
+        let ended = async {
+            let status = self.child.wait().await.expect("the host ends");
+            self.stdout.read_to_string(&mut rest).await.expect("stdout can be read");
+            status
+        };
+        let status = tokio::time::timeout(PATIENCE, ended).await.expect("the host ends in time");
+        (status, rest)
+    }
+
+    /// Kills the host where it stands, and starts another on its state.
+    pub(crate) async fn kill_and_restart(mut self) -> TestHost {
+        self.child.kill().await.expect("the host can be killed");
+        self.builder.clone().start().await
+    }
+
+    /// Stops the host in order, and starts another on its state.
+    pub(crate) async fn restart(self) -> TestHost {
+        let builder = self.builder.clone();
+        self.signal(Signal::TERM);
+        let (status, _) = self.ended().await;
+        assert!(status.success(), "{status}");
+        builder.start().await
+    }
+
+    /// The folder of the host's state.
+    pub(crate) fn state_dir(&self) -> std::path::PathBuf {
+        self.builder.state.path().to_owned()
+    }
+
+    /// The builder that started this host, for another on the same state.
+    pub(crate) fn same(&self) -> TestHostBuilder {
+        self.builder.clone()
+    }
+
+    /// Suspends, resumes, or anything else that is a `POST` to a function.
+    pub(crate) async fn order(&self, function: &str, order: &str) {
+        let reply = self.post(&format!("/v1/functions/{function}/{order}")).await;
+        assert_eq!(reply.status, 200, "{order} {function}: {reply:?}");
+    }
+
+    /// Nothing to configure.
+    pub(crate) fn defaults() -> Value {
+        json!({})
+    }
+}

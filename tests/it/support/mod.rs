@@ -1,0 +1,30 @@
+//! A host under test: a child process on ports that the system chose, with clients for both planes.
+
+mod function;
+mod host;
+mod reply;
+mod server;
+
+pub(crate) use function::TestFunction;
+pub(crate) use host::{TestHost, TestHostBuilder};
+pub(crate) use reply::Reply;
+pub(crate) use server::{Received, TestServer};
+
+use std::time::Duration;
+
+/// How long anything may take that must happen. Tests await states; they never sleep and hope.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Asks again and again until `answer` is there.
+pub(crate) async fn eventually<T>(what: &str, mut answer: impl AsyncFnMut() -> Result<T, String>) -> T {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        match answer().await {
+            Ok(found) => return found,
+            Err(seen) if tokio::time::Instant::now() > deadline => {
+                panic!("{what} did not happen within {PATIENCE:?}; last seen: {seen}")
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+        }
+    }
+}
