@@ -11,11 +11,11 @@ use bytes::Bytes;
 use prometheus_client::registry::Registry;
 use serde_json::Value;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::catalog::{Catalog, ChangeError, Function, HostPattern};
+use crate::catalog::{Catalog, ChangeError, Function};
 use crate::config::Config;
-use crate::guest::{Blueprint, Engine, Sandbox};
+use crate::guest::{Blueprint, Engine, HostPattern, Sandbox};
 use crate::ids::{FunctionName, LATEST};
 use crate::instance::{self, StopReason, Terms};
 use crate::ledger::{Ledger, Options};
@@ -26,11 +26,13 @@ use crate::shutdown::Tasks;
 use crate::telemetry::Charges;
 use crate::{control, http};
 
-/// A running host. Dropping it without [`Host::serve`] leaves its tasks to the runtime.
+/// A running host. Dropping it without [`Host::stop`] leaves its tasks to the runtime.
 pub struct Host {
     core: Arc<Core>,
     addresses: Addresses,
     drain_timeout: Duration,
+    terminate: Signal,
+    interrupt: Signal,
     /// Locked for as long as the host runs.
     _state_lock: File,
 }
@@ -75,6 +77,8 @@ pub struct Core {
 impl Host {
     /// Opens the state directory and both listeners.
     pub async fn start(config: Config) -> anyhow::Result<Host> {
+        let terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+        let interrupt = signal(SignalKind::interrupt()).context("listen for Ctrl-C")?;
         let state_lock = lock_state(&config.state_dir)?;
         let tasks = Tasks::default();
         let core = Arc::new(Core::open(&config, tasks.clone())?);
@@ -85,7 +89,8 @@ impl Host {
         tasks.spawn(http::serve(data, core.clone(), config.data));
         tasks.spawn(control::serve(admin, core.clone(), config.admin));
         tracing::info!(data = %addresses.data, admin = %addresses.admin, "listening");
-        Ok(Host { core, addresses, drain_timeout: config.drain_timeout, _state_lock: state_lock })
+        let drain_timeout = config.drain_timeout;
+        Ok(Host { core, addresses, drain_timeout, terminate, interrupt, _state_lock: state_lock })
     }
 
     /// Where it listens.
@@ -93,21 +98,23 @@ impl Host {
         self.addresses
     }
 
-    /// Runs until SIGTERM or Ctrl-C, then drains: no new requests, those accepted are answered, every pre-stop runs.
-    pub async fn serve(self) -> anyhow::Result<Stopped> {
-        let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
-        let mut interrupt = signal(SignalKind::interrupt()).context("listen for Ctrl-C")?;
+    /// Ends at SIGTERM or Ctrl-C. They are listened for since the host started, so none is missed.
+    pub async fn told_to_stop(&mut self) {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
+    }
+
+    /// Drains: no new requests, those accepted are answered, every pre-stop runs. A signal meanwhile cuts it short.
+    pub async fn stop(mut self) -> anyhow::Result<Stopped> {
         let instances = self.core.pools.room().instances();
         let before = self.core.metrics.pre_stops();
         tracing::info!(instances, timeout_ms = self.drain_timeout.as_millis(), "draining");
+        let core = self.core.clone();
         tokio::select! {
-            _ = tokio::time::timeout(self.drain_timeout, self.core.drain()) => {}
-            _ = terminate.recv() => tracing::warn!("told to stop twice: not waiting any longer"),
-            _ = interrupt.recv() => tracing::warn!("told to stop twice: not waiting any longer"),
+            _ = tokio::time::timeout(self.drain_timeout, core.drain()) => {}
+            () = self.told_to_stop() => tracing::warn!("told to stop twice: not waiting any longer"),
         }
         let unfinished = self.core.pools.room().instances();
         self.core.ledger.close().context("close the ledger")?;

@@ -5,7 +5,6 @@
 
 mod artifacts;
 mod function;
-mod outbound;
 mod settings;
 mod store;
 
@@ -28,7 +27,6 @@ use crate::shutdown::Tasks;
 
 pub use artifacts::ArtifactError;
 pub use function::{ExportView, ExportsView, Function};
-pub use outbound::HostPattern;
 pub use settings::{Hook, Lifecycle, Settings, SettingsFaults, export_name};
 
 /// All functions; cheap to clone.

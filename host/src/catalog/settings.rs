@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::guest::HostPattern;
 use crate::meter::Basis;
 
 /// The longest request, in ms: one day, as in Function Compute.
@@ -171,7 +172,7 @@ impl Settings {
             faults.push(format!("`allowedOutboundHosts` has more than {OUTBOUND_HOSTS_MAX} entries"));
         }
         for host in &self.allowed_outbound_hosts {
-            if let Err(fault) = host.parse::<super::outbound::HostPattern>() {
+            if let Err(fault) = host.parse::<HostPattern>() {
                 faults.push(format!("`allowedOutboundHosts`: {fault}"));
             }
         }

@@ -140,10 +140,10 @@ fn files(folder: &Dir<'static>) -> Vec<(&'static Path, &'static [u8])> {
     found
 }
 
-/// Whether a file of ours belongs into a project: not what cargo built here, nor what is hidden.
+/// Whether a file of ours belongs into a project: not what cargo built here, not the SDK's own tests, nothing hidden.
 fn belongs(path: &Path) -> bool {
     let parts = path.iter().map(|part| part.to_string_lossy());
-    parts.into_iter().all(|part| part != "target" && !part.starts_with('.'))
+    parts.into_iter().all(|part| part != "target" && part != "tests" && !part.starts_with('.'))
 }
 
 /// The name a template's file gets. `Cargo.toml` and `.gitignore` would act on this repository, so they are disguised.
@@ -196,7 +196,7 @@ mod tests {
     #[test]
     fn build_products_and_hidden_files_stay_here() {
         assert!(belongs(Path::new("src/lib.rs")));
-        for path in ["target/debug/x", "src/.x.swp", ".git/HEAD"] {
+        for path in ["target/debug/x", "tests/instance.rs", "src/.x.swp", ".git/HEAD"] {
             assert!(!belongs(Path::new(path)), "{path}");
         }
     }

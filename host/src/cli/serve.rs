@@ -24,7 +24,7 @@ pub(super) struct Serve {
 
 impl Serve {
     pub(super) async fn run(self) -> anyhow::Result<()> {
-        let started = hosting::start(self.serve).await?;
+        let mut started = hosting::start(self.serve).await?;
         let addresses = started.addresses;
         if self.json {
             hosting::announce_as_json(&addresses)?;
@@ -37,7 +37,8 @@ impl Serve {
             ];
             output::print(&lines.join("\n"))?;
         }
-        let stopped = started.host.serve().await?;
+        started.host.told_to_stop().await;
+        let stopped = started.host.stop().await?;
         Ok(hosting::farewell(&stopped, self.json)?)
     }
 }

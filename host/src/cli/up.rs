@@ -8,7 +8,6 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use comfy_table::ContentArrangement;
-use rustix::process::{Signal, getpid, kill_process};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -55,7 +54,7 @@ impl Up {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         // A manifest with faults is no reason to start a host.
         let manifest = Manifest::read(&self.manifest)?.only(&self.functions)?;
-        let Started { host, addresses, admin_token, state_dir } = hosting::start(self.serve).await?;
+        let Started { mut host, addresses, admin_token, state_dir } = hosting::start(self.serve).await?;
         if self.json {
             hosting::announce_as_json(&addresses)?;
         }
@@ -81,18 +80,12 @@ impl Up {
                 None => std::future::pending().await,
             }
         };
-        // Both run in this task, the host first, so that it is listening for signals before there is work.
-        let serving = host.serve();
-        futures::pin_mut!(serving, work);
-        let (stopped, worked) = tokio::select! {
-            biased;
-            stopped = &mut serving => (stopped, Ok(())),
-            worked = &mut work => {
-                // Work ends only by failing. The host may have instances: it is asked to stop as an operator would.
-                kill_process(getpid(), Signal::TERM).context("ask the host to stop")?;
-                (serving.await, worked)
-            }
+        // Work ends only by failing. The host stops in order then too: it may have instances by now.
+        let worked = tokio::select! {
+            () = host.told_to_stop() => Ok(()),
+            worked = work => worked,
         };
+        let stopped = host.stop().await;
         hosting::farewell(&stopped?, self.json)?;
         worked
     }

@@ -5,6 +5,8 @@ use utoipa::ToSchema;
 
 use crate::catalog::{ExportsView, Settings};
 
+pub use crate::http::problem::Problem;
+
 /// A deployed function: what identifies it, and its whole configuration.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -118,22 +120,4 @@ pub struct LogLine {
 pub struct LogLines {
     /// Oldest first.
     pub lines: Vec<LogLine>,
-}
-
-/// An error, as `application/problem+json` (RFC 9457).
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Problem {
-    /// `about:blank`: `title` says what the status means, `code` what happened.
-    pub r#type: String,
-    /// The status in words.
-    pub title: String,
-    /// The HTTP status.
-    pub status: u16,
-    /// Stable, for programs.
-    pub code: String,
-    /// What was wrong and what would be right.
-    pub detail: String,
-    /// The request this answers.
-    pub request_id: String,
 }

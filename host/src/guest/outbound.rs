@@ -7,7 +7,7 @@ use http::uri::Scheme;
 use http_body_util::BodyExt;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
-use crate::catalog::HostPattern;
+use super::host_pattern::HostPattern;
 use crate::ids::InstanceId;
 use crate::log::{Log, Stream};
 

@@ -2,15 +2,34 @@
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::headers;
-use crate::control::model::Problem;
 use crate::ids::RequestId;
 use crate::instance::Outcome;
 use crate::pool::Refused;
 
 /// Seconds after which a caller that was turned away may try again.
 const RETRY_AFTER_SECONDS: u64 = 1;
+
+/// An error, as `application/problem+json` (RFC 9457).
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Problem {
+    /// `about:blank`: `title` says what the status means, `code` what happened.
+    pub r#type: String,
+    /// The status in words.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// Stable, for programs.
+    pub code: String,
+    /// What was wrong and what would be right.
+    pub detail: String,
+    /// The request this answers.
+    pub request_id: String,
+}
 
 /// Something that went wrong, on its way to the caller.
 #[derive(Debug)]

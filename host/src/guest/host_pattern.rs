@@ -1,6 +1,6 @@
 //! Which hosts a function may call: the patterns of `allowedOutboundHosts`.
 //!
-//! Checked when a function is configured, matched by `guest/outbound.rs` before any name is looked up.
+//! Checked when a function is configured, matched by `outbound` before any name is looked up.
 
 use std::str::FromStr;
 

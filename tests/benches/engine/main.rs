@@ -1,0 +1,321 @@
+//! What a call costs inside the host, without HTTP: `cargo bench -p tests --bench engine`.
+//!
+//! Every figure is measured in the same run as the bare engine doing the same (`anchor`), and shown as a ratio to it:
+//! ratios move less than microseconds when the machine is busy. Each case is the median of several rounds.
+
+mod anchor;
+
+use std::path::Path;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use dormouse::guest::{
+    Blueprint, Call, CallContext, CallId, Component, Engine, Entry, EntryNames, Event, Guest, HookName, Sandbox,
+};
+use dormouse::ids::{InstanceId, RequestId};
+use dormouse::instance::{Instance, Job, Metrics, Outcome, Report, Start, State, Terms};
+use dormouse::log::Log;
+use dormouse::meter::{Account, Basis, InvocationMeter, Reading, WindowMeter};
+use tokio::sync::oneshot;
+
+/// Rounds of each case; the median counts.
+const ROUNDS: usize = 7;
+
+fn main() {
+    // Cargo passes flags of its own; there is nothing to choose here.
+    let folder = tempfile::tempdir().expect("a folder");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let bench = Bench::new(folder.path());
+    println!("load average: {}", std::fs::read_to_string("/proc/loadavg").unwrap_or_default().trim());
+    println!("{:<44} {:>11} {:>11} {:>7}", "case", "here", "anchor", "ratio");
+    runtime.block_on(async {
+        bench.warm_call();
+        bench.thaw().await;
+        bench.cold_start();
+        bench.metering();
+        bench.executed_against_cpu().await;
+    });
+}
+
+struct Bench {
+    engine: Engine,
+    compiled: std::path::PathBuf,
+    hello: Arc<Blueprint>,
+    cpu: Arc<Blueprint>,
+    anchor: anchor::Anchor,
+}
+
+impl Bench {
+    #[expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
+    fn now() -> Instant {
+        Instant::now()
+    }
+
+    fn new(folder: &Path) -> Bench {
+        let engine = Engine::new().expect("an engine");
+        let hello = tests::component("example-hello");
+        let load = |name: &str, bytes: &[u8]| {
+            let path = folder.join(name);
+            std::fs::write(&path, engine.compile(bytes).expect("it compiles")).expect("it can be written");
+            (engine.load(&path).expect("it loads"), path)
+        };
+        let (component, compiled) = load("hello", &hello);
+        let (cpu, _) = load("cpu", &tests::component("example-cpu"));
+        let anchor = anchor::Anchor::new(&hello);
+        Bench { hello: blueprint(&component), cpu: blueprint(&cpu), engine, compiled, anchor }
+    }
+
+    /// A call into a guest that is awake.
+    fn warm_call(&self) {
+        let mut guest = Guest::new(self.hello.clone(), InstanceId::random());
+        started(&mut guest);
+        let mut id = 0;
+        let here = median(|| {
+            per_call(20_000, || {
+                id += 1;
+                call(&mut guest, id);
+            })
+        });
+        show("warm call", here, self.anchor.warm_call());
+    }
+
+    /// A parked instance wakes for a request, answers, runs pre-freeze, and is parked again; the whole driver.
+    async fn thaw(&self) {
+        let terms = terms(self.hello.clone());
+        let mut instance = Instance::new(terms);
+        run(&mut instance, "").await;
+        let mut rounds = Vec::new();
+        for _ in 0..ROUNDS {
+            let began = Bench::now();
+            for _ in 0..5_000 {
+                run(&mut instance, "").await;
+            }
+            rounds.push(began.elapsed() / 5_000);
+        }
+        rounds.sort();
+        show("thaw, request, pre-freeze, park", rounds[ROUNDS / 2], self.anchor.warm_call());
+    }
+
+    /// From compiled code on disk to the first answer; and from mapped code.
+    fn cold_start(&self) {
+        let names = entry_names();
+        let here = median(|| {
+            per_call(200, || {
+                let component = self.engine.load(&self.compiled).expect("it loads");
+                let blueprint = Arc::new(Blueprint::new(&component, &names, sandbox()).expect("it fits"));
+                first_call(blueprint);
+            })
+        });
+        show("cold start from compiled code on disk", here, self.anchor.cold_start_from_disk());
+        let here = median(|| per_call(2_000, || first_call(self.hello.clone())));
+        show("fresh instance, one call, drop", here, self.anchor.cold_start());
+    }
+
+    /// The same warm call with a meter around each poll and without.
+    fn metering(&self) {
+        let mut guest = Guest::new(self.hello.clone(), InstanceId::random());
+        started(&mut guest);
+        let account = Account {
+            function: "bench".parse().expect("a name"),
+            version: "LATEST".into(),
+            instance: InstanceId::random(),
+            memory_mb: 128,
+            basis: Basis::Execution,
+        };
+        let mut meter = WindowMeter::open(&account, 1, Duration::ZERO, 0, Arc::new(|_| {}));
+        let (mut with, mut without) = (Vec::new(), Vec::new());
+        let mut id = 0;
+        // In turn, so that a change of the machine's speed meets both.
+        for _ in 0..ROUNDS {
+            without.push(per_call(20_000, || {
+                id += 1;
+                call(&mut guest, id);
+            }));
+            with.push(per_call(20_000, || {
+                id += 1;
+                meter.request_began();
+                let from = tokio::time::Instant::now();
+                call(&mut guest, id);
+                meter.executed(from, tokio::time::Instant::now());
+                meter.ended_one();
+            }));
+        }
+        with.sort();
+        without.sort();
+        show("warm call with meter, against without", with[ROUNDS / 2], without[ROUNDS / 2]);
+    }
+
+    /// The executed time of a CPU-bound request against the CPU time of the thread that ran it.
+    async fn executed_against_cpu(&self) {
+        let (post, readings) = std::sync::mpsc::channel();
+        let post = std::sync::Mutex::new(post);
+        let mut terms = terms(self.cpu.clone());
+        Arc::get_mut(&mut terms).expect("nobody else has it").post = Arc::new(move |reading| {
+            let _ = post.lock().expect("no holder panics").send(reading);
+        });
+        let mut instance = Instance::new(terms);
+        run(&mut instance, "10").await;
+        let (mut executed, mut cpu) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            readings.try_iter().for_each(drop);
+            let before = thread_cpu();
+            run(&mut instance, "3000000").await;
+            cpu.push(thread_cpu() - before);
+            let windows = readings.try_iter().filter_map(|reading| match reading {
+                Reading::Window(window) => Some(window.executed),
+                Reading::Invocation(_) => None,
+            });
+            executed.push(windows.last().expect("a window ended"));
+        }
+        executed.sort();
+        cpu.sort();
+        show("executed time, against thread CPU time", executed[ROUNDS / 2], cpu[ROUNDS / 2]);
+    }
+}
+
+fn show(case: &str, here: Duration, anchor: Duration) {
+    let us = |duration: Duration| format!("{:.2} us", duration.as_secs_f64() * 1e6);
+    let ratio = here.as_secs_f64() / anchor.as_secs_f64();
+    println!("{case:<44} {:>11} {:>11} {ratio:>7.2}", us(here), us(anchor));
+}
+
+fn median(mut round: impl FnMut() -> Duration) -> Duration {
+    let mut rounds: Vec<Duration> = (0..ROUNDS).map(|_| round()).collect();
+    rounds.sort();
+    rounds[ROUNDS / 2]
+}
+
+fn per_call(count: u32, mut work: impl FnMut()) -> Duration {
+    let began = Bench::now();
+    for _ in 0..count {
+        work();
+    }
+    began.elapsed() / count
+}
+
+fn thread_cpu() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+fn entry_names() -> EntryNames {
+    EntryNames {
+        handler: "handler".to_owned(),
+        initializer: HookName::Default,
+        pre_freeze: HookName::Default,
+        pre_stop: HookName::Default,
+    }
+}
+
+fn sandbox() -> Sandbox<'static> {
+    static NONE: std::collections::BTreeMap<String, String> = std::collections::BTreeMap::new();
+    Sandbox { memory_mb: 128, environment: &NONE, outbound_hosts: Vec::new(), log: Log::default() }
+}
+
+fn blueprint(component: &Component) -> Arc<Blueprint> {
+    Arc::new(Blueprint::new(component, &entry_names(), sandbox()).expect("it fits"))
+}
+
+fn context() -> CallContext {
+    CallContext {
+        request_id: "01a2039f-31e7-7175-8d2d-0819a41f3f33".to_owned(),
+        function: "bench".to_owned(),
+        version: "LATEST".to_owned(),
+        instance_id: "i-0123456789abcdef".to_owned(),
+        memory_mb: 128,
+        deadline_ms: 0,
+        attempt: 1,
+        traceparent: None,
+    }
+}
+
+/// Polls until the next event, which comes without waiting for anything outside.
+fn next_event(guest: &mut Guest) -> Event {
+    let mut cx = Context::from_waker(Waker::noop());
+    loop {
+        if let Some(event) = guest.take_event() {
+            return event;
+        }
+        guest.poll(&mut cx);
+    }
+}
+
+fn started(guest: &mut Guest) {
+    assert!(matches!(next_event(guest), Event::Started));
+}
+
+fn call(guest: &mut Guest, id: u64) {
+    guest.call(Call { id: CallId(id), entry: Entry::Handler, context: context(), event: b"you".to_vec() });
+    match next_event(guest) {
+        Event::Returned(_, Ok(_)) => {}
+        other => panic!("not an answer: {other:?}"),
+    }
+}
+
+fn first_call(blueprint: Arc<Blueprint>) {
+    let mut guest = Guest::new(blueprint, InstanceId::random());
+    started(&mut guest);
+    call(&mut guest, 1);
+}
+
+fn terms(blueprint: Arc<Blueprint>) -> Arc<Terms> {
+    Arc::new(Terms {
+        function: "bench".parse().expect("a name"),
+        version: "LATEST".into(),
+        memory_mb: 128,
+        basis: Basis::Execution,
+        concurrency: 1,
+        freeze_after: Duration::ZERO,
+        initializer_timeout: Duration::from_secs(3),
+        pre_freeze_timeout: Duration::from_secs(3),
+        pre_stop_timeout: Duration::from_secs(3),
+        blueprint,
+        log: Log::default(),
+        post: Arc::new(|_| {}),
+        metrics: Arc::new(Metrics::register(&mut prometheus_client::registry::Registry::default())),
+    })
+}
+
+/// Gives a parked or new instance one request and drives it until it is parked.
+async fn run(instance: &mut Instance, event: &str) {
+    let (reply, mut answer) = oneshot::channel();
+    let now = tokio::time::Instant::now();
+    let request = RequestId::new();
+    let function = "bench".parse().expect("a name");
+    instance.inbox().send(Job {
+        ticket: 0,
+        request: request.clone(),
+        event: event.as_bytes().to_vec(),
+        traceparent: None,
+        timeout: Duration::from_secs(60),
+        start: Start::Parked,
+        accepted: now,
+        assigned: now,
+        meter: InvocationMeter::accept(request, function, "LATEST".into(), Arc::new(|_| {})),
+        reply,
+    });
+    instance.wake();
+    loop {
+        match instance.next().await {
+            Report::Moved(State::Parked) => break,
+            Report::Answered(answered) => answered.send(),
+            Report::Moved(_) => {}
+            Report::Bounced(_) | Report::Stopped(_) => panic!("the instance ended"),
+        }
+    }
+    let answer = answer.try_recv().expect("an answer");
+    assert!(matches!(answer.outcome, Outcome::Replied(_)), "{answer:?}");
+}
+
+/// Runs a future that never waits for anything outside.
+fn now_or_never<T>(future: impl Future<Output = T>) -> T {
+    let mut future = pin!(future);
+    let mut cx = Context::from_waker(Waker::noop());
+    loop {
+        if let Poll::Ready(value) = future.as_mut().poll(&mut cx) {
+            return value;
+        }
+    }
+}
