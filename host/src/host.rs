@@ -71,7 +71,7 @@ pub struct Core {
     pub tasks: Tasks,
     billing_basis: Basis,
     metrics: Arc<instance::Metrics>,
-    charges: Arc<Charges>,
+    charges: Charges,
 }
 
 impl Host {
@@ -147,7 +147,7 @@ impl Core {
         let mut registry = Registry::with_prefix("dormouse");
         let metrics = Arc::new(instance::Metrics::register(&mut registry));
         let pool_metrics = Arc::new(pool::Metrics::register(&mut registry));
-        let charges = Arc::new(Charges::register(&mut registry));
+        let charges = Charges::register(&mut registry);
         Ok(Core {
             catalog: Catalog::open(&config.state_dir, engine, tasks.clone())?,
             pools: Pools::new(tasks.clone(), room, pool_metrics),
@@ -199,7 +199,7 @@ impl Core {
             pre_stop_timeout: settings.lifecycle.pre_stop.timeout(),
             blueprint: Arc::new(blueprint),
             log: function.log.clone(),
-            post: self.post(),
+            post: self.post(&function.name),
             metrics: self.metrics.clone(),
         };
         let pool_settings = PoolSettings {
@@ -217,8 +217,8 @@ impl Core {
     }
 
     /// Where readings go: to the ledger, and the sums of ended windows to the metrics.
-    fn post(&self) -> Post {
-        let (ledger, charges) = (self.ledger.post(), self.charges.clone());
+    fn post(&self, function: &FunctionName) -> Post {
+        let (ledger, charges) = (self.ledger.post(), self.charges.of(function));
         Arc::new(move |reading| {
             charges.count(&reading);
             ledger(reading);

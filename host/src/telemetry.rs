@@ -10,12 +10,13 @@ use prometheus_client::registry::Registry;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::LogFormat;
-use crate::meter::Reading;
+use crate::ids::FunctionName;
+use crate::meter::{Reading, compute_units};
 
 /// Starts the host's log on standard error. `RUST_LOG` says what is logged; guests' lines are target `guest`, at debug.
 /// Called once, by the command that runs a host.
 pub fn init(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,wasmtime=warn"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second call, in a test, leaves the first subscriber in place.
     let _ = match format {
@@ -51,19 +52,40 @@ impl Charges {
         charges
     }
 
+    /// The counters of one function. Looking them up for each window would cost an allocation each.
+    pub fn of(&self, function: &FunctionName) -> FunctionCharges {
+        let label = FunctionLabel { function: function.as_str().to_owned() };
+        FunctionCharges {
+            windows: self.windows.get_or_create(&label).clone(),
+            window_requests: self.window_requests.get_or_create(&label).clone(),
+            epochs: self.epochs.get_or_create(&label).clone(),
+            compute_units: self.compute_units.get_or_create(&label).clone(),
+            executed: self.executed.get_or_create(&label).clone(),
+        }
+    }
+}
+
+/// What one function is charged for.
+pub struct FunctionCharges {
+    windows: Counter,
+    window_requests: Counter,
+    epochs: Counter,
+    compute_units: Counter<f64, AtomicU64>,
+    executed: Counter<f64, AtomicU64>,
+}
+
+impl FunctionCharges {
     /// Counts a window that ended.
     pub fn count(&self, reading: &Reading) {
         let Reading::Window(window) = reading else { return };
         if !window.ended {
             return;
         }
-        let label = FunctionLabel { function: window.function.as_str().to_owned() };
         let epochs = window.epochs();
-        self.windows.get_or_create(&label).inc();
-        self.window_requests.get_or_create(&label).inc_by(window.requests.into());
-        self.epochs.get_or_create(&label).inc_by(epochs);
-        let compute_units = crate::meter::compute_units(epochs * u64::from(window.memory_mb));
-        self.compute_units.get_or_create(&label).inc_by(compute_units);
-        self.executed.get_or_create(&label).inc_by(window.executed.as_secs_f64());
+        self.windows.inc();
+        self.window_requests.inc_by(window.requests.into());
+        self.epochs.inc_by(epochs);
+        self.compute_units.inc_by(compute_units(epochs * u64::from(window.memory_mb)));
+        self.executed.inc_by(window.executed.as_secs_f64());
     }
 }

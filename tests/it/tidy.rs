@@ -1,1 +1,230 @@
-//! (being written)
+//! The architecture as a test: who may use whom, who may name what, how long files are, and what nobody tests.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Modules of the host and those that each may use, beside itself. `host` wires all of them, `cli` runs it.
+const MAY_USE: &[(&str, &[&str])] = &[
+    ("cli", &["catalog", "config", "control", "host", "ids", "ledger", "machine", "telemetry"]),
+    (
+        "host",
+        &[
+            "catalog",
+            "config",
+            "control",
+            "guest",
+            "http",
+            "ids",
+            "instance",
+            "ledger",
+            "machine",
+            "meter",
+            "pool",
+            "shutdown",
+            "telemetry",
+        ],
+    ),
+    ("http", &["config", "host", "ids", "instance", "pool", "shutdown"]),
+    ("control", &["catalog", "config", "host", "http", "ids", "instance", "ledger", "log", "pool", "shutdown"]),
+    ("catalog", &["guest", "ids", "log", "meter", "shutdown"]),
+    ("pool", &["ids", "instance", "meter", "shutdown"]),
+    ("instance", &["guest", "ids", "log", "meter"]),
+    ("guest", &["ids", "log", "meter"]),
+    ("ledger", &["ids", "meter"]),
+    ("meter", &["ids"]),
+    ("log", &["ids"]),
+    ("telemetry", &["config", "meter"]),
+    ("config", &["meter"]),
+    ("ids", &[]),
+    ("machine", &[]),
+    ("shutdown", &[]),
+];
+
+/// Crates that only some modules may name.
+const RESERVED: &[(&str, &[&str])] = &[
+    ("wasmtime", &["guest"]),
+    ("wasmtime_wasi", &["guest"]),
+    ("wasmtime_wasi_http", &["guest"]),
+    ("axum", &["http", "control"]),
+    ("StatusCode", &["http", "control", "cli"]),
+    ("rusqlite", &["catalog", "ledger"]),
+    ("reqwest", &["cli"]),
+];
+
+/// Code lines that a file may have.
+const CODE_LINES_MAX: usize = 350;
+
+/// Files that are longer, and why.
+const LONGER: &[(&str, &str)] = &[
+    ("instance/driver.rs", "the one mutator of an instance's state is read as a whole"),
+    ("pool/pool.rs", "lending, returning and waiting share one lock and are read together"),
+];
+
+/// Words that decide; their files know no clock, no lock and no task.
+const PURE: &[&str] = &["instance/lifecycle.rs", "pool/policy.rs"];
+
+fn source() -> PathBuf {
+    tests::repository().join("host/src")
+}
+
+/// All Rust files below `folder`, as paths from it and their text.
+fn rust_files(folder: &Path) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(&next).expect("a folder").flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                if path.file_name().is_some_and(|name| name != "target") {
+                    folders.push(path);
+                }
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let name = path.strip_prefix(folder).expect("below").to_string_lossy().into_owned();
+                found.insert(name, fs::read_to_string(&path).expect("text"));
+            }
+        }
+    }
+    found
+}
+
+/// The text without comments and without its inline test module.
+fn code(text: &str) -> String {
+    let end = text.find("#[cfg(test)]\nmod tests").unwrap_or(text.len());
+    let lines = text[..end].lines().filter(|line| !line.trim_start().starts_with("//"));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn module(file: &str) -> &str {
+    let first = file.split('/').next().expect("a name");
+    first.strip_suffix(".rs").unwrap_or(first)
+}
+
+/// Identifiers that follow `prefix` in `text`, such as the modules after `crate::`.
+fn names_after<'a>(text: &'a str, prefix: &str) -> BTreeSet<&'a str> {
+    let ends =
+        |rest: &'a str| rest.find(|letter: char| !letter.is_alphanumeric() && letter != '_').unwrap_or(rest.len());
+    text.match_indices(prefix).map(|(at, _)| &text[at + prefix.len()..]).map(|rest| &rest[..ends(rest)]).collect()
+}
+
+#[test]
+fn modules_use_only_those_they_may() {
+    let mut faults = Vec::new();
+    for (file, text) in rust_files(&source()) {
+        let own = module(&file);
+        if matches!(own, "lib" | "main") {
+            continue;
+        }
+        let Some((_, allowed)) = MAY_USE.iter().find(|(name, _)| *name == own) else {
+            faults.push(format!("{file}: `{own}` is not in the table"));
+            continue;
+        };
+        let code = code(&text).replace("crate::{", "crate::host::{");
+        for used in names_after(&code, "crate::") {
+            let is_module = used.starts_with(|letter: char| letter.is_lowercase());
+            if is_module && used != own && !allowed.contains(&used) {
+                faults.push(format!("{file}: `{own}` may not use `{used}`"));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn only_some_modules_name_the_engine_the_web_and_the_database() {
+    let mut faults = Vec::new();
+    for (file, text) in rust_files(&source()) {
+        let code = code(&text);
+        for (reserved, allowed) in RESERVED {
+            let words = code.split(|letter: char| !letter.is_alphanumeric() && letter != '_');
+            let named = words.into_iter().any(|word| word == *reserved);
+            if named && !allowed.contains(&module(&file)) {
+                faults.push(format!("{file} names `{reserved}`, which belongs to {allowed:?}"));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn files_are_short_and_say_what_they_are_for() {
+    let mut faults = Vec::new();
+    for (file, text) in rust_files(&source()) {
+        let lines = code(&text).lines().filter(|line| !line.trim().is_empty()).count();
+        let longer = LONGER.iter().any(|(name, _)| *name == file);
+        if lines > CODE_LINES_MAX && !longer && !file.contains("/tests") {
+            faults.push(format!("{file} has {lines} code lines, more than {CODE_LINES_MAX}"));
+        }
+        if !text.starts_with("//!") {
+            faults.push(format!("{file} does not begin by saying what it is for"));
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn what_decides_is_pure() {
+    let files = rust_files(&source());
+    for file in PURE {
+        let code = code(&files[*file]);
+        for impure in ["async", "Instant", "SystemTime", "Mutex", "tokio", "std::fs", "tracing"] {
+            assert!(!code.contains(impure), "{file} uses {impure}");
+        }
+    }
+}
+
+#[test]
+fn every_counter_is_counted_somewhere() {
+    let files = rust_files(&source());
+    let all: String = files.values().map(|text| code(text)).collect();
+    let mut found = 0;
+    for (file, text) in &files {
+        for line in code(text).lines().filter(|line| line.contains(": Family<") || line.contains(": Counter<")) {
+            let name = line.split(':').next().expect("a name").split_whitespace().last().expect("a name");
+            found += 1;
+            let counted =
+                [format!("{name}.get_or_create"), format!("{name}.inc")].iter().any(|use_| all.contains(use_));
+            assert!(counted, "{file}: nothing counts `{name}`");
+        }
+    }
+    assert!(found >= 9, "only {found} counters were found: has their shape changed?");
+}
+
+#[test]
+fn every_guest_is_tested() {
+    let tests: String = rust_files(&tests::repository().join("tests/it")).into_values().collect();
+    for folder in ["examples", "tests/guests"] {
+        for entry in fs::read_dir(tests::repository().join(folder)).expect("a folder").flatten() {
+            let Ok(manifest) = fs::read_to_string(entry.path().join("Cargo.toml")) else { continue };
+            let name = manifest.lines().find_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'));
+            let name = name.expect("a package has a name");
+            assert!(tests.contains(&format!("\"{name}\"")), "no test deploys {name}");
+        }
+    }
+}
+
+#[test]
+fn the_words_of_the_lifecycle_are_the_same_everywhere() {
+    let states = ["starting", "initializing", "active", "freezing", "parked", "suspended", "stopping", "stopped"];
+    let wit = fs::read_to_string(tests::repository().join("wit/function.wit")).expect("the contract");
+    let lifecycle = fs::read_to_string(source().join("instance/lifecycle.rs")).expect("the state machine");
+    let model = fs::read_to_string(source().join("control/model.rs")).expect("the API");
+    for state in states {
+        assert!(lifecycle.contains(&format!("\"{state}\"")), "{state} is no state");
+        assert!(model.contains(state), "{state} is not in the API");
+    }
+    for export in ["handler", "initializer", "pre-freeze", "pre-stop"] {
+        assert!(wit.contains(&format!("export {export}: async func")), "{export} is not in the contract");
+    }
+}
+
+#[test]
+fn no_folder_is_at_the_top_that_the_design_does_not_name() {
+    let expected = ["examples", "guest-sdk", "host", "target", "tests", "wit"];
+    for entry in fs::read_dir(tests::repository()).expect("a folder").flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if entry.path().is_dir() && !name.starts_with('.') {
+            assert!(expected.contains(&name.as_str()), "{name}");
+        }
+    }
+}

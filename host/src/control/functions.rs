@@ -11,14 +11,13 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde_json::Value;
 
 use super::Plane;
-use super::model::{FunctionList, FunctionView, InstanceCounts, Problem};
+use super::model::{FunctionList, FunctionView, Problem};
 use super::reject::invalid;
 use crate::catalog::{Function, Settings};
 use crate::host::Core;
 use crate::http::headers;
 use crate::http::problem::Failure;
 use crate::ids::{FunctionName, LATEST};
-use crate::instance::State as InstanceState;
 
 type Name = Path<String>;
 type Shared = State<Arc<Plane>>;
@@ -120,25 +119,9 @@ fn view(core: &Core, function: &Function) -> FunctionView {
         component_bytes: function.component_bytes,
         exports: function.exports.clone(),
         suspended: function.suspended,
-        instances: counts(core, &function.name),
+        instances: core.pools.newest(&function.name).map(|pool| pool.counts()).unwrap_or_default(),
         created_at: time(function.created),
         updated_at: time(function.updated),
         settings: function.settings.clone(),
     }
-}
-
-fn counts(core: &Core, name: &FunctionName) -> InstanceCounts {
-    let mut counts = InstanceCounts::default();
-    for portrait in core.pools.newest(name).map(|pool| pool.portraits()).unwrap_or_default() {
-        let count = match portrait.state {
-            InstanceState::Starting | InstanceState::Initializing => &mut counts.starting,
-            InstanceState::Active => &mut counts.active,
-            InstanceState::Freezing => &mut counts.freezing,
-            InstanceState::Parked => &mut counts.parked,
-            InstanceState::Suspended => &mut counts.suspended,
-            InstanceState::Stopping | InstanceState::Stopped => &mut counts.stopping,
-        };
-        *count += 1;
-    }
-    counts
 }

@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 use crate::catalog::{ExportsView, Settings};
 
 pub use crate::http::problem::Problem;
+pub use crate::pool::InstanceCounts;
 
 /// A deployed function: what identifies it, and its whole configuration.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -34,24 +35,6 @@ pub struct FunctionView {
     /// The configuration.
     #[serde(flatten)]
     pub settings: Settings,
-}
-
-/// How many instances are in which state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct InstanceCounts {
-    /// Starting or initializing.
-    pub starting: u32,
-    /// Running requests, or lingering after one.
-    pub active: u32,
-    /// In pre-freeze.
-    pub freezing: u32,
-    /// Parked.
-    pub parked: u32,
-    /// Suspended in the middle of execution.
-    pub suspended: u32,
-    /// Finishing their requests or in pre-stop.
-    pub stopping: u32,
 }
 
 /// All functions.

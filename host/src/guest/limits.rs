@@ -16,8 +16,8 @@ const MEMORIES_MAX: usize = 8;
 pub(super) const HANDLES_MAX: usize = 10_000;
 /// Host resources that a guest may hold: streams, pollables, HTTP fields.
 pub(super) const RESOURCES_MAX: usize = 10_000;
-/// Bytes that one call may move between guest and host, a bound on what the host copies at once.
-pub(super) const HOSTCALL_BYTES_MAX: usize = 128 << 20;
+/// Bytes that one call may move between guest and host: the largest event or reply, and room for what goes with it.
+pub(super) const HOSTCALL_BYTES_MAX: usize = 40 << 20;
 /// Bytes that one request for random numbers may ask for.
 pub(super) const RANDOM_BYTES_MAX: u64 = 1 << 20;
 

@@ -1,13 +1,11 @@
 //! `POST /invoke/{function}`: the body is the event, the reply's body is the result.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::Deserialize;
 use tracing::Instrument as _;
 
@@ -16,9 +14,6 @@ use super::{Plane, headers};
 use crate::ids::{LATEST, RequestId};
 use crate::instance::Answer;
 use crate::pool;
-
-/// How long a caller may take to send an event.
-const EVENT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What the query may say.
 #[derive(Deserialize)]
@@ -70,7 +65,7 @@ async fn run(
     if let Some(qualifier) = target.qualifier.filter(|qualifier| qualifier != LATEST) {
         return Err(Failure::function_not_found(function, Some(&qualifier)));
     }
-    let event = read_event(body, plane.config.event_bytes_max).await?;
+    let event = plane.events.read(fields, body).await?;
     if !plane.core.ledger.has_room() {
         let detail = "the host cannot store what requests use at the moment, so it takes none";
         return Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "host-full", detail));
@@ -80,7 +75,7 @@ async fn run(
         Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the host could not prepare the function")
     })?;
     let traceparent = headers::traceparent(fields);
-    Ok(pool.call(pool::Request { id: request.clone(), event, traceparent }).await?)
+    Ok(pool.call(pool::Request { id: request.clone(), event: event.bytes, traceparent }).await?)
 }
 
 fn check_invocation_type(fields: &HeaderMap) -> Result<(), Failure> {
@@ -91,22 +86,6 @@ fn check_invocation_type(fields: &HeaderMap) -> Result<(), Failure> {
             "invocation-type-not-supported",
             "this host runs invocations of type `sync` only; leave `Dormouse-Invocation-Type` out",
         )),
-    }
-}
-
-async fn read_event(body: Body, bytes_max: usize) -> Result<Vec<u8>, Failure> {
-    let collected = tokio::time::timeout(EVENT_TIMEOUT, Limited::new(body, bytes_max).collect()).await;
-    match collected {
-        Ok(Ok(collected)) => Ok(collected.to_bytes().into()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Failure::event_too_large(bytes_max)),
-        Ok(Err(_)) => {
-            let detail = "the event ended before its announced length";
-            Err(Failure::new(StatusCode::BAD_REQUEST, "event-incomplete", detail))
-        }
-        Err(_elapsed) => {
-            let detail = format!("the event did not arrive within {} s", EVENT_TIMEOUT.as_secs());
-            Err(Failure::new(StatusCode::REQUEST_TIMEOUT, "event-timed-out", detail))
-        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! decides which instance runs a request.
 
 pub mod headers;
+mod event;
 mod invoke;
 pub mod listener;
 pub mod problem;
@@ -15,20 +16,21 @@ use axum::Router;
 use axum::routing::post;
 use tokio::net::TcpListener;
 
+use self::event::EventReader;
 use crate::config::DataConfig;
 use crate::host::Core;
 
 /// What the handlers share.
 struct Plane {
     core: Arc<Core>,
-    config: DataConfig,
+    events: EventReader,
 }
 
 /// Serves callers until the host closes.
 pub async fn serve(listener: TcpListener, core: Arc<Core>, config: DataConfig) {
     let tasks = core.tasks.clone();
     let connections_max = config.connections_max;
-    let plane = Arc::new(Plane { core, config });
+    let plane = Arc::new(Plane { core, events: EventReader::new(config.event_bytes_max) });
     let router = Router::new()
         .route("/invoke/{function}", post(invoke::invoke).fallback(invoke::wrong_method))
         .fallback(invoke::no_such_path)

@@ -3,6 +3,7 @@
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::ids::FunctionName;
@@ -11,6 +12,13 @@ use crate::ids::FunctionName;
 #[derive(Default)]
 pub struct Metrics {
     requests: Family<RequestLabels, Counter>,
+    instances: Family<StateLabel, Gauge>,
+    memory_bytes: Gauge,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct StateLabel {
+    state: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -25,7 +33,16 @@ impl Metrics {
         let metrics = Metrics::default();
         let help = "Requests by function and by `ok` or the code of the problem";
         registry.register("requests", help, metrics.requests.clone());
+        registry.register("instances", "Instances by state", metrics.instances.clone());
+        registry.register("guest_memory_bytes", "Linear memory of all instances", metrics.memory_bytes.clone());
         metrics
+    }
+
+    pub(super) fn measure(&self, instances: impl IntoIterator<Item = (&'static str, u32)>, memory_bytes: u64) {
+        for (state, count) in instances.into_iter().filter(|(state, _)| !state.is_empty()) {
+            self.instances.get_or_create(&StateLabel { state }).set(count.into());
+        }
+        self.memory_bytes.set(memory_bytes.cast_signed());
     }
 
     pub(super) fn counter(&self, function: &FunctionName, code: &'static str) -> Counter {

@@ -27,7 +27,7 @@ pub use metrics::Metrics;
 pub use policy::Bounds;
 pub use pool::{Pool, PoolSettings, Request};
 pub use room::{Place, Room, RoomBounds};
-pub use seat::Portrait;
+pub use seat::{InstanceCounts, Portrait};
 
 /// Why a request got no instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -122,6 +122,17 @@ impl Pools {
     pub fn all(&self) -> Vec<(FunctionName, Pool)> {
         let slots = self.ground.registry.0.load();
         slots.iter().map(|(function, slot)| (function.clone(), slot.pool.clone())).collect()
+    }
+
+    /// Brings the gauges up to date; called when somebody looks at them.
+    pub fn measure(&self) {
+        let mut totals = [("", 0); 6];
+        for slot in self.ground.registry.0.load().values() {
+            for (total, (state, count)) in totals.iter_mut().zip(slot.pool.counts().named()) {
+                *total = (state, total.1 + count);
+            }
+        }
+        self.ground.metrics.measure(totals, self.ground.room.memory_bytes());
     }
 
     /// The host's room.

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout};
 
 use super::lot::{Lot, Resting};
 use super::policy::{self, Bounds, Decision};
-use super::seat::{Portrait, Seated};
+use super::seat::{InstanceCounts, Portrait, Seated};
 use super::{Ground, Refused};
 use crate::ids::{InstanceId, RequestId};
 use crate::instance::{Answer, Inbox, Instance, Job, Order, Outcome, Report, Start, State, StopReason, Terms, Timings};
@@ -335,6 +335,15 @@ impl Pool {
         let mut portraits: Vec<Portrait> = inside.awake.iter().chain(resting).map(Seated::portrait).collect();
         portraits.sort_by_key(|portrait| portrait.since);
         portraits
+    }
+
+    /// How many instances are in which state.
+    pub fn counts(&self) -> InstanceCounts {
+        let inside = self.lock();
+        let mut counts = InstanceCounts::default();
+        let resting = inside.lot.iter().map(|resting| &resting.seated);
+        inside.awake.iter().chain(resting).for_each(|seated| counts.add(seated.state));
+        counts
     }
 
     /// How long instances that are parked now have been parked, and their memory.

@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
 use super::policy::Seat;
 use super::room::Place;
 use crate::ids::InstanceId;
@@ -38,6 +41,50 @@ pub struct Portrait {
     pub in_flight: u32,
     /// Its figures.
     pub vitals: Arc<Vitals>,
+}
+
+/// How many instances are in which state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct InstanceCounts {
+    /// Starting or initializing.
+    pub starting: u32,
+    /// Running requests, or lingering after one.
+    pub active: u32,
+    /// In pre-freeze.
+    pub freezing: u32,
+    /// Parked.
+    pub parked: u32,
+    /// Suspended in the middle of execution.
+    pub suspended: u32,
+    /// Finishing their requests or in pre-stop.
+    pub stopping: u32,
+}
+
+impl InstanceCounts {
+    pub(super) fn add(&mut self, state: State) {
+        let count = match state {
+            State::Starting | State::Initializing => &mut self.starting,
+            State::Active => &mut self.active,
+            State::Freezing => &mut self.freezing,
+            State::Parked => &mut self.parked,
+            State::Suspended => &mut self.suspended,
+            State::Stopping | State::Stopped => &mut self.stopping,
+        };
+        *count += 1;
+    }
+
+    /// The counts with the names of their states.
+    pub(super) fn named(self) -> [(&'static str, u32); 6] {
+        [
+            ("starting", self.starting),
+            ("active", self.active),
+            ("freezing", self.freezing),
+            ("parked", self.parked),
+            ("suspended", self.suspended),
+            ("stopping", self.stopping),
+        ]
+    }
 }
 
 impl Seated {

@@ -1,11 +1,14 @@
 //! A host under test: a child process on ports that the system chose, with clients for both planes.
 
 mod function;
+mod gate;
 mod host;
 mod reply;
 mod server;
+pub(crate) mod wat;
 
 pub(crate) use function::TestFunction;
+pub(crate) use gate::Gate;
 pub(crate) use host::{TestHost, TestHostBuilder};
 pub(crate) use reply::Reply;
 pub(crate) use server::{Received, TestServer};
