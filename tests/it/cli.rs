@@ -1,1 +1,213 @@
-//! (being written)
+//! The command line, as people and programs use it.
+
+use std::path::Path;
+use std::process::{Output, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+use tokio::process::{Child, ChildStdout, Command};
+
+use crate::support::{PATIENCE, Reply, TestHost, eventually};
+
+const COMMANDS: [&str; 15] = [
+    "serve", "up", "new", "build", "deploy", "invoke", "list", "show", "logs", "usage", "suspend", "resume", "stop",
+    "delete", "doctor",
+];
+
+/// The program, with no host of its own.
+fn dormouse() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_host-under-test"));
+    command.stdin(Stdio::null()).kill_on_drop(true).env_remove("RUST_BACKTRACE");
+    command
+}
+
+/// The program as a client of `host`.
+async fn run(host: &TestHost, arguments: &[&str]) -> Output {
+    let mut command = dormouse();
+    command.args(arguments).env("DORMOUSE_ADMIN", &host.admin).env("DORMOUSE_DATA", &host.data);
+    command.output().await.expect("the program runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// What a client command printed; it must have succeeded.
+async fn printed(host: &TestHost, arguments: &[&str]) -> String {
+    let output = run(host, arguments).await;
+    assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// What a client command said to standard error; it must have failed with status 1.
+async fn complaint(host: &TestHost, arguments: &[&str]) -> String {
+    let output = run(host, arguments).await;
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}: {}", text(&output.stdout));
+    text(&output.stderr)
+}
+
+/// A running `up`.
+struct Up {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+    functions: Vec<Value>,
+}
+
+impl Up {
+    /// Runs `up --json` on a project and waits until it serves.
+    async fn start(project: &Path, state: &Path, flags: &[&str]) -> Up {
+        let mut command = dormouse();
+        command.args(["up", "--json", "--data-addr=127.0.0.1:0", "--admin-addr=127.0.0.1:0", "--state-dir"]);
+        command.arg(state).args(flags).arg(project).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("the program runs");
+        let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
+        let mut line = String::new();
+        stdout.read_line(&mut line).await.expect("the addresses");
+        line.clear();
+        stdout.read_line(&mut line).await.expect("the functions");
+        let ready: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{line:?}: {error}"));
+        assert_eq!(ready["ready"], true);
+        let functions = ready["functions"].as_array().expect("functions").clone();
+        Up { child, stdout, functions }
+    }
+
+    fn url(&self, name: &str) -> String {
+        let function = self.functions.iter().find(|function| function["name"] == name).expect("the function is there");
+        function["url"].as_str().expect("a URL").to_owned()
+    }
+
+    async fn invoke(&self, name: &str, event: &'static str) -> Reply {
+        let request = reqwest::Client::new().post(self.url(name)).body(event);
+        Reply::of(request.send().await.expect("an answer")).await
+    }
+
+    /// Sends Ctrl-C, and returns what it said about its end.
+    async fn interrupt(mut self) -> Value {
+        let pid = Pid::from_raw(self.child.id().expect("it runs") as i32).expect("a process has a number");
+        kill_process(pid, Signal::INT).expect("it can be signalled");
+        let mut rest = String::new();
+        let ended = async {
+            self.stdout.read_to_string(&mut rest).await.expect("stdout can be read");
+            self.child.wait().await.expect("it ends")
+        };
+        let status = tokio::time::timeout(PATIENCE, ended).await.expect("it ends in time");
+        assert!(status.success(), "{status}");
+        serde_json::from_str(&rest).unwrap_or_else(|error| panic!("{rest:?}: {error}"))
+    }
+}
+
+#[tokio::test]
+async fn every_command_teaches_itself() {
+    let help = text(&dormouse().arg("--help").output().await.unwrap().stdout);
+    for command in COMMANDS {
+        assert!(help.contains(&format!("  {command} ")), "{command} is not in --help");
+        let own = dormouse().args([command, "--help"]).output().await.unwrap();
+        assert!(own.status.success());
+        assert!(text(&own.stdout).contains("Example"), "{command} --help has no example");
+    }
+}
+
+#[tokio::test]
+async fn up_serves_all_examples() {
+    let state = tempfile::tempdir().unwrap();
+    let up = Up::start(&tests::repository().join("examples"), state.path(), &[]).await;
+    let names: Vec<&str> = up.functions.iter().map(|function| function["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["background", "counter", "cpu", "graceful", "hello", "sleeper", "tracing"]);
+    assert_eq!(up.invoke("hello", "world").await.text(), "Hello, world!\n");
+    assert_eq!(up.invoke("cpu", "10").await.status, 200);
+    let stopped = up.interrupt().await;
+    assert_eq!(stopped, json!({"stopped": {"instances": 2, "preStops": 2, "unfinished": 0}}));
+}
+
+#[tokio::test]
+async fn a_new_function_builds_anywhere_and_follows_its_sources() {
+    let folder = tempfile::tempdir().unwrap();
+    let project = folder.path().join("greeter");
+    let made = dormouse().args(["new", "greeter"]).current_dir(folder.path()).output().await.unwrap();
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    let again = dormouse().args(["new", "greeter"]).current_dir(folder.path()).output().await.unwrap();
+    assert_eq!(again.status.code(), Some(1), "a folder with files in it is left alone");
+
+    let up = Up::start(&project, &folder.path().join("state"), &["--watch"]).await;
+    assert_eq!(up.invoke("greeter", "Ada").await.text(), "Hello, Ada! You are number 1.\n");
+    let source = project.join("src/lib.rs");
+    let code = std::fs::read_to_string(&source).unwrap();
+    std::fs::write(&source, code.replace("Hello, ", "Welcome, ")).unwrap();
+    // Building takes longer than a state change: ask for as long as a build may take on a busy machine.
+    for _ in 0..4 {
+        if up.invoke("greeter", "Ada").await.text().starts_with("Welcome") {
+            break;
+        }
+        let answer = async || {
+            let text = up.invoke("greeter", "Ada").await.text();
+            if text.starts_with("Welcome") { Ok(()) } else { Err(text) }
+        };
+        eventually("the new version being served", answer).await;
+    }
+    up.interrupt().await;
+}
+
+#[tokio::test]
+async fn client_commands_steer_a_host() {
+    let host = TestHost::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("probe.wasm");
+    std::fs::write(&file, tests::component("guest-probe")).unwrap();
+    let file = file.to_str().unwrap();
+
+    let deployed =
+        printed(&host, &["deploy", "probe", file, "--set", "memory-mb=256", "--set", "freezeAfterMs=0"]).await;
+    assert!(deployed.contains("revision 1"), "{deployed}");
+    let shown: Value = serde_json::from_str(&printed(&host, &["show", "probe", "--json"]).await).unwrap();
+    assert_eq!((&shown["memoryMb"], &shown["freezeAfterMs"]), (&json!(256), &json!(0)));
+    let reply = printed(&host, &["invoke", "probe", r#"{"do": ["count", {"print": "a line"}]}"#]).await;
+    assert_eq!(serde_json::from_str::<Value>(&reply).unwrap()["results"][0], 1);
+    let probe = host.function("probe");
+    let parked = probe.reaches("parked").await;
+
+    assert!(printed(&host, &["list"]).await.contains("probe"));
+    assert!(printed(&host, &["show", "probe"]).await.contains(parked[0]["id"].as_str().unwrap()));
+    assert!(printed(&host, &["logs", "probe"]).await.contains("a line"));
+    let usage = printed(&host, &["usage"]).await;
+    assert!(usage.contains("REQUESTS") && usage.contains("PARKED") && usage.contains("CHARGED CU"), "{usage}");
+    assert!(usage.contains("1 CU = 1 s at 1 GB"), "{usage}");
+    let json: Value = serde_json::from_str(&printed(&host, &["usage", "--json"]).await).unwrap();
+    assert_eq!(json["total"]["requests"], 1);
+
+    printed(&host, &["suspend", "probe"]).await;
+    let shown: Value = serde_json::from_str(&printed(&host, &["show", "probe", "--json"]).await).unwrap();
+    assert_eq!(shown["suspended"], true);
+    printed(&host, &["resume", "probe"]).await;
+    printed(&host, &["stop", parked[0]["id"].as_str().unwrap()]).await;
+    probe.is_gone().await;
+    printed(&host, &["delete", "probe", "--yes"]).await;
+    assert_eq!(probe.invoke("x").await.status, 404);
+}
+
+#[tokio::test]
+async fn errors_say_what_was_wrong_and_what_would_be_right() {
+    let host = TestHost::start().await;
+    let missing = complaint(&host, &["invoke", "nobody", "x"]).await;
+    assert!(missing.contains("there is no function `nobody`"), "{missing}");
+    let wrong = complaint(&host, &["deploy", "f", file!()]).await;
+    assert!(wrong.contains("error: failed to deploy"), "{wrong}");
+    let admin = host.admin.clone();
+    drop(host);
+    let gone = dormouse().args(["list", "--admin", &admin]).output().await.unwrap();
+    let gone = text(&gone.stderr);
+    assert!(gone.contains(admin.trim_start_matches("http://")) && gone.contains("dormouse serve"), "{gone}");
+}
+
+#[tokio::test]
+async fn all_faults_of_a_manifest_are_reported_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let manifest = "[functions.a]\ncomponent = \"a.wasm\"\nmemory-mb = 1\n[functions.b]\nmemmory-mb = 64\n[host]\n";
+    std::fs::write(folder.path().join("dormouse.toml"), manifest).unwrap();
+    let output = dormouse().arg("up").arg(folder.path()).output().await.unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    for fault in ["memoryMb", "memmory", "component", "host"] {
+        assert!(said.contains(fault), "{fault} is not in {said}");
+    }
+}

@@ -180,7 +180,8 @@ async fn the_limit_of_events_is_6_mib_unless_configured_and_32_mib_at_most() {
     assert_eq!((largest.status, largest.body.len()), (200, 32 << 20));
     echo.invoke(chunked((32 << 20) + 1, 1 << 20)).await.problem(413, "event-too-large");
 
-    let refused = TestHost::builder().flag("--event-bytes-max=33554433").command().output().await.unwrap();
+    let mut command = TestHost::builder().flag("--event-bytes-max=33554433").command();
+    let refused = timeout(PATIENCE, command.output()).await.expect("it ends at once").unwrap();
     let text = String::from_utf8_lossy(&refused.stderr);
     assert!(!refused.status.success() && text.contains("`event-bytes-max` is 33554433"), "{text}");
 }

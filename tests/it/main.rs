@@ -3,6 +3,9 @@
 //! Each test has a host of its own, a child process with its own state directory; see `support`. One file a subject,
 //! named after the part of the host or of the design that it tests.
 
+#![expect(clippy::unwrap_used, reason = "what a test expects and does not find ends it")]
+#![expect(clippy::disallowed_methods, reason = "clients and servers of tests run beside them, and end with them")]
+
 mod support;
 
 mod lifecycle;

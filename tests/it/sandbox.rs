@@ -1,1 +1,254 @@
-//! (being written)
+//! What a guest can do to others: nothing. Whatever it takes too much of costs itself, and only itself, its life.
+
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Value, json};
+
+use crate::support::wat::Small;
+use crate::support::{Gate, Reply, TestFunction, TestHost, TestServer};
+
+const PROBE: &str = "guest-probe";
+const LINE_BYTES_MAX: usize = 32 << 10;
+
+#[tokio::test]
+async fn a_guest_that_grows_for_ever_runs_out_of_its_own_memory() {
+    let street = Street::start(json!({"memoryMb": 64})).await;
+    street.script(json!(["grow-forever"])).await.problem(502, "function-out-of-memory");
+    street.goes_on().await;
+}
+
+#[tokio::test]
+async fn a_guest_that_prints_for_ever_is_stopped_at_the_bound_of_output() {
+    let street = Street::start(json!({})).await;
+    let detail = street.script(json!(["print-forever"])).await.problem(502, "function-crashed");
+    assert!(detail.starts_with("output-limit: "), "{detail}");
+    let lines = street.probe.lines().await;
+    let bytes: usize = lines.iter().map(|line| line["text"].as_str().unwrap().len()).sum();
+    assert!(lines.len() <= 2000 && bytes <= 512 << 10, "{} lines of {bytes} bytes are kept", lines.len());
+    street.goes_on().await;
+}
+
+#[tokio::test]
+async fn a_guest_that_hoards_handles_is_stopped_at_their_bound() {
+    let street = Street::start(json!({})).await;
+    let detail = street.script(json!(["open-handles-forever"])).await.problem(502, "function-crashed");
+    assert!(detail.starts_with("handle-limit: "), "{detail}");
+    street.goes_on().await;
+}
+
+#[tokio::test]
+async fn a_guest_that_recurses_for_ever_overflows_its_own_stack() {
+    let street = Street::start(json!({})).await;
+    let detail = street.script(json!(["recurse-forever"])).await.problem(502, "function-crashed");
+    assert!(detail.starts_with("stack-overflow: "), "{detail}");
+    street.goes_on().await;
+}
+
+#[tokio::test]
+async fn a_guest_that_spins_for_ever_is_stopped_at_its_timeout() {
+    let street = Street::start(json!({"timeoutMs": 300})).await;
+    street.script(json!(["spin-forever"])).await.problem(504, "function-timed-out");
+    street.goes_on().await;
+}
+
+#[tokio::test]
+async fn outgoing_requests_reach_allowed_hosts_only() {
+    let host = TestHost::start().await;
+    let server = TestServer::start("hello from outside", Duration::ZERO).await;
+    let url = format!("http://{}/path?query=1", server.address);
+    let get = json!([{"http-get": url}]);
+    let probe = host.deploy("probe", PROBE, json!({})).await;
+    let other_port = format!("127.0.0.1:{}", server.address.port() ^ 1);
+    let elsewhere = json!([other_port, "*.example.com", "localhost", "127.0.0.10"]);
+    for allowed in [json!([]), elsewhere] {
+        assert_eq!(probe.configure(json!({"allowedOutboundHosts": allowed})).await.status, 200);
+        let denied = probe.script(get.clone()).await;
+        let told = denied.results();
+        let error = told[0]["error"].as_str().expect("an error");
+        assert!(error.contains("allowed-outbound-hosts"), "{error}");
+        let lines = probe.lines().await;
+        let told = lines.iter().rfind(|line| line["stream"] == "host").expect("a line of the host");
+        let text = told["text"].as_str().unwrap();
+        assert!(text.contains(&server.address.to_string()) && text.contains("allowedOutboundHosts"), "{text}");
+        assert!(told["instance"].as_str().unwrap().starts_with("i-"));
+    }
+    assert!(server.received().is_empty(), "nothing left the host");
+
+    for allowed in [server.address.to_string(), "127.0.0.1".to_owned(), "*".to_owned()] {
+        assert_eq!(probe.configure(json!({"allowedOutboundHosts": [allowed]})).await.status, 200);
+        let answer = probe.script(get.clone()).await.results();
+        assert_eq!(answer[0], json!({"status": 200, "body": "hello from outside"}), "{allowed}");
+    }
+    let received = server.received();
+    assert_eq!(received.len(), 3);
+    assert_eq!((received[0].method.as_str(), received[0].path.as_str()), ("GET", "/path?query=1"));
+}
+
+#[tokio::test]
+async fn a_guest_sees_its_own_environment_and_no_files() {
+    let host = TestHost::builder().variable("SECRET_OF_THE_HOST", "4711").start().await;
+    let own = json!({"COLOUR": "green", "EMPTY": ""});
+    let probe = host.deploy("probe", PROBE, json!({"environment": own})).await;
+    let seen = probe.script(json!(["env", "read-file"])).await.results();
+    assert_eq!(seen[0], own, "all that was configured, and nothing else");
+    let file = seen[1].as_str().expect("an error in words");
+    assert!(!file.starts_with("read "), "{file}");
+}
+
+#[tokio::test]
+async fn a_guest_has_the_time_and_random_numbers() {
+    let host = TestHost::start().await;
+    let probe = host.deploy("probe", PROBE, json!({})).await;
+    let now_ms = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as u64;
+    let before = now_ms();
+    let told = probe.script(json!(["now", {"sleep-ms": 5}, "now"])).await.results();
+    let (first, second) = (told[0].as_u64().unwrap(), told[2].as_u64().unwrap());
+    assert!(before <= first && first + 5 <= second && second <= now_ms(), "{before} {told}");
+
+    let random = deploy_small(&host, "random", RANDOM, json!({})).await;
+    let (one, other) = (random.invoke("").await.body, random.invoke("").await.body);
+    assert_eq!(one.len(), 8);
+    assert_ne!(one, other);
+}
+
+#[tokio::test]
+async fn memory_is_bounded_by_instance_as_configured() {
+    let host = TestHost::start().await;
+    let probe = host.deploy("probe", PROBE, json!({"memoryMb": 64, "maxInstances": 1})).await;
+    assert_eq!(probe.script(json!([{"grow-mb": 60}])).await.status, 200);
+    let parked = probe.reaches("parked").await;
+    let bytes = parked[0]["memoryBytes"].as_u64().unwrap();
+    assert!((60 << 20..=64 << 20).contains(&bytes), "{bytes}");
+    probe.script(json!([{"grow-mb": 4}])).await.problem(502, "function-out-of-memory");
+    assert_eq!(probe.script(json!([{"grow-mb": 60}])).await.status, 200, "the next instance has all of it again");
+
+    // To the page: 64 MB are 1024 of them.
+    let all = Small { pages: 1024, ..Small::PLAIN };
+    let whole = deploy_small(&host, "whole", all, json!({"memoryMb": 64})).await;
+    assert_eq!(whole.invoke("").await.status, 200);
+    let more = Small { pages: 1025, ..Small::PLAIN };
+    let beyond = deploy_small(&host, "beyond", more, json!({"memoryMb": 64})).await;
+    beyond.invoke("").await.problem(502, "function-out-of-memory");
+    assert_eq!(beyond.configure(json!({"memoryMb": 65})).await.status, 200);
+    assert_eq!(beyond.invoke("").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_new_instance_never_sees_what_another_left_in_memory() {
+    let host = TestHost::start().await;
+    // What it finds in its memory when it is called; then it leaves a pattern there.
+    let one = deploy_small(&host, "one", MARKING, json!({})).await;
+    assert_eq!(one.invoke("").await.body, [0; 8]);
+    assert_eq!(one.invoke("").await.body, [0x5a; 8], "the same instance finds its own pattern");
+    assert_eq!(one.delete().await.status, 204);
+    for name in ["two", "three", "four"] {
+        let other = deploy_small(&host, name, MARKING, json!({})).await;
+        assert_eq!(other.invoke("").await.body, [0; 8], "{name} finds somebody else's pattern");
+        let stopped = other.reaches("parked").await.remove(0);
+        let order = format!("/v1/instances/{}/stop", stopped["id"].as_str().unwrap());
+        assert_eq!(host.post(&order).await.status, 202);
+        other.is_gone().await;
+        assert_eq!(other.invoke("").await.body, [0; 8], "a second instance of {name} finds the first one's");
+    }
+}
+
+#[tokio::test]
+async fn long_lines_are_cut_and_every_line_says_whose_it_is() {
+    let host = TestHost::start().await;
+    let probe = host.deploy("probe", PROBE, json!({})).await;
+    let long = "dormouse!".repeat(100_000 / 9);
+    let reply = probe.script(json!([{"print": long}, {"eprint": "oh\r"}, {"print": "a\nb"}, "context"])).await;
+    let context = &reply.results()[3];
+    let lines = probe.lines().await;
+    let own: Vec<&Value> = lines.iter().filter(|line| line["request"] == context["requestId"]).collect();
+    assert!(own.iter().all(|line| line["instance"] == context["instanceId"]), "{own:?}");
+    let written = |stream: &str| -> Vec<&str> {
+        own.iter().filter(|line| line["stream"] == stream).map(|line| line["text"].as_str().unwrap()).collect()
+    };
+    let (out, err) = (written("stdout"), written("stderr"));
+    let (pieces, rest) = out.split_at(out.len() - 2);
+    assert!(pieces.len() >= 4 && pieces.iter().all(|piece| piece.len() <= LINE_BYTES_MAX), "{} pieces", pieces.len());
+    assert_eq!(pieces.concat(), long, "nothing is lost at the cuts");
+    assert_eq!(rest, ["a", "b"]);
+    assert_eq!(err, ["oh"]);
+}
+
+#[tokio::test]
+async fn a_line_that_could_be_of_two_requests_is_given_to_none() {
+    let host = TestHost::start().await;
+    let gate = Gate::closed().await;
+    let settings = json!({"concurrency": 2, "maxInstances": 1, "allowedOutboundHosts": ["127.0.0.1"]});
+    let probe = host.deploy("probe", PROBE, settings).await;
+    let other = probe.script_in_background(json!([gate.step()]));
+    let held = gate.arrival().await;
+    assert_eq!(probe.script(json!([{"print": "whose is this?"}])).await.status, 200);
+    held.release().await;
+    assert_eq!(other.await.unwrap().status, 200);
+    let lines = probe.lines().await;
+    let line = lines.iter().find(|line| line["text"] == "whose is this?").expect("the line");
+    assert_eq!(line.get("request"), None, "{line}");
+}
+
+/// Component level and body of a function that answers a random number.
+const RANDOM: Small = Small {
+    pages: 1,
+    imports: r#"
+        (import "wasi:random/random@0.2.0" (instance $random (export "get-random-u64" (func (result u64)))))
+        (core func $lowered (canon lower (func $random "get-random-u64")))"#,
+    body: "(i64.store (i32.const 32) (call $lowered))",
+};
+
+/// A function of 16 MB that answers all bits it finds in its memory, and sets some.
+const MARKING: Small = Small {
+    pages: 256,
+    imports: "",
+    body: "
+        (local.set $at (i32.const 65536))
+        (loop $again
+            (local.set $seen (i64.or (local.get $seen) (i64.load (local.get $at))))
+            (i64.store (local.get $at) (i64.const 0x5a5a5a5a5a5a5a5a))
+            (local.set $at (i32.add (local.get $at) (i32.const 8)))
+            (br_if $again (i32.lt_u (local.get $at) (i32.const 16777216))))
+        (i64.store (i32.const 32) (local.get $seen))",
+};
+
+/// A host with a guest that may misbehave, and one next door that must not notice.
+struct Street {
+    host: TestHost,
+    probe: TestFunction,
+    neighbour: TestFunction,
+}
+
+impl Street {
+    async fn start(settings: Value) -> Street {
+        let host = TestHost::start().await;
+        let neighbour = deploy_small(&host, "neighbour", Small::PLAIN, json!({})).await;
+        let probe = host.deploy("probe", PROBE, settings).await;
+        Street { host, probe, neighbour }
+    }
+
+    /// Runs a script, and calls the neighbour all the while.
+    async fn script(&self, steps: Value) -> Reply {
+        let running = self.probe.script_in_background(steps);
+        while !running.is_finished() {
+            assert_eq!(self.neighbour.invoke("").await.status, 200, "the neighbour is disturbed");
+        }
+        running.await.unwrap()
+    }
+
+    /// Checks that afterwards all is as if nothing had happened.
+    async fn goes_on(&self) {
+        self.probe.is_gone().await;
+        let instances = self.neighbour.instances().await;
+        assert_eq!(instances.len(), 1, "the neighbour's first instance still serves: {instances:?}");
+        assert_eq!(self.neighbour.invoke("").await.status, 200);
+        assert_eq!(self.probe.script(json!(["count"])).await.results(), json!([1]), "a new instance serves");
+        assert_eq!(self.host.get("/healthz").await.status, 200);
+    }
+}
+
+async fn deploy_small(host: &TestHost, name: &str, small: Small, settings: Value) -> TestFunction {
+    let reply = host.put_code(name, small.component(), &settings).await;
+    assert_eq!(reply.status, 201, "{reply:?}");
+    host.function(name)
+}

@@ -1,1 +1,211 @@
-//! (being written)
+//! The end of a host: what it was asked for, it finishes; what it holds, it takes leave of.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures::future::join_all;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::support::{TestFunction, TestHost, TestServer, eventually};
+
+/// Settings with which the probe's hooks report to `server`.
+fn reporting(server: &TestServer, more: &Value) -> Value {
+    let mut settings = more.clone();
+    settings["environment"]["HOOK_URL"] = format!("http://{}/", server.address).into();
+    settings["allowedOutboundHosts"] = json!([server.address.to_string()]);
+    settings
+}
+
+/// The instances whose pre-stop reported to `server`, each as often as it did.
+fn pre_stops(server: &TestServer) -> Vec<String> {
+    let reports = server.received();
+    let reports = reports.iter().map(|report| serde_json::from_str::<Value>(&report.body).expect("a report"));
+    let stops = reports.filter(|report| report["hook"] == "pre-stop");
+    stops.map(|report| report["instance"].as_str().expect("an instance").to_owned()).collect()
+}
+
+/// Waits until so many requests are in the function's instances.
+async fn in_flight(function: &TestFunction, count: u64) {
+    eventually(&format!("{count} requests in flight"), async || {
+        let instances = function.instances().await;
+        let found: u64 = instances.iter().filter_map(|instance| instance["inFlight"].as_u64()).sum();
+        if found == count { Ok(()) } else { Err(format!("{instances:?}")) }
+    })
+    .await;
+}
+
+async fn says(host: &TestHost, words: &str) {
+    let said = async || if host.log().contains(words) { Ok(()) } else { Err(host.log()) };
+    eventually(words, said).await;
+}
+
+/// Waits until the host ended in order, and returns what it says about that.
+async fn stopped(host: TestHost) -> Value {
+    let (status, rest) = host.ended().await;
+    assert_eq!(status.code(), Some(0), "{status}: {rest}");
+    let stopped: Value = serde_json::from_str(&rest).unwrap_or_else(|error| panic!("{rest:?}: {error}"));
+    stopped["stopped"].clone()
+}
+
+/// Stops a host by `signal` while requests run and wait.
+async fn drains_in_order(signal: Signal) {
+    let server = TestServer::start("", Duration::ZERO).await;
+    let host = TestHost::start().await;
+    let settings = reporting(&server, &json!({"maxInstances": 3}));
+    let busy = host.deploy("busy", "guest-probe", settings).await;
+    let settings = reporting(&server, &json!({"concurrency": 10, "maxInstances": 1}));
+    let parked = host.deploy("parked", "guest-probe", settings).await;
+    parked.script(json!([])).await.results();
+    let resting = parked.reaches("parked").await;
+
+    let requests: Vec<_> = (0..12).map(|_| busy.script_in_background(json!([{"sleep-ms": 500}]))).collect();
+    in_flight(&busy, 3).await;
+    // When the first three are done, the other nine have long arrived: three run, six wait.
+    eventually("the first replies", async || {
+        let ended = host.metric("dormouse_requests_total{function=\"busy\"").await;
+        if ended >= 3.0 { Ok(()) } else { Err(format!("{ended} ended")) }
+    })
+    .await;
+    let instances = busy.instances().await;
+    assert_eq!(instances.len(), 3, "{instances:?}");
+    host.signal(signal);
+    for request in requests {
+        let reply = request.await.unwrap();
+        assert_eq!(reply.status, 200, "{reply:?}");
+    }
+    let figures = stopped(host).await;
+    assert_eq!(figures, json!({"instances": 4, "preStops": 4, "unfinished": 0}));
+    let ids = instances.iter().chain(&resting).map(|instance| instance["id"].as_str().unwrap().to_owned());
+    let told = pre_stops(&server);
+    assert_eq!(told.len(), 4, "each once: {told:?}");
+    assert_eq!(BTreeSet::from_iter(told), BTreeSet::from_iter(ids));
+}
+
+#[tokio::test]
+async fn sigterm_answers_every_request_and_runs_every_pre_stop() {
+    drains_in_order(Signal::TERM).await;
+}
+
+#[tokio::test]
+async fn ctrl_c_answers_every_request_and_runs_every_pre_stop() {
+    drains_in_order(Signal::INT).await;
+}
+
+#[tokio::test]
+async fn a_draining_host_takes_no_new_request_and_says_so() {
+    let host = TestHost::start().await;
+    let function = host.deploy("busy", "guest-probe", TestHost::defaults()).await;
+    let request = function.script_in_background(json!([{"sleep-ms": 2000}]));
+    in_flight(&function, 1).await;
+    host.signal(Signal::TERM);
+    says(&host, "draining").await;
+    let refused = eventually("a refusal", async || {
+        let reply = function.script(json!([])).await;
+        if reply.status == 200 { Err(format!("{reply:?}")) } else { Ok(reply) }
+    })
+    .await;
+    refused.problem(503, "host-draining");
+    request.await.unwrap().results();
+    assert_eq!(stopped(host).await["unfinished"], 0);
+}
+
+#[tokio::test]
+async fn a_pre_stop_that_hangs_is_cut_off_at_its_timeout() {
+    let host = TestHost::start().await;
+    let settings = json!({
+        "environment": {"PRE_STOP": r#"{"do": [{"sleep-ms": 80000}]}"#},
+        "lifecycle": {"preStop": {"timeoutMs": 300}},
+    });
+    let function = host.deploy("hanging", "guest-probe", settings).await;
+    function.script(json!([])).await.results();
+    function.reaches("parked").await;
+    let told = Instant::now();
+    host.signal(Signal::TERM);
+    says(&host, "pre-stop did not end within 300 ms; the instance is dropped").await;
+    assert_eq!(stopped(host).await, json!({"instances": 1, "preStops": 1, "unfinished": 0}));
+    // Neither before the hook's timeout nor long after; without it, the drain's 30 s would end the wait.
+    let took = told.elapsed();
+    assert!(took >= Duration::from_millis(300) && took < Duration::from_secs(15), "{took:?}");
+}
+
+#[tokio::test]
+async fn the_drain_deadline_bounds_the_whole() {
+    let host = TestHost::builder().flag("--drain-timeout-ms=500").start().await;
+    let settings = json!({
+        "environment": {"PRE_STOP": r#"{"do": [{"sleep-ms": 80000}]}"#},
+        "lifecycle": {"preStop": {"timeoutMs": 90_000}},
+    });
+    let function = host.deploy("hanging", "guest-probe", settings).await;
+    let request = function.script_in_background(json!([{"sleep-ms": 50_000}]));
+    in_flight(&function, 1).await;
+    let parked = host.deploy("parked", "guest-probe", TestHost::defaults()).await;
+    parked.script(json!([])).await.results();
+    parked.reaches("parked").await;
+    let told = Instant::now();
+    host.signal(Signal::TERM);
+    assert_eq!(stopped(host).await, json!({"instances": 2, "preStops": 1, "unfinished": 1}));
+    let took = told.elapsed();
+    assert!(took >= Duration::from_millis(500) && took < Duration::from_secs(15), "{took:?}");
+    request.await.expect_err("the caller is cut off");
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_the_host_at_once() {
+    let server = TestServer::start("", Duration::ZERO).await;
+    let host = TestHost::start().await;
+    let settings = json!({
+        "environment": {"PRE_STOP": r#"{"do": [{"sleep-ms": 80000}]}"#},
+        "lifecycle": {"preStop": {"timeoutMs": 90_000}},
+    });
+    let function = host.deploy("hanging", "guest-probe", reporting(&server, &settings)).await;
+    function.script(json!([])).await.results();
+    function.reaches("parked").await;
+    host.signal(Signal::TERM);
+    let began = async || if pre_stops(&server).is_empty() { Err(String::new()) } else { Ok(()) };
+    eventually("pre-stop", began).await;
+    let told = Instant::now();
+    host.signal(Signal::INT);
+    assert_eq!(stopped(host).await, json!({"instances": 1, "preStops": 1, "unfinished": 1}));
+    assert!(told.elapsed() < Duration::from_secs(15), "the drain's 30 s were waited for: {:?}", told.elapsed());
+}
+
+#[tokio::test]
+async fn suspended_instances_finish_what_they_began_and_stop_in_order() {
+    let server = TestServer::start("", Duration::ZERO).await;
+    let host = TestHost::start().await;
+    let settings = reporting(&server, &json!({"concurrency": 2, "maxInstances": 1}));
+    let function = host.deploy("paused", "guest-probe", settings).await;
+    let requests: Vec<_> =
+        (0..2).map(|_| function.script_in_background(json!([{"sleep-ms": 1000}, "count"]))).collect();
+    // Both have begun. One that was only handed over would go to another instance when this one stops.
+    eventually("the beginning of both", async || {
+        let instances = function.instances().await;
+        if instances.iter().any(|instance| instance["requests"] == 2) { Ok(()) } else { Err(format!("{instances:?}")) }
+    })
+    .await;
+    host.order("paused", "suspend").await;
+    function.reaches("suspended").await;
+    host.signal(Signal::TERM);
+    for reply in join_all(requests).await {
+        reply.unwrap().results();
+    }
+    assert_eq!(stopped(host).await, json!({"instances": 1, "preStops": 1, "unfinished": 0}));
+    assert_eq!(pre_stops(&server).len(), 1);
+}
+
+#[tokio::test]
+async fn what_was_used_until_the_end_is_on_the_bill() {
+    let host = TestHost::start().await;
+    let settings = json!({"environment": {"PRE_STOP": r#"{"do": [{"spin-ms": 200}]}"#}});
+    let function = host.deploy("last", "guest-probe", settings).await;
+    function.script(json!([])).await.results();
+    function.reaches("parked").await;
+    let host = host.restart().await;
+    let windows = host.windows().await;
+    let last = windows.last().unwrap();
+    assert!(last["state"] == "ended" && last["hookCalls"] == 1, "{windows:?}");
+    assert!(last["executedMs"].as_f64().unwrap() >= 100.0, "{last}");
+    assert_eq!(host.invocations().await.len(), 1);
+}

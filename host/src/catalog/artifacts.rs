@@ -57,13 +57,20 @@ impl Artifacts {
     pub(super) fn add(&self, bytes: &[u8]) -> Result<Stored, ArtifactError> {
         let sha256 = hex::encode(Sha256::digest(bytes));
         let slot = self.slot(&sha256);
-        let component = self.load_with(&slot, &sha256, |compiled| {
+        let loaded = self.load_with(&slot, &sha256, |compiled| {
             let code = self.engine.compile(bytes)?;
             write_whole(&self.components.join(format!("{sha256}.wasm")), bytes)?;
             write_whole(compiled, &code)?;
             Ok(())
-        })?;
-        Ok(Stored { sha256, component, _slot: slot })
+        });
+        match loaded {
+            Ok(component) => Ok(Stored { sha256, component, _slot: slot }),
+            Err(error) => {
+                drop(slot);
+                self.release(&sha256);
+                Err(error)
+            }
+        }
     }
 
     /// Maps the compiled code of a stored component; compiles it again if this engine has not yet.
@@ -110,6 +117,16 @@ impl Artifacts {
     fn slot(&self, sha256: &str) -> Slot {
         let mut slots = self.loaded.lock().expect("no holder of this lock panics");
         slots.entry(sha256.to_owned()).or_default().clone()
+    }
+
+    /// Lets go of a slot that nothing came into.
+    fn release(&self, sha256: &str) {
+        let mut slots = self.loaded.lock().expect("no holder of this lock panics");
+        let empty = |slot: &Slot| slot.lock().expect("no holder of this lock panics").is_none();
+        // Nobody else holds it, so its lock is free.
+        if slots.get(sha256).is_some_and(|slot| Arc::strong_count(slot) == 1 && empty(slot)) {
+            slots.remove(sha256);
+        }
     }
 
     /// Removes the files of a component that no function uses any more, unless somebody is about to use it again. What

@@ -116,8 +116,26 @@ impl Catalog {
         patch: Option<Value>,
     ) -> Result<(Arc<Function>, bool), ChangeError> {
         let component_bytes = component.len() as u64;
-        let Stored { sha256, component, .. } = &self.compile(component).await?;
+        let stored = self.compile(component).await?;
         let _changing = self.0.changing.lock().await;
+        let sha256 = stored.sha256.clone();
+        let replaced = self.replace(name, stored, component_bytes, patch).await;
+        if replaced.is_err() {
+            // What was refused after all is not kept.
+            self.forget(&sha256).await?;
+        }
+        replaced
+    }
+
+    /// Makes a stored component a function's code. The caller holds `changing`.
+    async fn replace(
+        &self,
+        name: FunctionName,
+        stored: Stored,
+        component_bytes: u64,
+        patch: Option<Value>,
+    ) -> Result<(Arc<Function>, bool), ChangeError> {
+        let Stored { sha256, component, .. } = &stored;
         let before = self.get(name.as_str());
         let settings = before.as_ref().map(|before| before.settings.clone()).unwrap_or_default();
         let settings = match &patch {

@@ -14,8 +14,9 @@ use crate::ids::{FunctionName, InstanceId, LATEST};
 use crate::pool::Portrait;
 
 /// A function's instances.
-#[utoipa::path(get, path = "/v1/functions/{name}/instances", responses(
-    (status = 200, body = InstanceList), (status = 404, body = Problem)))]
+#[utoipa::path(get, path = "/v1/functions/{name}/instances", operation_id = "listInstances",
+    params(("name" = String, Path, description = "The function's name")),
+    responses((status = 200, body = InstanceList), (status = 404, body = Problem)))]
 pub(super) async fn list(
     State(plane): State<Arc<Plane>>,
     Path(name): Path<String>,
@@ -26,8 +27,9 @@ pub(super) async fn list(
 }
 
 /// One instance.
-#[utoipa::path(get, path = "/v1/instances/{id}", responses(
-    (status = 200, body = InstanceView), (status = 404, body = Problem)))]
+#[utoipa::path(get, path = "/v1/instances/{id}", operation_id = "showInstance",
+    params(("id" = String, Path, description = "The instance's identifier")),
+    responses((status = 200, body = InstanceView), (status = 404, body = Problem)))]
 pub(super) async fn show(
     State(plane): State<Arc<Plane>>,
     Path(text): Path<String>,
@@ -42,7 +44,9 @@ pub(super) async fn show(
 }
 
 /// Stops an instance in order: its requests end, its pre-stop runs.
-#[utoipa::path(post, path = "/v1/instances/{id}/stop", responses((status = 202), (status = 404, body = Problem)))]
+#[utoipa::path(post, path = "/v1/instances/{id}/stop", operation_id = "stopInstance",
+    params(("id" = String, Path, description = "The instance's identifier")),
+    responses((status = 202), (status = 404, body = Problem)))]
 pub(super) async fn stop(State(plane): State<Arc<Plane>>, Path(text): Path<String>) -> Result<StatusCode, Failure> {
     let id: InstanceId = text.parse()?;
     if plane.core.pools.stop(id) { Ok(StatusCode::ACCEPTED) } else { Err(instance_not_found(&text)) }

@@ -35,8 +35,9 @@ impl Default for LogQuery {
 }
 
 /// What the function's instances wrote, and what the host had to say about them.
-#[utoipa::path(get, path = "/v1/functions/{name}/logs", params(LogQuery), responses(
-    (status = 200, body = LogLines), (status = 404, body = Problem)))]
+#[utoipa::path(get, path = "/v1/functions/{name}/logs", operation_id = "readLog",
+    params(("name" = String, Path, description = "The function's name"), LogQuery),
+    responses((status = 200, body = LogLines), (status = 404, body = Problem)))]
 pub(super) async fn read(
     State(plane): State<Arc<Plane>>,
     Path(name): Path<String>,

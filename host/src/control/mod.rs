@@ -15,7 +15,6 @@ mod usage;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
 use axum::middleware;
 use axum::routing::get;
 use tokio::net::TcpListener;
@@ -77,6 +76,5 @@ fn router(core: Arc<Core>, config: AdminConfig) -> Router {
         .fallback(reject::no_such_path)
         .method_not_allowed_fallback(reject::wrong_method)
         .layer(middleware::from_fn_with_state(plane.clone(), guard::admit))
-        .layer(DefaultBodyLimit::disable())
         .with_state(plane)
 }

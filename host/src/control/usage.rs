@@ -15,7 +15,7 @@ type Shared = State<Arc<Plane>>;
 type Queried<Q> = Result<Query<Q>, QueryRejection>;
 
 /// What functions used, and what it is charged. Time that instances are parked now is included.
-#[utoipa::path(get, path = "/v1/usage", params(UsageQuery), responses(
+#[utoipa::path(get, path = "/v1/usage", operation_id = "sumUsage", params(UsageQuery), responses(
     (status = 200, body = Usage), (status = 400, body = Problem)))]
 pub(super) async fn sums(State(plane): Shared, query: Queried<UsageQuery>) -> Result<Json<Usage>, Failure> {
     let Query(query) = query?;
@@ -28,7 +28,7 @@ pub(super) async fn sums(State(plane): Shared, query: Queried<UsageQuery>) -> Re
 }
 
 /// Active windows, newest last.
-#[utoipa::path(get, path = "/v1/usage/windows", params(RecordQuery), responses(
+#[utoipa::path(get, path = "/v1/usage/windows", operation_id = "listWindows", params(RecordQuery), responses(
     (status = 200, body = WindowPage), (status = 400, body = Problem)))]
 pub(super) async fn windows(State(plane): Shared, query: Queried<RecordQuery>) -> Result<Json<WindowPage>, Failure> {
     let Query(query) = query?;
@@ -36,7 +36,7 @@ pub(super) async fn windows(State(plane): Shared, query: Queried<RecordQuery>) -
 }
 
 /// Requests, newest last.
-#[utoipa::path(get, path = "/v1/usage/invocations", params(RecordQuery), responses(
+#[utoipa::path(get, path = "/v1/usage/invocations", operation_id = "listInvocations", params(RecordQuery), responses(
     (status = 200, body = InvocationPage), (status = 400, body = Problem)))]
 pub(super) async fn invocations(
     State(plane): Shared,

@@ -166,6 +166,8 @@ async fn live(blueprint: Arc<Blueprint>, instance: InstanceId, desk: Arc<Desk>) 
     yield_every_epoch(&mut store, desk.clone());
     let funcs = match instantiate(&blueprint, &mut store).await {
         Ok(funcs) => Arc::new(funcs),
+        // A component may ask for more memory at its start already.
+        Err(_) if desk.gauge.memory_refused.load(Ordering::Relaxed) => return Ending::OutOfMemory { blamed: None },
         Err(error) => return Ending::NotStarted(Trap::from_engine(&error)),
     };
     drop(blueprint);
@@ -209,14 +211,14 @@ async fn instantiate(blueprint: &Blueprint, store: &mut Store<World>) -> wasmtim
     let instance = blueprint.pre.instantiate_async(&mut *store).await?;
     let exports = &blueprint.exports;
     let mut hook = |export: &Option<super::Export>| {
-        export.as_ref().map(|export| instance.get_typed_func(&mut *store, &export.index)).transpose()
+        export.as_ref().map(|export| instance.get_typed_func(&mut *store, export.index)).transpose()
     };
     let pre_freeze = hook(&exports.pre_freeze)?;
     let pre_stop = hook(&exports.pre_stop)?;
     let initializer = exports.initializer.as_ref();
     Ok(Funcs {
-        handler: instance.get_typed_func(&mut *store, &exports.handler.index)?,
-        initializer: initializer.map(|export| instance.get_typed_func(&mut *store, &export.index)).transpose()?,
+        handler: instance.get_typed_func(&mut *store, exports.handler.index)?,
+        initializer: initializer.map(|export| instance.get_typed_func(&mut *store, export.index)).transpose()?,
         pre_freeze,
         pre_stop,
     })

@@ -29,12 +29,17 @@ pub fn request_id(headers: &HeaderMap) -> RequestId {
     own.unwrap_or_default()
 }
 
-/// The caller's trace context, if it has the form of one: `00-<32 hex>-<16 hex>-<2 hex>`.
+/// The caller's trace context, if it has the form of one: `00-<32 hex>-<16 hex>-<2 hex>`, neither identifier all zeros.
 pub fn traceparent(headers: &HeaderMap) -> Option<String> {
     let text = headers.get(TRACEPARENT)?.to_str().ok()?;
-    let lengths: Vec<usize> = text.split('-').map(str::len).collect();
+    let parts: Vec<&str> = text.split('-').collect();
+    let [version, trace, parent, flags] = parts.as_slice() else { return None };
+    let lengths = [version.len(), trace.len(), parent.len(), flags.len()];
     let digits = text.bytes().all(|byte| byte == b'-' || byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
-    (text.len() == TRACEPARENT_BYTES && lengths == [2, 32, 16, 2] && digits).then(|| text.to_owned())
+    let named = [trace, parent].iter().all(|id| id.bytes().any(|digit| digit != b'0'));
+    // Version `ff` is the one that will never be.
+    let formed = text.len() == TRACEPARENT_BYTES && lengths == [2, 32, 16, 2] && digits && *version != "ff";
+    (formed && named).then(|| text.to_owned())
 }
 
 /// A request identifier as a header's value.
@@ -69,7 +74,12 @@ mod tests {
         };
         let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         assert_eq!(read(good).as_deref(), Some(good));
+        let no_trace = "00-00000000000000000000000000000000-b7ad6b7169203331-01";
+        let no_parent = "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01";
         for bad in ["", "00-0af7-b7ad-01", &good.to_uppercase(), &good.replace('-', "_"), &format!("{good}-00")] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+        for bad in [no_trace, no_parent, &good.replacen("00", "ff", 1)] {
             assert_eq!(read(bad), None, "{bad}");
         }
     }

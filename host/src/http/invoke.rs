@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, Request, State};
 use axum::response::Response;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Deserialize;
@@ -17,23 +18,42 @@ use crate::pool;
 
 /// What the query may say.
 #[derive(Deserialize)]
-pub(super) struct Target {
+pub(super) struct Qualified {
+    qualifier: Option<String>,
+}
+
+/// Where a request goes.
+struct Target {
+    function: String,
     qualifier: Option<String>,
 }
 
 pub(super) async fn invoke(
     State(plane): State<Arc<Plane>>,
-    Path(function): Path<String>,
-    Query(target): Query<Target>,
-    fields: HeaderMap,
-    body: Body,
+    function: Result<Path<String>, PathRejection>,
+    query: Result<Query<Qualified>, QueryRejection>,
+    sent: Request,
 ) -> Response {
-    let request = headers::request_id(&fields);
-    let span = tracing::debug_span!("request", %request, function);
-    match run(&plane, &function, target, &fields, &request, body).instrument(span).await {
+    let request = headers::request_id(sent.headers());
+    let target = match target(function, query) {
+        Ok(target) => target,
+        Err(failure) => return failure.reply(&request),
+    };
+    let span = tracing::debug_span!("request", %request, function = target.function);
+    match run(&plane, target, &request, sent).instrument(span).await {
         Ok(answer) => reply(answer, &request),
         Err(failure) => failure.reply(&request),
     }
+}
+
+fn target(
+    function: Result<Path<String>, PathRejection>,
+    query: Result<Query<Qualified>, QueryRejection>,
+) -> Result<Target, Failure> {
+    let invalid = |detail| Failure::new(StatusCode::BAD_REQUEST, "invalid-request", detail);
+    let Path(function) = function.map_err(|rejection| invalid(rejection.body_text()))?;
+    let Query(query) = query.map_err(|rejection| invalid(rejection.body_text()))?;
+    Ok(Target { function, qualifier: query.qualifier })
 }
 
 pub(super) async fn wrong_method(fields: HeaderMap) -> Response {
@@ -49,14 +69,10 @@ pub(super) async fn no_such_path(fields: HeaderMap) -> Response {
     Failure::new(StatusCode::NOT_FOUND, "not-found", detail).reply(&headers::request_id(&fields))
 }
 
-async fn run(
-    plane: &Plane,
-    function: &str,
-    target: Target,
-    fields: &HeaderMap,
-    request: &RequestId,
-    body: Body,
-) -> Result<Answer, Failure> {
+async fn run(plane: &Plane, target: Target, request: &RequestId, sent: Request) -> Result<Answer, Failure> {
+    let function = target.function.as_str();
+    let (head, body) = sent.into_parts();
+    let fields = &head.headers;
     if plane.core.tasks.draining() {
         return Err(pool::Refused::Draining.into());
     }

@@ -1,6 +1,8 @@
 //! Connections: accepted up to a bound, closed in order. Both planes use it.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use axum::Router;
@@ -10,9 +12,11 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tower::ServiceExt as _;
 
+use super::linger::Lingering;
 use crate::shutdown::Tasks;
 
 /// How long a client may take to send a request's head; also the longest idle time of a kept connection.
@@ -56,7 +60,10 @@ async fn accept(
 }
 
 async fn connection(stream: TcpStream, router: Router, tasks: Tasks) {
-    let service = service_fn(move |request: http::Request<Incoming>| router.clone().oneshot(request.map(Body::new)));
+    let reading = tasks.clone();
+    let service = service_fn(move |request: http::Request<Incoming>| {
+        Heard::new(router.clone().oneshot(request.map(|body| Body::new(Lingering::new(body, reading.clone())))))
+    });
     let mut connection = std::pin::pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
@@ -72,5 +79,38 @@ async fn connection(stream: TcpStream, router: Router, tasks: Tasks) {
     };
     if let Err(error) = served {
         tracing::debug!("connection ended early: {error}");
+    }
+}
+
+/// A request at work. If its caller hangs up with the last byte of it, hyper drops it before it could see that byte, or
+/// before it was looked at at all. So it gets one more look: what was sent whole is accepted, and recorded.
+struct Heard<W: Future> {
+    work: Pin<Box<W>>,
+    done: bool,
+}
+
+impl<W: Future> Heard<W> {
+    fn new(work: W) -> Heard<W> {
+        Heard { work: Box::pin(work), done: false }
+    }
+}
+
+impl<W: Future> Future for Heard<W> {
+    type Output = W::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<W::Output> {
+        self.done = true; // Stays so if the work panics: it must not be looked at again.
+        let answer = self.work.as_mut().poll(cx);
+        self.done = answer.is_ready();
+        answer
+    }
+}
+
+impl<W: Future> Drop for Heard<W> {
+    fn drop(&mut self) {
+        // Without a runtime the whole host is being dropped.
+        if !self.done && Handle::try_current().is_ok() {
+            let _ = self.work.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        }
     }
 }

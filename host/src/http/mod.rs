@@ -7,6 +7,7 @@
 pub mod headers;
 mod event;
 mod invoke;
+mod linger;
 pub mod listener;
 pub mod problem;
 

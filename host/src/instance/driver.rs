@@ -67,8 +67,8 @@ pub struct Instance {
     state: State,
     /// Requests whose callers wait.
     running: Vec<Running>,
-    /// Calls of requests that timed out and still run.
-    overdue: Vec<CallId>,
+    /// Requests that timed out and whose calls still run.
+    overdue: Vec<(CallId, RequestId)>,
     /// The hook that the instance waits for.
     hook: Option<HookCall>,
     /// A pre-freeze that nobody waits for any more, because it overran or a request came first.
@@ -443,7 +443,7 @@ impl Instance {
         } else if self.leftover == Some(call) {
             self.leftover = None;
         } else {
-            self.overdue.retain(|overdue| *overdue != call);
+            self.overdue.retain(|(overdue, _)| *overdue != call);
         }
     }
 
@@ -473,7 +473,10 @@ impl Instance {
         self.note_sole_request();
         match (hook.entry, returned) {
             (Entry::Initializer, Ok(_)) if self.state == State::Initializing => self.ready(),
-            (Entry::Initializer, Err(error)) => self.initializer_failed(&hook.request, Outcome::Failed, error),
+            (Entry::Initializer, Err(error)) => {
+                self.count_hook_failure(Entry::Initializer, "failed");
+                self.initializer_failed(&hook.request, Outcome::Failed, error);
+            }
             (Entry::PreFreeze, _) if hook.earlier && self.state == State::Freezing && !self.inbox.has_jobs() => {
                 self.begin_hook(Entry::PreFreeze);
             }
@@ -567,21 +570,22 @@ impl Instance {
     }
 
     /// The caller gets its answer at once. The instance goes when its other requests ended; if the late request's code
-    /// holds the CPU, the next slice ends it.
+    /// holds the CPU, now or in a later slice, it goes there and then.
     fn time_out(&mut self, index: usize) {
         let request = self.running[index].job.request.clone();
-        self.overdue.push(self.running[index].call);
+        self.overdue.push((self.running[index].call, request.clone()));
         self.tell(Some(&request), "request timed out; the instance takes no more and will stop");
         if self.state == State::Active {
             self.begin_stop(StopReason::RequestTimedOut);
         }
         let answered = self.take_running(index, Outcome::TimedOut);
         self.reports.push_back(Report::Answered(answered));
+        self.drop_if_overdue_code_runs();
     }
 
     fn drop_if_overdue_code_runs(&mut self) {
         let Preempted::Call(call) = self.guest.preempted() else { return };
-        if self.overdue.contains(&call) {
+        if self.overdue.iter().any(|(overdue, _)| *overdue == call) {
             let summary = "code of a request ran on after its deadline".to_owned();
             let trap = Trap { name: "deadline", backtrace: summary.clone(), summary };
             self.fail(Ending::Crashed { trap, blamed: Some(call) });
@@ -625,10 +629,12 @@ impl Instance {
         if let Some(hook) = &self.hook {
             self.count_hook_failure(hook.entry, "crashed");
         }
+        // A request that is alone is to blame if nobody else is known to be: a late one's code, or a hook's.
         let only = self.running.len() == 1;
-        let culprit = self.running.iter().find(|running| only || Some(running.call) == blamed);
+        let culprit = self.running.iter().find(|running| blamed.map_or(only, |call| call == running.call));
         let culprit_call = culprit.map(|running| running.call);
-        let request = culprit.map(|running| running.job.request.clone());
+        let late = || self.overdue.iter().find(|(call, _)| Some(*call) == blamed).map(|(_, request)| request.clone());
+        let request = culprit.map(|running| running.job.request.clone()).or_else(late);
         let request = request.or_else(|| self.hook.as_ref().map(|hook| hook.request.clone()));
         self.log_crash(&ending, request.as_ref());
         self.abandon_hook();

@@ -418,6 +418,8 @@ impl Inside {
             seated.inbox.order(Order::Run);
         }
         instance.wake();
+        // Now, not when the driver reports it: requests that come with this one share the instance.
+        seated.state = instance.state();
         self.awake.push(seated);
         instance
     }
@@ -433,6 +435,7 @@ impl Inside {
         instance
     }
 
+    #[expect(clippy::vec_box, reason = "instances move between lists as pointers")]
     fn wake_suspended(&mut self, order: Order) -> Vec<Box<Instance>> {
         let suspended = self.lot.take_suspended();
         let wake = |resting: Resting| {
@@ -589,6 +592,7 @@ impl Driving {
         };
         if wanted {
             instance.wake();
+            seated.state = instance.state();
             inside.awake.push(seated);
             drop(inside);
             self.pool.serve_waiting();

@@ -39,10 +39,14 @@ impl Room {
 
     /// A place, if there is one.
     pub fn take(&self) -> Option<Place> {
-        let count = self.0.instances.fetch_add(1, Ordering::Relaxed) + 1;
-        let place = Place(self.clone()); // Gives the count back if there is no room.
-        let bytes = self.0.memory_bytes.load(Ordering::Relaxed) + count as u64 * OVERHEAD_BYTES;
-        (count <= self.0.bounds.instances_max && bytes <= self.0.bounds.memory_bytes_max).then_some(place)
+        let RoomBounds { instances_max, memory_bytes_max } = self.0.bounds;
+        let memory_bytes = self.0.memory_bytes.load(Ordering::Relaxed);
+        let one_more = |count: usize| {
+            let bytes = memory_bytes + (count + 1) as u64 * OVERHEAD_BYTES;
+            (count < instances_max && bytes <= memory_bytes_max).then_some(count + 1)
+        };
+        // Nothing is taken and given back when there is no room: that would look like a place that was freed.
+        self.0.instances.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok().map(|_| Place(self.clone()))
     }
 
     /// Ends when a place was freed after this call.
@@ -86,6 +90,8 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt as _;
+
     use super::*;
 
     #[tokio::test]
@@ -96,7 +102,9 @@ mod tests {
         let first = room.take().unwrap();
         let _second = room.take().unwrap();
         assert!(room.take().is_none(), "two is the bound");
-        let freed = room.freed();
+        let mut freed = Box::pin(room.freed());
+        assert!(room.take().is_none());
+        assert!((&mut freed).now_or_never().is_none(), "asking in vain frees nothing");
         drop(first);
         freed.await;
         memory.store(11 << 20, Ordering::Relaxed);

@@ -2,6 +2,7 @@
 
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -183,6 +184,19 @@ impl TestHost {
         // The fields after the name, which is in parentheses; user and system time are the 14th and 15th of all.
         let fields: Vec<&str> = stat.rsplit(')').next().expect("a name").split_whitespace().collect();
         fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    }
+
+    /// CPU time that the threads which run guests used so far, to the nanosecond.
+    pub(crate) fn worker_cpu(&self) -> Duration {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).expect("the host runs");
+        let workers = tasks.flatten().map(|task| task.path()).filter(|task| {
+            std::fs::read_to_string(task.join("comm")).is_ok_and(|name| name.starts_with("tokio-rt-worker"))
+        });
+        let spent = |task: std::path::PathBuf| {
+            let schedule = std::fs::read_to_string(task.join("schedstat")).expect("a worker lives as long as its host");
+            schedule.split(' ').next().and_then(|ns| ns.parse::<u64>().ok()).expect("nanoseconds")
+        };
+        Duration::from_nanos(workers.map(spent).sum())
     }
 
     /// Sends a signal to the host's process.

@@ -1,5 +1,6 @@
 //! A host under test: a child process on ports that the system chose, with clients for both planes.
 
+mod caller;
 mod function;
 mod gate;
 mod host;
@@ -7,6 +8,7 @@ mod reply;
 mod server;
 pub(crate) mod wat;
 
+pub(crate) use caller::Caller;
 pub(crate) use function::TestFunction;
 pub(crate) use gate::Gate;
 pub(crate) use host::{TestHost, TestHostBuilder};

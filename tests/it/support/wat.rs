@@ -61,7 +61,7 @@ impl Small {
                 (func (export "handler")
                     (param "ctx" $context) (param "event" (list u8)) (result (result (list u8) (error string)))
                     (canon lift (core func $core "handler")
-                        (memory $core "memory") (realloc (func $core "realloc")))))"#
+                        (memory (core memory $core "memory")) (realloc (core func $core "realloc")))))"#
         ))
     }
 }

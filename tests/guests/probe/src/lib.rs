@@ -45,6 +45,7 @@ impl Function for Probe {
         self.state.log(format!("pre-freeze:{}", ctx.request_id));
         println!("pre-freeze {} freezes={freezes}", ctx.request_id);
         self.hook("pre-freeze", "PRE_FREEZE", ctx).await;
+        self.state.froze();
     }
 
     async fn pre_stop(&self, ctx: &Context) {

@@ -12,8 +12,11 @@ use dormouse_sdk::{sleep, spawn};
 const MB: usize = 1 << 20;
 
 pub(crate) fn spin_ms(ms: u64) {
-    let start = Instant::now();
-    while start.elapsed() < Duration::from_millis(ms) {
+    spin_until(Instant::now() + Duration::from_millis(ms));
+}
+
+pub(crate) fn spin_until(end: Instant) {
+    while Instant::now() < end {
         black_box(work(1_000));
     }
 }

@@ -22,6 +22,8 @@ pub(crate) enum Step {
     // Time and computing.
     SleepMs(u64),
     SpinMs(u64),
+    /// Spins until so many milliseconds, and parts of one, after the first request since the last freeze began.
+    SpinUntilMs(f64),
     SpinForever,
     /// A pure loop of so many iterations; its checksum is the same wherever and however interrupted it runs.
     Work(u64),
@@ -80,6 +82,7 @@ impl Step {
         match self {
             Step::SleepMs(ms) => sleep(Duration::from_millis(*ms)).await,
             Step::SpinMs(ms) => load::spin_ms(*ms),
+            Step::SpinUntilMs(ms) => load::spin_until(state.awake_since() + Duration::from_secs_f64(ms / 1e3)),
             Step::SpinForever => load::spin_forever(),
             Step::Work(iterations) => return Ok(json!(load::work(*iterations))),
             Step::Fib(n) => return Ok(json!(load::fib(*n))),

@@ -3,7 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use dormouse_sdk::{sleep, spawn};
@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 pub(crate) struct State {
     requests: Cell<u64>,
     freezes: Cell<u64>,
+    /// When the first request since the last freeze began.
+    awake_since: Cell<Option<Instant>>,
     count: Cell<u64>,
     /// Shared with the tasks that tick.
     ticks: Rc<Cell<u64>>,
@@ -26,9 +28,21 @@ impl State {
     /// Counts a request as in flight until the guard is dropped.
     pub(crate) fn enter(&self, request_id: &str) -> InFlight<'_> {
         increment(&self.requests);
+        self.awake_since.set(Some(self.awake_since()));
         self.max_in_flight.set(self.max_in_flight.get().max(increment(&self.in_flight)));
         self.log(format!("handler:{request_id}"));
         InFlight(self)
+    }
+
+    /// When the first request since the last freeze began; now, if there was none yet.
+    #[allow(clippy::disallowed_methods, reason = "a guest has the clock of its instance, and no other")]
+    pub(crate) fn awake_since(&self) -> Instant {
+        self.awake_since.get().unwrap_or_else(Instant::now)
+    }
+
+    /// The freeze's hook is done; the next request is the first again.
+    pub(crate) fn froze(&self) {
+        self.awake_since.set(None);
     }
 
     /// Notes a call into the instance.

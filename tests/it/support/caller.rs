@@ -1,0 +1,51 @@
+//! A caller on a connection of its own, written by hand so that it can hang up at any moment.
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+/// One connection to the data plane. Dropped, it hangs up.
+pub(crate) struct Caller {
+    stream: TcpStream,
+}
+
+impl Caller {
+    /// Connects to a plane, given as `http://address:port`.
+    pub(crate) async fn connect(plane: &str) -> Caller {
+        let address = plane.strip_prefix("http://").expect("a plane's address");
+        let stream = TcpStream::connect(address).await.expect("the plane takes connections");
+        stream.set_nodelay(true).expect("a socket takes its options");
+        Caller { stream }
+    }
+
+    /// Sends a whole invocation with this request identifier, the event behind its head; ends when the kernel has all.
+    pub(crate) async fn send(&mut self, function: &str, request: &str, event: &str) {
+        let length = event.len();
+        let head = format!(
+            "POST /invoke/{function} HTTP/1.1\r\nHost: test\r\nX-Request-Id: {request}\r\nContent-Length: {length}\r\n\
+             \r\n"
+        );
+        self.stream.write_all(head.as_bytes()).await.expect("the plane takes a request");
+        self.stream.write_all(event.as_bytes()).await.expect("the plane takes an event");
+    }
+
+    /// Reads a whole reply and returns its status.
+    pub(crate) async fn reply(&mut self) -> u16 {
+        let mut read = Vec::new();
+        loop {
+            if let Some(status) = status_of_whole(&read) {
+                return status;
+            }
+            let count = self.stream.read_buf(&mut read).await.expect("the plane answers");
+            assert_ne!(count, 0, "the reply ends in its middle: {}", String::from_utf8_lossy(&read));
+        }
+    }
+}
+
+/// The status of the reply that was read, if it is there to its last byte.
+fn status_of_whole(read: &[u8]) -> Option<u16> {
+    let head_bytes = read.windows(4).position(|bytes| bytes == b"\r\n\r\n")? + 4;
+    let head = std::str::from_utf8(&read[..head_bytes]).expect("a head is text").to_ascii_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).expect("a length");
+    let whole = read.len() >= head_bytes + length.parse::<usize>().expect("a number");
+    whole.then(|| head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status"))
+}
