@@ -159,24 +159,25 @@ async fn executed_time_is_the_cpu_time_of_the_threads_that_ran_it() {
     let host = TestHost::start().await;
     let settings = json!({"freezeAfterMs": 0, "lifecycle": {"preFreeze": {"handler": ""}}});
     let function = parked_probe(&host, "busy", settings).await;
-    let mut ratios = Vec::new();
+    let mut seen = Vec::new();
     // While other programs want the CPU, a thread waits for it in the middle of a poll: executed time is then more than
-    // CPU time, never less. One quiet second is enough to compare the two.
-    while ratios.len() < 5 {
-        let before = host.worker_cpu();
+    // CPU time, by as much as the kernel says that it waited. One quiet second compares the two as they are.
+    while seen.len() < 5 {
+        let (cpu, waits) = (host.worker_cpu(), host.worker_waits());
         let reply = function.script(json!([{"spin-ms": 1000}])).await;
-        let cpu_ms = (host.worker_cpu() - before).as_secs_f64() * 1000.0;
-        let window = last_window(&host, &function).await;
-        let executed_ms = figure(&window, "executedMs");
-        assert!(executed_ms >= reply.timing("exec") - 0.001, "{reply:?} and {window}");
-        let ratio = executed_ms / cpu_ms;
-        assert!(ratio >= 0.95, "CPU time is missing: {executed_ms} ms of {cpu_ms} ms");
-        if (0.98..=1.02).contains(&ratio) {
+        let cpu_ms = (host.worker_cpu() - cpu).as_secs_f64() * 1000.0;
+        let waits_ms = (host.worker_waits() - waits).as_secs_f64() * 1000.0;
+        let executed_ms = figure(&last_window(&host, &function).await, "executedMs");
+        let figures = format!("{executed_ms} ms executed, {cpu_ms} ms of CPU time, {waits_ms} ms of waiting for it");
+        assert!(executed_ms >= reply.timing("exec") - 0.001, "{reply:?}: {figures}");
+        assert!(executed_ms >= cpu_ms * 0.95 && executed_ms <= (cpu_ms + waits_ms) * 1.02, "{figures}");
+        if (0.98..=1.02).contains(&(executed_ms / cpu_ms)) {
             return;
         }
-        ratios.push(ratio);
+        assert!(waits_ms > cpu_ms * 0.01, "not within 2 % in a quiet second: {figures}");
+        seen.push(figures);
     }
-    panic!("executed time is not within 2 % of CPU time: {ratios:?}");
+    eprintln!("the machine was never quiet: {seen:#?}");
 }
 
 #[tokio::test]

@@ -207,7 +207,7 @@ async fn all_faults_of_a_manifest_are_reported_together() {
     let output = dormouse().arg("up").arg(folder.path()).output().await.unwrap();
     assert_eq!(output.status.code(), Some(1));
     let said = text(&output.stderr);
-    for fault in ["memoryMb", "memmory", "component", "host"] {
+    for fault in ["`memory-mb` is 1", "`memmory-mb`", "`component` is missing", "`host`"] {
         assert!(said.contains(fault), "{fault} is not in {said}");
     }
 }

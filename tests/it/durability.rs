@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use crate::support::{Reply, TestFunction, TestHost, eventually};
+use crate::support::{PATIENCE, Reply, TestFunction, TestHost, eventually};
 
 /// What the contract allows a killed host to lose.
 const LOSS_MAX: Duration = Duration::from_millis(100);
@@ -212,7 +212,8 @@ async fn a_host_that_is_killed_again_and_again_charges_nothing_twice() {
 async fn a_second_host_on_the_same_state_is_refused() {
     let host = TestHost::start().await;
     let hello = host.deploy("hello", "example-hello", TestHost::defaults()).await;
-    let second = host.same().command().output().await.unwrap();
+    let second = tokio::time::timeout(PATIENCE, host.same().command().output());
+    let second = second.await.expect("the second host ends by itself").unwrap();
     assert!(!second.status.success(), "{second:?}");
     assert!(second.stdout.is_empty(), "{second:?}");
     let words = String::from_utf8_lossy(&second.stderr);

@@ -18,10 +18,15 @@ fn context_and_sleep(ms: u64) -> Value {
     json!(["context", {"sleep-ms": ms}])
 }
 
-async fn busy(function: &TestFunction) {
-    eventually("a request in flight", async || {
+/// Waits until some instance has `count` requests in flight.
+async fn in_flight(function: &TestFunction, count: u32) {
+    eventually(&format!("{count} requests in one instance"), async || {
         let instances = function.instances().await;
-        if instances.iter().any(|instance| instance["inFlight"] == 1) { Ok(()) } else { Err(format!("{instances:?}")) }
+        if instances.iter().any(|instance| instance["inFlight"] == count) {
+            Ok(())
+        } else {
+            Err(format!("{instances:?}"))
+        }
     })
     .await;
 }
@@ -79,25 +84,19 @@ async fn nobody_waits_while_an_instance_has_room() {
 #[tokio::test]
 async fn the_fullest_instance_with_room_is_taken_so_that_others_come_to_rest() {
     let host = TestHost::start().await;
-    let probe = host.deploy("probe", "guest-probe", json!({"concurrency": 2, "freezeAfterMs": 0})).await;
-    let long: Vec<_> = (0..2).map(|_| probe.script_in_background(context_and_sleep(2500))).collect();
-    eventually("a full instance", async || {
-        let instances = probe.instances().await;
-        if instances.iter().any(|instance| instance["inFlight"] == 2) { Ok(()) } else { Err(format!("{instances:?}")) }
-    })
-    .await;
-    let third = probe.script_in_background(context_and_sleep(1500));
-    eventually("a second instance", async || {
-        let instances = probe.instances().await;
-        if instances.len() == 2 { Ok(()) } else { Err(format!("{instances:?}")) }
-    })
-    .await;
-    let fourth = probe.script(json!(["context"])).await;
-    assert_eq!(instance(&fourth), instance(&third.await.unwrap()));
+    let probe = host.deploy("probe", "guest-probe", json!({"concurrency": 3, "freezeAfterMs": 0})).await;
+    let start = |ms| probe.script_in_background(context_and_sleep(ms));
+    let (long, other, short) = (start(5000), start(5000), start(1500));
+    in_flight(&probe, 3).await;
+    let elsewhere = start(4000);
+    in_flight(&probe, 1).await;
+    let short = short.await.unwrap();
+    // One instance has two requests in flight, the other one; both have room.
+    let next = probe.script(json!(["context"])).await;
     assert_eq!(probe.instances().await.len(), 2);
-    for long in long {
-        assert_ne!(instance(&long.await.unwrap()), instance(&fourth));
-    }
+    assert_eq!(instance(&next), instance(&short));
+    assert_ne!(instance(&next), instance(&elsewhere.await.unwrap()));
+    join(long, other).await;
 }
 
 #[tokio::test]
@@ -105,7 +104,7 @@ async fn a_full_queue_turns_requests_away() {
     let host = TestHost::start().await;
     let probe = host.deploy("probe", "guest-probe", json!({"maxInstances": 1, "queueDepth": 2})).await;
     let running = probe.script_in_background(json!([{"sleep-ms": 3000}]));
-    busy(&probe).await;
+    in_flight(&probe, 1).await;
     // Two of five may wait; whichever they are, the others are told at once.
     let replies = join_all((0..5).map(|_| probe.script(json!([])))).await;
     let (served, refused): (Vec<_>, Vec<_>) = replies.iter().partition(|reply| reply.status == 200);
@@ -123,7 +122,7 @@ async fn a_request_that_waits_too_long_for_an_instance_is_turned_away() {
     let host = TestHost::start().await;
     let probe = host.deploy("probe", "guest-probe", json!({"maxInstances": 1, "queueTimeoutMs": 300})).await;
     let running = probe.script_in_background(json!([{"sleep-ms": 3000}]));
-    busy(&probe).await;
+    in_flight(&probe, 1).await;
     let refused = probe.script(json!(["count"])).await;
     refused.problem(429, "function-busy");
     assert!(refused.header("retry-after").parse::<u32>().is_ok_and(|seconds| seconds > 0), "{refused:?}");
@@ -137,7 +136,7 @@ async fn a_caller_that_left_the_queue_is_not_served_and_keeps_nobody_out() {
     let host = TestHost::start().await;
     let probe = host.deploy("probe", "guest-probe", json!({"maxInstances": 1, "queueDepth": 1})).await;
     let running = probe.script_in_background(json!([{"sleep-ms": 4000}]));
-    busy(&probe).await;
+    in_flight(&probe, 1).await;
     let impatient = probe.request(json!({"do": ["count"]}).to_string()).timeout(Duration::from_millis(300));
     assert!(impatient.send().await.unwrap_err().is_timeout());
     // The host notices a moment later that its caller left.

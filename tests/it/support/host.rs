@@ -188,15 +188,24 @@ impl TestHost {
 
     /// CPU time that the threads which run guests used so far, to the nanosecond.
     pub(crate) fn worker_cpu(&self) -> Duration {
+        self.worker_schedule(0)
+    }
+
+    /// How long these threads were ready to run and waited for a CPU.
+    pub(crate) fn worker_waits(&self) -> Duration {
+        self.worker_schedule(1)
+    }
+
+    /// The sum of a field of `schedstat`, over the threads which run guests.
+    fn worker_schedule(&self, field: usize) -> Duration {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).expect("the host runs");
         let workers = tasks.flatten().map(|task| task.path()).filter(|task| {
             std::fs::read_to_string(task.join("comm")).is_ok_and(|name| name.starts_with("tokio-rt-worker"))
         });
-        let spent = |task: std::path::PathBuf| {
-            let schedule = std::fs::read_to_string(task.join("schedstat")).expect("a worker lives as long as its host");
-            schedule.split(' ').next().and_then(|ns| ns.parse::<u64>().ok()).expect("nanoseconds")
-        };
-        Duration::from_nanos(workers.map(spent).sum())
+        // A worker may end between the two readings only if it was a blocking one, which runs no guest.
+        let schedules = workers.filter_map(|task| std::fs::read_to_string(task.join("schedstat")).ok());
+        let spent = |schedule: String| schedule.split(' ').nth(field)?.parse::<u64>().ok();
+        Duration::from_nanos(schedules.filter_map(spent).sum())
     }
 
     /// Sends a signal to the host's process.
