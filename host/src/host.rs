@@ -208,12 +208,9 @@ impl Core {
             idle_timeout: Duration::from_millis(settings.idle_timeout_ms),
             queue_timeout: Duration::from_millis(settings.queue_timeout_ms),
             request_timeout: Duration::from_millis(settings.timeout_ms),
+            suspended: function.suspended,
         };
-        let pool = self.pools.install(function.revision, Arc::new(terms), pool_settings);
-        if function.suspended {
-            pool.suspend();
-        }
-        Ok(pool)
+        Ok(self.pools.install(function.revision, Arc::new(terms), pool_settings))
     }
 
     /// Where readings go: to the ledger, and the sums of ended windows to the metrics.

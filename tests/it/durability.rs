@@ -79,7 +79,7 @@ async fn loss_at_a_kill() -> Duration {
     let records = host.invocations().await;
     let recorded: HashSet<&str> = records.iter().map(|record| record["request"].as_str().unwrap()).collect();
     assert_eq!(recorded.len(), records.len(), "a request has two records");
-    let answered = answered.lock().unwrap();
+    let answered = answered.lock().unwrap().clone();
     let lost = answered.iter().filter(|(request, _)| !recorded.contains(request.as_str()));
     let lost = lost.map(|(_, at)| killed.saturating_duration_since(*at)).max().unwrap_or_default();
     let windows = host.windows().await;
@@ -174,10 +174,8 @@ async fn a_host_killed_while_it_deploys_has_the_old_code_or_the_new_one() {
         deploying.await.unwrap();
         let view = host.get("/v1/functions/changing").await.json();
         let deployed: u32 = view["description"].as_str().and_then(|number| number.parse().ok()).expect("a number");
-        let mut known = acknowledged.lock().unwrap();
-        assert!(deployed == *known || deployed == *known + 1, "{deployed} after {known} in round {round}");
-        *known = deployed;
-        drop(known);
+        let known = std::mem::replace(&mut *acknowledged.lock().unwrap(), deployed);
+        assert!(deployed == known || deployed == known + 1, "{deployed} after {known} in round {round}");
         let reply = host.function("changing").invoke("1").await.text();
         let code = if deployed.is_multiple_of(2) { "Hello, 1!\n" } else { "slept for 1 ms\n" };
         assert_eq!(reply, code, "settings of number {deployed}, code of another");

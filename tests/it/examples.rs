@@ -15,8 +15,9 @@ const COLLECTOR: &str = "127.0.0.1:4318";
 const SESSIONS: &str = "127.0.0.1:9000";
 
 /// Deploys an example as `dormouse deploy` does it, with `service` in the place of the address that the manifest names.
-async fn deployed(host: &TestHost, name: &str, service: Option<&TestServer>) -> TestFunction {
-    tests::component(&format!("example-{name}")); // Built, whoever comes first.
+async fn deployed(host: &TestHost, package: &str, service: Option<&TestServer>) -> TestFunction {
+    tests::component(package); // Built, whoever comes first.
+    let name = package.strip_prefix("example-").expect("an example");
     let examples = tests::repository().join("examples");
     let mut manifest = std::fs::read_to_string(examples.join("dormouse.toml")).unwrap();
     let target = tests::repository().join("target");
@@ -48,7 +49,7 @@ async fn last_window(host: &TestHost, function: &TestFunction) -> Value {
 #[tokio::test]
 async fn hello_greets() {
     let host = TestHost::start().await;
-    let hello = deployed(&host, "hello", None).await;
+    let hello = deployed(&host, "example-hello", None).await;
     assert_eq!(hello.invoke("Ada").await.text(), "Hello, Ada!\n");
     assert_eq!(hello.invoke("").await.text(), "Hello, world!\n");
     assert_eq!(host.get("/v1/functions/hello").await.json()["memoryMb"], 64, "the manifest's settings are in force");
@@ -57,7 +58,7 @@ async fn hello_greets() {
 #[tokio::test]
 async fn counter_goes_on_counting_after_each_freeze() {
     let host = TestHost::start().await;
-    let counter = deployed(&host, "counter", None).await;
+    let counter = deployed(&host, "example-counter", None).await;
     let mut instances = Vec::new();
     for request in 1..=4 {
         let text = counter.invoke("").await.text();
@@ -82,7 +83,7 @@ fn span_names(batch: &str) -> Vec<String> {
 async fn tracing_sends_every_span_in_pre_freeze_and_no_request_waits_for_it() {
     let collector = TestServer::start("{}", Duration::from_millis(500)).await;
     let host = TestHost::start().await;
-    let tracing = deployed(&host, "tracing", Some(&collector)).await;
+    let tracing = deployed(&host, "example-tracing", Some(&collector)).await;
     let mut names = Vec::new();
     for round in 0..3 {
         let batch: Vec<String> = (0..5).map(|number| format!("span-{round}-{number}")).collect();
@@ -108,7 +109,7 @@ async fn tracing_sends_every_span_in_pre_freeze_and_no_request_waits_for_it() {
 async fn tracing_joins_the_trace_of_its_caller() {
     let collector = TestServer::start("{}", Duration::ZERO).await;
     let host = TestHost::start().await;
-    let tracing = deployed(&host, "tracing", Some(&collector)).await;
+    let tracing = deployed(&host, "example-tracing", Some(&collector)).await;
     let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
     let request = tracing.request("work").header("traceparent", format!("00-{trace}-00f067aa0ba902b7-01"));
     assert_eq!(request.send().await.unwrap().text().await.unwrap(), trace);
@@ -130,7 +131,7 @@ fn session_is_closed(sessions: &TestServer, requests: u64) {
 
 /// Starts the example and lets it serve two requests in its session.
 async fn graceful_in_session(host: &TestHost, sessions: &TestServer) -> TestFunction {
-    let graceful = deployed(host, "graceful", Some(sessions)).await;
+    let graceful = deployed(host, "example-graceful", Some(sessions)).await;
     for request in 1..=2 {
         let text = graceful.invoke("").await.text();
         assert_eq!(text, format!("request {request} in http://{}/sessions/session-1\n", sessions.address));
@@ -165,7 +166,7 @@ async fn graceful_closes_its_session_when_the_host_is_stopped() {
 #[tokio::test]
 async fn background_ticks_while_awake_and_stands_still_while_parked() {
     let host = TestHost::start().await;
-    let background = deployed(&host, "background", None).await;
+    let background = deployed(&host, "example-background", None).await;
     let ticks = async || background.invoke("").await.text().parse::<u64>().unwrap();
     ticks().await;
     background.reaches("parked").await;
@@ -188,8 +189,8 @@ async fn background_ticks_while_awake_and_stands_still_while_parked() {
 #[tokio::test]
 async fn cpu_is_charged_for_its_time_and_sleeper_is_not() {
     let host = TestHost::start().await;
-    let cpu = deployed(&host, "cpu", None).await;
-    let sleeper = deployed(&host, "sleeper", None).await;
+    let cpu = deployed(&host, "example-cpu", None).await;
+    let sleeper = deployed(&host, "example-sleeper", None).await;
     assert_eq!(cpu.invoke("100").await.text(), "25\n");
     assert_eq!(sleeper.invoke("1").await.text(), "slept for 1 ms\n");
     cpu.reaches("parked").await;

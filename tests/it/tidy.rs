@@ -34,7 +34,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("ledger", &["ids", "meter"]),
     ("meter", &["ids"]),
     ("log", &["ids"]),
-    ("telemetry", &["config", "meter"]),
+    ("telemetry", &["config", "ids", "meter"]),
     ("config", &["meter"]),
     ("ids", &[]),
     ("machine", &[]),

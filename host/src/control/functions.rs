@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::Plane;
 use super::model::{FunctionList, FunctionView, Problem};
-use super::reject::invalid;
+use super::reject::{Named, invalid};
 use crate::catalog::{Function, Settings};
 use crate::host::Core;
 use crate::http::headers;
@@ -22,7 +22,7 @@ use crate::ids::{FunctionName, LATEST};
 /// The largest configuration that is read: the bounds of its fields together are far below.
 const PATCH_BYTES_MAX: usize = 2 << 20;
 
-type Name = Path<String>;
+type Name = Named<FunctionName>;
 type Shared = State<Arc<Plane>>;
 
 /// All functions, by name.
@@ -36,8 +36,9 @@ pub(super) async fn list(State(plane): Shared) -> Json<FunctionList> {
 #[utoipa::path(get, path = "/v1/functions/{name}", operation_id = "showFunction",
     params(("name" = String, Path, description = "The function's name")),
     responses((status = 200, body = FunctionView), (status = 404, body = Problem)))]
-pub(super) async fn show(State(plane): Shared, Path(name): Name) -> Result<Json<FunctionView>, Failure> {
-    let function = plane.core.catalog.get(&name).ok_or_else(|| Failure::function_not_found(&name, None))?;
+pub(super) async fn show(State(plane): Shared, Named(name): Name) -> Result<Json<FunctionView>, Failure> {
+    let function =
+        plane.core.catalog.get(name.as_str()).ok_or_else(|| Failure::function_not_found(name.as_str(), None))?;
     Ok(Json(view(&plane.core, &function)))
 }
 
@@ -51,14 +52,15 @@ pub(super) async fn show(State(plane): Shared, Path(name): Name) -> Result<Json<
               (status = 413, body = Problem), (status = 422, body = Problem)))]
 pub(super) async fn deploy(
     State(plane): Shared,
-    Path(name): Name,
+    Named(name): Name,
     fields: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Json<FunctionView>), Failure> {
-    let name: FunctionName = name.parse()?;
     let patch = fields.get(headers::SETTINGS).map(|value| json(value.as_bytes())).transpose()?;
     let component = read_component(&fields, body, plane.config.component_bytes_max).await?;
-    let (function, created) = plane.core.deploy(name, component, patch).await?;
+    let core = plane.core.clone();
+    let deployed = plane.core.tasks.finish(async move { core.deploy(name, component, patch).await });
+    let (function, created) = deployed.await??;
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(view(&plane.core, &function))))
 }
@@ -71,11 +73,12 @@ pub(super) async fn deploy(
               (status = 413, body = Problem), (status = 422, body = Problem)))]
 pub(super) async fn configure(
     State(plane): Shared,
-    Path(name): Name,
+    Named(name): Name,
     body: Body,
 ) -> Result<Json<FunctionView>, Failure> {
     let patch = read_patch(body).await?;
-    let function = plane.core.configure(&name.parse()?, &json(&patch)?).await?;
+    let (core, patch) = (plane.core.clone(), json(&patch)?);
+    let function = plane.core.tasks.finish(async move { core.configure(&name, &patch).await }).await??;
     Ok(Json(view(&plane.core, &function)))
 }
 
@@ -83,8 +86,9 @@ pub(super) async fn configure(
 #[utoipa::path(delete, path = "/v1/functions/{name}", operation_id = "deleteFunction",
     params(("name" = String, Path, description = "The function's name")),
     responses((status = 204), (status = 404, body = Problem)))]
-pub(super) async fn delete(State(plane): Shared, Path(name): Name) -> Result<StatusCode, Failure> {
-    plane.core.delete(&name.parse()?).await?;
+pub(super) async fn delete(State(plane): Shared, Named(name): Name) -> Result<StatusCode, Failure> {
+    let core = plane.core.clone();
+    plane.core.tasks.finish(async move { core.delete(&name).await }).await??;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -92,8 +96,9 @@ pub(super) async fn delete(State(plane): Shared, Path(name): Name) -> Result<Sta
 #[utoipa::path(post, path = "/v1/functions/{name}/suspend", operation_id = "suspendFunction",
     params(("name" = String, Path, description = "The function's name")),
     responses((status = 200, body = FunctionView), (status = 404, body = Problem)))]
-pub(super) async fn suspend(State(plane): Shared, Path(name): Name) -> Result<Json<FunctionView>, Failure> {
-    let function = plane.core.suspend(&name.parse()?).await?;
+pub(super) async fn suspend(State(plane): Shared, Named(name): Name) -> Result<Json<FunctionView>, Failure> {
+    let core = plane.core.clone();
+    let function = plane.core.tasks.finish(async move { core.suspend(&name).await }).await??;
     Ok(Json(view(&plane.core, &function)))
 }
 
@@ -101,8 +106,9 @@ pub(super) async fn suspend(State(plane): Shared, Path(name): Name) -> Result<Js
 #[utoipa::path(post, path = "/v1/functions/{name}/resume", operation_id = "resumeFunction",
     params(("name" = String, Path, description = "The function's name")),
     responses((status = 200, body = FunctionView), (status = 404, body = Problem)))]
-pub(super) async fn resume(State(plane): Shared, Path(name): Name) -> Result<Json<FunctionView>, Failure> {
-    let function = plane.core.resume(&name.parse()?).await?;
+pub(super) async fn resume(State(plane): Shared, Named(name): Name) -> Result<Json<FunctionView>, Failure> {
+    let core = plane.core.clone();
+    let function = plane.core.tasks.finish(async move { core.resume(&name).await }).await??;
     Ok(Json(view(&plane.core, &function)))
 }
 

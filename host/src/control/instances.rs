@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use http::StatusCode;
 
 use super::Plane;
 use super::model::{InstanceList, InstanceView, Problem};
-use super::reject::instance_not_found;
+use super::reject::{Named, instance_not_found};
 use crate::http::problem::Failure;
 use crate::ids::{FunctionName, InstanceId, LATEST};
 use crate::pool::Portrait;
@@ -19,9 +19,10 @@ use crate::pool::Portrait;
     responses((status = 200, body = InstanceList), (status = 404, body = Problem)))]
 pub(super) async fn list(
     State(plane): State<Arc<Plane>>,
-    Path(name): Path<String>,
+    Named(name): Named<FunctionName>,
 ) -> Result<Json<InstanceList>, Failure> {
-    let function = plane.core.catalog.get(&name).ok_or_else(|| Failure::function_not_found(&name, None))?;
+    let function =
+        plane.core.catalog.get(name.as_str()).ok_or_else(|| Failure::function_not_found(name.as_str(), None))?;
     let portraits = plane.core.pools.newest(&function.name).map(|pool| pool.portraits()).unwrap_or_default();
     Ok(Json(InstanceList { instances: portraits.iter().map(|portrait| view(&function.name, portrait)).collect() }))
 }
@@ -32,24 +33,22 @@ pub(super) async fn list(
     responses((status = 200, body = InstanceView), (status = 404, body = Problem)))]
 pub(super) async fn show(
     State(plane): State<Arc<Plane>>,
-    Path(text): Path<String>,
+    Named(id): Named<InstanceId>,
 ) -> Result<Json<InstanceView>, Failure> {
-    let id: InstanceId = text.parse()?;
     for (function, pool) in plane.core.pools.all() {
         if let Some(portrait) = pool.portraits().into_iter().find(|portrait| portrait.id == id) {
             return Ok(Json(view(&function, &portrait)));
         }
     }
-    Err(instance_not_found(&text))
+    Err(instance_not_found(id))
 }
 
 /// Stops an instance in order: its requests end, its pre-stop runs.
 #[utoipa::path(post, path = "/v1/instances/{id}/stop", operation_id = "stopInstance",
     params(("id" = String, Path, description = "The instance's identifier")),
     responses((status = 202), (status = 404, body = Problem)))]
-pub(super) async fn stop(State(plane): State<Arc<Plane>>, Path(text): Path<String>) -> Result<StatusCode, Failure> {
-    let id: InstanceId = text.parse()?;
-    if plane.core.pools.stop(id) { Ok(StatusCode::ACCEPTED) } else { Err(instance_not_found(&text)) }
+pub(super) async fn stop(State(plane): State<Arc<Plane>>, Named(id): Named<InstanceId>) -> Result<StatusCode, Failure> {
+    if plane.core.pools.stop(id) { Ok(StatusCode::ACCEPTED) } else { Err(instance_not_found(id)) }
 }
 
 fn view(function: &FunctionName, portrait: &Portrait) -> InstanceView {

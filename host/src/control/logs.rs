@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
 use futures::stream::{self, StreamExt as _};
@@ -13,7 +13,9 @@ use serde::Deserialize;
 
 use super::Plane;
 use super::model::{LogLine, LogLines, Problem};
+use super::reject::Named;
 use crate::http::problem::Failure;
+use crate::ids::FunctionName;
 use crate::log::{Line, Log};
 use crate::shutdown::Tasks;
 
@@ -40,11 +42,12 @@ impl Default for LogQuery {
     responses((status = 200, body = LogLines), (status = 404, body = Problem)))]
 pub(super) async fn read(
     State(plane): State<Arc<Plane>>,
-    Path(name): Path<String>,
+    Named(name): Named<FunctionName>,
     query: Result<Query<LogQuery>, QueryRejection>,
 ) -> Result<Response, Failure> {
     let Query(query) = query?;
-    let function = plane.core.catalog.get(&name).ok_or_else(|| Failure::function_not_found(&name, None))?;
+    let function =
+        plane.core.catalog.get(name.as_str()).ok_or_else(|| Failure::function_not_found(name.as_str(), None))?;
     if query.follow {
         return Ok(follow(&function.log, query.tail, plane.core.tasks.clone()));
     }

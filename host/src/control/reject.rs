@@ -1,12 +1,16 @@
 //! Errors of the admin plane.
 
+use std::str::FromStr;
+
 use axum::extract::rejection::QueryRejection;
+use axum::extract::{FromRequestParts, Path};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
+use http::request::Parts;
 
 use crate::catalog::ChangeError;
 use crate::http::problem::Failure;
-use crate::ids::{InvalidInstanceId, InvalidName, RequestId};
+use crate::ids::{InstanceId, InvalidInstanceId, InvalidName, RequestId};
 use crate::ledger::QueryError;
 
 /// A request that an operator has to change.
@@ -14,7 +18,7 @@ pub(super) fn invalid(detail: impl Into<String>) -> Failure {
     Failure::new(StatusCode::BAD_REQUEST, "invalid-request", detail)
 }
 
-pub(super) fn instance_not_found(id: &str) -> Failure {
+pub(super) fn instance_not_found(id: InstanceId) -> Failure {
     let detail = format!("there is no instance `{id}` on this host; it may have stopped");
     Failure::new(StatusCode::NOT_FOUND, "instance-not-found", detail)
 }
@@ -26,6 +30,22 @@ pub(super) async fn no_such_path() -> Failure {
 pub(super) async fn wrong_method() -> Failure {
     let detail = "this path has no such method; /openapi.json lists what there is";
     Failure::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail)
+}
+
+/// What a path names, such as a function or an instance.
+pub(super) struct Named<T>(pub(super) T);
+
+impl<S: Send + Sync, T> FromRequestParts<S> for Named<T>
+where
+    T: FromStr<Err: Into<Failure>>,
+{
+    type Rejection = Failure;
+
+    async fn from_request_parts(head: &mut Parts, state: &S) -> Result<Named<T>, Failure> {
+        let path = Path::<String>::from_request_parts(head, state).await;
+        let Path(text) = path.map_err(|rejection| invalid(rejection.body_text()))?;
+        text.parse().map(Named).map_err(Into::into)
+    }
 }
 
 impl IntoResponse for Failure {

@@ -74,12 +74,22 @@ impl Lines {
     }
 
     fn append(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(LINE_BYTES_MAX) {
+        for chunk in bytes.chunks(LINE_BYTES_MAX / 2) {
             if self.partial.len() + chunk.len() > LINE_BYTES_MAX {
-                self.write_line();
+                self.cut_line();
             }
             self.partial.extend_from_slice(chunk);
         }
+    }
+
+    /// Ends a line that is too long, before a character that would be cut in two.
+    fn cut_line(&mut self) {
+        let incomplete = match std::str::from_utf8(&self.partial) {
+            Err(error) if error.error_len().is_none() => self.partial.split_off(error.valid_up_to()),
+            Ok(_) | Err(_) => Vec::new(),
+        };
+        self.write_line();
+        self.partial = incomplete;
     }
 
     fn write_line(&mut self) {

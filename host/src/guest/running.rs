@@ -260,7 +260,11 @@ impl AccessorTask<World> for Making {
         let mut papers = desk.lock();
         papers.tasks.retain(|(_, call)| *call != id);
         match returned {
-            Ok(returned) => papers.events.push_back(Event::Returned(id, returned)),
+            Ok(returned) => {
+                // It went on without the memory it was refused.
+                desk.gauge.memory_refused.store(false, Ordering::Relaxed);
+                papers.events.push_back(Event::Returned(id, returned));
+            }
             Err(error) => {
                 papers.blamed.get_or_insert(id);
                 return Err(error);

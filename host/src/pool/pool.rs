@@ -36,6 +36,8 @@ pub struct PoolSettings {
     pub queue_timeout: Duration,
     /// The longest time in the handler.
     pub request_timeout: Duration,
+    /// Whether the pool begins suspended.
+    pub suspended: bool,
 }
 
 /// A request for a function.
@@ -81,7 +83,8 @@ enum Phase {
 
 impl Pool {
     pub(super) fn new(terms: Arc<Terms>, settings: PoolSettings, ground: Ground) -> Pool {
-        let inside = Inside { phase: Phase::Open, awake: Vec::new(), lot: Lot::default(), waiting: VecDeque::new() };
+        let phase = if settings.suspended { Phase::Suspended } else { Phase::Open };
+        let inside = Inside { phase, awake: Vec::new(), lot: Lot::default(), waiting: VecDeque::new() };
         let ok = ground.metrics.counter(&terms.function, "ok");
         let state = Mutex::new(inside);
         Pool(Arc::new(Shared { terms, settings, ground, state, tickets: AtomicU64::new(0), ok }))
@@ -256,6 +259,7 @@ impl Pool {
         drop(inside);
         woken.into_iter().for_each(|instance| self.drive(instance));
         self.serve_waiting();
+        self.keep_minimum();
     }
 
     /// Serves what was accepted, takes nothing new, and stops every instance that is done.

@@ -11,9 +11,9 @@ pub(crate) mod wat;
 pub(crate) use caller::Caller;
 pub(crate) use function::TestFunction;
 pub(crate) use gate::Gate;
-pub(crate) use host::{TestHost, TestHostBuilder};
+pub(crate) use host::TestHost;
 pub(crate) use reply::Reply;
-pub(crate) use server::{Received, TestServer};
+pub(crate) use server::TestServer;
 
 use std::time::Duration;
 
