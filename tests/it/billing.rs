@@ -34,16 +34,6 @@ async fn last_window(host: &TestHost, function: &TestFunction) -> Value {
     windows(host, function).await.pop().expect("a window")
 }
 
-/// Waits until so many requests are in the function's instances.
-async fn in_flight(function: &TestFunction, count: u64) {
-    eventually(&format!("{count} requests in flight"), async || {
-        let instances = function.instances().await;
-        let found: u64 = instances.iter().filter_map(|instance| instance["inFlight"].as_u64()).sum();
-        if found == count { Ok(()) } else { Err(format!("{instances:?}")) }
-    })
-    .await;
-}
-
 /// Checks that a window is charged by `charged`, in whole epochs, and in CU of its memory.
 fn is_charged(window: &Value, charged: &str) {
     let epochs = figure(window, charged).ceil();
@@ -64,7 +54,7 @@ async fn two_overlapping_requests_and_the_hook_of_one_second_at_one_gb_are_one_c
     // busy with something else at the end of the hook; so there are some attempts.
     while seen.len() < 10 {
         let first = function.script_in_background(json!([{"sleep-ms": 800}]));
-        in_flight(&function, 1).await;
+        function.has_in_flight(1).await;
         let second = function.script(json!([{"sleep-ms": 400}])).await;
         assert_eq!(second.state()["inFlight"], 2, "the requests overlap");
         first.await.unwrap().results();
@@ -203,7 +193,7 @@ async fn suspended_time_is_not_charged() {
     let host = TestHost::start().await;
     let function = parked_probe(&host, "paused", json!({"billingBasis": "duration"})).await;
     let request = function.script_in_background(json!([{"sleep-ms": 200}]));
-    in_flight(&function, 1).await;
+    function.has_in_flight(1).await;
     host.order("paused", "suspend").await;
     function.reaches("suspended").await;
     // The rule is about time in which nothing happens, so some must pass.

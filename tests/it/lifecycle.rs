@@ -41,19 +41,6 @@ async fn initialized(function: &TestFunction) -> Vec<Value> {
     lines.iter().map(|line| line["instance"].clone()).collect()
 }
 
-/// Waits until one instance has `count` requests in flight.
-async fn in_flight(function: &TestFunction, count: u32) {
-    eventually(&format!("{count} requests in one instance"), async || {
-        let instances = function.instances().await;
-        if instances.iter().any(|instance| instance["inFlight"] == count) {
-            Ok(())
-        } else {
-            Err(format!("{instances:?}"))
-        }
-    })
-    .await;
-}
-
 #[tokio::test]
 async fn a_parked_instance_keeps_its_memory() {
     let host = TestHost::start().await;
@@ -99,7 +86,7 @@ async fn a_new_configuration_stops_instances_of_the_old_once_their_requests_ende
     let host = TestHost::start().await;
     let probe = deploy(&host, "probe", json!({})).await;
     let under_way = probe.script_in_background(json!(["env", {"sleep-ms": 1000}]));
-    in_flight(&probe, 1).await;
+    probe.instance_has_in_flight(1).await;
     assert_eq!(probe.configure(json!({"environment": {"NEW": "1"}})).await.status, 200);
     let next = probe.script(json!(["env"])).await;
     assert!(!under_way.is_finished());
@@ -432,9 +419,9 @@ async fn a_crash_takes_every_request_of_its_instance_and_no_other() {
     let host = TestHost::start().await;
     let probe = deploy(&host, "probe", json!({"concurrency": 3})).await;
     let spared: Vec<_> = (0..3).map(|_| probe.script_in_background(json!([{"sleep-ms": 3000}]))).collect();
-    in_flight(&probe, 3).await;
+    probe.instance_has_in_flight(3).await;
     let lost: Vec<_> = (0..2).map(|_| probe.script_in_background(json!([{"sleep-ms": 25_000}]))).collect();
-    in_flight(&probe, 2).await;
+    probe.instance_has_in_flight(2).await;
     let crashed = probe.script(json!(["trap"])).await;
     crashed.problem(502, "function-crashed");
     for lost in lost {

@@ -7,7 +7,7 @@ use futures::future::{join, join_all};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::support::{Reply, TestFunction, TestHost, eventually};
+use crate::support::{Reply, TestHost, eventually};
 
 /// The instance that answered a script whose first step was `context`.
 fn instance(reply: &Reply) -> String {
@@ -16,19 +16,6 @@ fn instance(reply: &Reply) -> String {
 
 fn context_and_sleep(ms: u64) -> Value {
     json!(["context", {"sleep-ms": ms}])
-}
-
-/// Waits until some instance has `count` requests in flight.
-async fn in_flight(function: &TestFunction, count: u32) {
-    eventually(&format!("{count} requests in one instance"), async || {
-        let instances = function.instances().await;
-        if instances.iter().any(|instance| instance["inFlight"] == count) {
-            Ok(())
-        } else {
-            Err(format!("{instances:?}"))
-        }
-    })
-    .await;
 }
 
 #[tokio::test]
@@ -87,9 +74,9 @@ async fn the_fullest_instance_with_room_is_taken_so_that_others_come_to_rest() {
     let probe = host.deploy("probe", "guest-probe", json!({"concurrency": 3, "freezeAfterMs": 0})).await;
     let start = |ms| probe.script_in_background(context_and_sleep(ms));
     let (long, other, short) = (start(5000), start(5000), start(1500));
-    in_flight(&probe, 3).await;
+    probe.instance_has_in_flight(3).await;
     let elsewhere = start(4000);
-    in_flight(&probe, 1).await;
+    probe.instance_has_in_flight(1).await;
     let short = short.await.unwrap();
     // One instance has two requests in flight, the other one; both have room.
     let next = probe.script(json!(["context"])).await;
@@ -104,7 +91,7 @@ async fn a_full_queue_turns_requests_away() {
     let host = TestHost::start().await;
     let probe = host.deploy("probe", "guest-probe", json!({"maxInstances": 1, "queueDepth": 2})).await;
     let running = probe.script_in_background(json!([{"sleep-ms": 3000}]));
-    in_flight(&probe, 1).await;
+    probe.instance_has_in_flight(1).await;
     // Two of five may wait; whichever they are, the others are told at once.
     let replies = join_all((0..5).map(|_| probe.script(json!([])))).await;
     let (served, refused): (Vec<_>, Vec<_>) = replies.iter().partition(|reply| reply.status == 200);
@@ -122,7 +109,7 @@ async fn a_request_that_waits_too_long_for_an_instance_is_turned_away() {
     let host = TestHost::start().await;
     let probe = host.deploy("probe", "guest-probe", json!({"maxInstances": 1, "queueTimeoutMs": 300})).await;
     let running = probe.script_in_background(json!([{"sleep-ms": 3000}]));
-    in_flight(&probe, 1).await;
+    probe.instance_has_in_flight(1).await;
     let refused = probe.script(json!(["count"])).await;
     refused.problem(429, "function-busy");
     assert!(refused.header("retry-after").parse::<u32>().is_ok_and(|seconds| seconds > 0), "{refused:?}");
@@ -136,7 +123,7 @@ async fn a_caller_that_left_the_queue_is_not_served_and_keeps_nobody_out() {
     let host = TestHost::start().await;
     let probe = host.deploy("probe", "guest-probe", json!({"maxInstances": 1, "queueDepth": 1})).await;
     let running = probe.script_in_background(json!([{"sleep-ms": 4000}]));
-    in_flight(&probe, 1).await;
+    probe.instance_has_in_flight(1).await;
     let impatient = probe.request(json!({"do": ["count"]}).to_string()).timeout(Duration::from_millis(300));
     assert!(impatient.send().await.unwrap_err().is_timeout());
     // The host notices a moment later that its caller left.

@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::support::{TestFunction, TestHost, TestServer, eventually};
+use crate::support::{TestHost, TestServer, eventually};
 
 /// Settings with which the probe's hooks report to `server`.
 fn reporting(server: &TestServer, more: &Value) -> Value {
@@ -24,16 +24,6 @@ fn pre_stops(server: &TestServer) -> Vec<String> {
     let reports = reports.iter().map(|report| serde_json::from_str::<Value>(&report.body).expect("a report"));
     let stops = reports.filter(|report| report["hook"] == "pre-stop");
     stops.map(|report| report["instance"].as_str().expect("an instance").to_owned()).collect()
-}
-
-/// Waits until so many requests are in the function's instances.
-async fn in_flight(function: &TestFunction, count: u64) {
-    eventually(&format!("{count} requests in flight"), async || {
-        let instances = function.instances().await;
-        let found: u64 = instances.iter().filter_map(|instance| instance["inFlight"].as_u64()).sum();
-        if found == count { Ok(()) } else { Err(format!("{instances:?}")) }
-    })
-    .await;
 }
 
 async fn says(host: &TestHost, words: &str) {
@@ -61,7 +51,7 @@ async fn drains_in_order(signal: Signal) {
     let resting = parked.reaches("parked").await;
 
     let requests: Vec<_> = (0..12).map(|_| busy.script_in_background(json!([{"sleep-ms": 500}]))).collect();
-    in_flight(&busy, 3).await;
+    busy.has_in_flight(3).await;
     // When the first three are done, the other nine have long arrived: three run, six wait.
     eventually("the first replies", async || {
         let ended = host.metric("dormouse_requests_total{function=\"busy\"").await;
@@ -98,7 +88,7 @@ async fn a_draining_host_takes_no_new_request_and_says_so() {
     let host = TestHost::start().await;
     let function = host.deploy("busy", "guest-probe", TestHost::defaults()).await;
     let request = function.script_in_background(json!([{"sleep-ms": 2000}]));
-    in_flight(&function, 1).await;
+    function.has_in_flight(1).await;
     host.signal(Signal::TERM);
     says(&host, "draining").await;
     let refused = eventually("a refusal", async || {
@@ -139,7 +129,7 @@ async fn the_drain_deadline_bounds_the_whole() {
     });
     let function = host.deploy("hanging", "guest-probe", settings).await;
     let request = function.script_in_background(json!([{"sleep-ms": 50_000}]));
-    in_flight(&function, 1).await;
+    function.has_in_flight(1).await;
     let parked = host.deploy("parked", "guest-probe", TestHost::defaults()).await;
     parked.script(json!([])).await.results();
     parked.reaches("parked").await;

@@ -3,6 +3,8 @@
 //! `http` runs requests through [`Pool::call`], `control` suspends, resumes and stops. A pool knows nothing of HTTP and
 //! names no engine; which instance a request gets is decided in `policy`, which is pure.
 
+mod driving;
+mod inside;
 mod lot;
 mod metrics;
 mod policy;

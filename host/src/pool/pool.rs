@@ -12,12 +12,14 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
-use super::lot::{Lot, Resting};
-use super::policy::{self, Bounds, Decision};
+use super::driving::drive;
+use super::inside::{Inside, Phase};
+use super::lot::Lot;
+use super::policy::{Bounds, Decision};
 use super::seat::{InstanceCounts, Portrait, Seated};
 use super::{Ground, Refused};
 use crate::ids::{InstanceId, RequestId};
-use crate::instance::{Answer, Inbox, Instance, Job, Order, Outcome, Report, Start, State, StopReason, Terms, Timings};
+use crate::instance::{Answer, Instance, Job, Order, Outcome, Start, State, StopReason, Terms, Timings};
 use crate::meter::InvocationMeter;
 
 /// How long after an instance went its replacement starts, if one is always kept.
@@ -52,33 +54,17 @@ pub struct Request {
 
 /// A cheap handle to the pool of one function's one revision.
 #[derive(Clone)]
-pub struct Pool(Arc<Shared>);
+pub struct Pool(pub(super) Arc<Shared>);
 
-struct Shared {
-    terms: Arc<Terms>,
-    settings: PoolSettings,
-    ground: Ground,
+pub(super) struct Shared {
+    pub(super) terms: Arc<Terms>,
+    pub(super) settings: PoolSettings,
+    pub(super) ground: Ground,
     // A std mutex: holders move values between lists and never wait.
     state: Mutex<Inside>,
     tickets: AtomicU64,
     /// The counter of answered requests: looking it up by its labels each time would cost an allocation.
     ok: Counter,
-}
-
-struct Inside {
-    phase: Phase,
-    awake: Vec<Seated>,
-    lot: Lot,
-    waiting: VecDeque<Job>,
-}
-
-/// What the pool as a whole is told to do.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Open,
-    Suspended,
-    /// Serves what it has accepted; then its instances stop.
-    Retiring(StopReason),
 }
 
 impl Pool {
@@ -135,6 +121,21 @@ impl Pool {
         }
     }
 
+    /// Takes back jobs that an instance was given and will not run. They wait first in line, but not for ever.
+    pub(super) fn take_back(&self, jobs: Vec<Job>) {
+        for job in jobs.into_iter().rev() {
+            let (pool, ticket) = (self.clone(), job.ticket);
+            self.lock().waiting.push_front(job);
+            self.0.ground.tasks.spawn(async move {
+                let since = Instant::now();
+                tokio::select! {
+                    () = tokio::time::sleep(pool.0.settings.queue_timeout) => pool.give_up(ticket, since),
+                    () = pool.0.ground.tasks.closing() => {}
+                }
+            });
+        }
+    }
+
     /// Finds an instance for a job; says whether it has to wait.
     fn give(&self, mut job: Job) -> Result<bool, Refused> {
         let mut inside = self.lock();
@@ -177,7 +178,7 @@ impl Pool {
     }
 
     /// Gives waiting requests to instances for as long as there is one for them.
-    fn serve_waiting(&self) {
+    pub(super) fn serve_waiting(&self) {
         loop {
             let mut inside = self.lock();
             let Some(mut job) = inside.waiting.pop_front() else { return };
@@ -225,7 +226,7 @@ impl Pool {
     }
 
     /// The same after a while, so that a function that cannot start does not keep the host busy.
-    fn keep_minimum_soon(&self) {
+    pub(super) fn keep_minimum_soon(&self) {
         if self.0.settings.instances_min == 0 {
             return;
         }
@@ -370,273 +371,19 @@ impl Pool {
         }
     }
 
-    fn count(&self, code: &'static str) {
+    pub(super) fn count(&self, code: &'static str) {
         match code {
             "ok" => self.0.ok.inc(),
             code => self.0.ground.metrics.counter(&self.0.terms.function, code).inc(),
         };
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inside> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Inside> {
         self.0.state.lock().expect("no holder of this lock panics")
     }
 
     fn drive(&self, instance: Box<Instance>) {
         let pool = self.clone();
         self.0.ground.tasks.spawn(async move { drive(pool, instance).await });
-    }
-}
-
-impl Inside {
-    fn decide(&self, bounds: Bounds) -> Decision {
-        if self.phase == Phase::Suspended {
-            let full = self.waiting.len() >= bounds.queue_depth as usize;
-            return if full { Decision::Refuse } else { Decision::Wait };
-        }
-        let seats = self.awake.iter().map(Seated::seat);
-        let instances = self.awake.len() + self.lot.count();
-        policy::decide(seats, self.lot.parked_count(), instances, self.waiting.len(), bounds)
-    }
-
-    fn lend(&mut self, index: usize, mut job: Job) {
-        let seated = &mut self.awake[index];
-        seated.in_flight += 1;
-        job.assigned = Instant::now();
-        job.start = match seated.state {
-            State::Starting | State::Initializing => Start::Cold,
-            _ => Start::Active,
-        };
-        seated.inbox.send(job);
-    }
-
-    /// Seats a resting instance among the awake ones, with a job if it is woken for one.
-    fn seat(&mut self, resting: Resting, job: Option<Job>) -> Box<Instance> {
-        let Resting { mut instance, mut seated, .. } = resting;
-        if let Some(mut job) = job {
-            seated.in_flight += 1;
-            job.assigned = Instant::now();
-            seated.inbox.send(job);
-        }
-        if self.phase != Phase::Suspended {
-            // An order to suspend may have come when it was about to park.
-            seated.inbox.order(Order::Run);
-        }
-        instance.wake();
-        // Now, not when the driver reports it: requests that come with this one share the instance.
-        seated.state = instance.state();
-        self.awake.push(seated);
-        instance
-    }
-
-    fn start(&mut self, terms: &Arc<Terms>, job: Option<Job>) -> Box<Instance> {
-        let instance = Box::new(Instance::new(terms.clone()));
-        let seated = Seated::new(&instance, u32::from(job.is_some()));
-        if let Some(mut job) = job {
-            job.assigned = Instant::now();
-            seated.inbox.send(job);
-        }
-        self.awake.push(seated);
-        instance
-    }
-
-    #[expect(clippy::vec_box, reason = "instances move between lists as pointers")]
-    fn wake_suspended(&mut self, order: Order) -> Vec<Box<Instance>> {
-        let suspended = self.lot.take_suspended();
-        let wake = |resting: Resting| {
-            resting.seated.inbox.order(order);
-            self.seat(resting, None)
-        };
-        suspended.into_iter().map(wake).collect()
-    }
-
-    fn find(&mut self, id: InstanceId) -> Option<&mut Seated> {
-        self.awake.iter_mut().find(|seated| seated.id == id)
-    }
-
-    fn take(&mut self, id: InstanceId) -> Option<Seated> {
-        let index = self.awake.iter().position(|seated| seated.id == id)?;
-        Some(self.awake.swap_remove(index))
-    }
-
-    fn take_waiting(&mut self, ticket: u64) -> Option<Job> {
-        let index = self.waiting.iter().position(|job| job.ticket == ticket)?;
-        self.waiting.remove(index)
-    }
-
-    fn take_abandoned(&mut self) -> Vec<Job> {
-        let (left, waiting) = std::mem::take(&mut self.waiting).into_iter().partition(|job| job.reply.is_closed());
-        self.waiting = waiting;
-        Vec::from_iter::<VecDeque<Job>>(left)
-    }
-}
-
-/// What happens to an awake instance: one task, from waking to rest or end.
-async fn drive(pool: Pool, instance: Box<Instance>) {
-    let mut driving = Driving { id: instance.id(), inbox: instance.inbox(), pool, over: false };
-    let Some(mut instance) = driving.find_place(instance).await else { return };
-    loop {
-        match instance.next().await {
-            Report::Moved(State::Parked | State::Suspended) => match driving.settle(instance) {
-                Some(woken) => instance = woken,
-                None => return,
-            },
-            Report::Moved(state) => driving.moved(state),
-            Report::Answered(answered) => {
-                driving.answered();
-                driving.pool.count(answered.code());
-                answered.send();
-                if driving.pool.0.terms.freeze_after.is_zero() {
-                    // The caller's task goes first: its answer must not wait for pre-freeze.
-                    tokio::task::yield_now().await;
-                }
-            }
-            Report::Bounced(job) => driving.bounced(job),
-            Report::Stopped(answers) => {
-                drop(instance);
-                driving.over();
-                for answered in answers {
-                    driving.pool.count(answered.code());
-                    answered.send();
-                }
-                return;
-            }
-        }
-    }
-}
-
-/// The pool's side of one awake instance. Dropped early, by a panic in the engine for example, it still frees the seat.
-struct Driving {
-    id: InstanceId,
-    inbox: Arc<Inbox>,
-    pool: Pool,
-    over: bool,
-}
-
-impl Driving {
-    /// Waits until the host has room for a new instance. If it has none, its requests are told so.
-    async fn find_place(&mut self, instance: Box<Instance>) -> Option<Box<Instance>> {
-        if self.pool.lock().find(self.id).is_none_or(|seated| seated.place.is_some()) {
-            return Some(instance);
-        }
-        let ground = self.pool.0.ground.clone();
-        match timeout(self.pool.0.settings.queue_timeout, ground.find_place()).await.ok().flatten() {
-            Some(place) => {
-                if let Some(seated) = self.pool.lock().find(self.id) {
-                    seated.place = Some(place);
-                }
-                Some(instance)
-            }
-            None => {
-                let seated = self.pool.lock().take(self.id);
-                self.over = true;
-                drop(seated);
-                while let Some(job) = self.inbox.take() {
-                    let timings = Timings { start: job.assigned.elapsed(), ..Timings::default() };
-                    self.pool.count("host-full");
-                    job.answer(Outcome::HostFull, timings);
-                }
-                self.pool.serve_waiting();
-                None
-            }
-        }
-    }
-
-    fn moved(&self, state: State) {
-        let mut inside = self.pool.lock();
-        if let Some(seated) = inside.find(self.id) {
-            seated.moved(state);
-        }
-        self.look_for_work(inside);
-    }
-
-    fn answered(&self) {
-        let mut inside = self.pool.lock();
-        if let Some(seated) = inside.find(self.id) {
-            seated.in_flight = seated.in_flight.saturating_sub(1);
-        }
-        self.look_for_work(inside);
-    }
-
-    fn bounced(&self, job: Job) {
-        self.pool.lock().waiting.push_front(job);
-        self.answered();
-    }
-
-    /// Takes waiting requests; an instance of a retiring pool that finds none goes.
-    fn look_for_work(&self, mut inside: MutexGuard<'_, Inside>) {
-        if !inside.waiting.is_empty() {
-            drop(inside);
-            return self.pool.serve_waiting();
-        }
-        if let Phase::Retiring(reason) = inside.phase
-            && let Some(seated) = inside.find(self.id)
-            && seated.in_flight == 0
-        {
-            seated.inbox.order(Order::Stop(reason));
-        }
-    }
-
-    /// Puts an instance that came to rest into the lot, unless it is wanted already.
-    fn settle(&mut self, mut instance: Box<Instance>) -> Option<Box<Instance>> {
-        let mut inside = self.pool.lock();
-        let phase = inside.phase;
-        let waiting = !inside.waiting.is_empty();
-        let Some(mut seated) = inside.take(self.id) else { return Some(instance) };
-        if let Phase::Retiring(reason) = phase
-            && seated.in_flight == 0
-        {
-            seated.inbox.order(Order::Stop(reason));
-        }
-        let suspended = instance.state() == State::Suspended;
-        let order = seated.inbox.current_order();
-        let wanted = if suspended {
-            order != Order::Suspend
-        } else {
-            seated.in_flight > 0 || matches!(order, Order::Stop(_)) || (waiting && phase != Phase::Suspended)
-        };
-        if wanted {
-            instance.wake();
-            seated.state = instance.state();
-            inside.awake.push(seated);
-            drop(inside);
-            self.pool.serve_waiting();
-            return Some(instance);
-        }
-        let now = Instant::now();
-        seated.moved(instance.state());
-        let resting = Resting { instance, seated, since: now };
-        if suspended {
-            inside.lot.suspend(resting);
-        } else {
-            inside.lot.park(resting);
-        }
-        drop(inside);
-        self.over = true;
-        if !suspended {
-            self.pool.0.ground.reaper.expect(now + self.pool.0.settings.idle_timeout);
-        }
-        None
-    }
-
-    /// The instance is gone. What it had been given and not begun goes elsewhere.
-    fn over(&mut self) {
-        self.over = true;
-        let mut inside = self.pool.lock();
-        let seated = inside.take(self.id);
-        while let Some(job) = self.inbox.take() {
-            inside.waiting.push_front(job);
-        }
-        drop(inside);
-        drop(seated);
-        self.pool.serve_waiting();
-        self.pool.keep_minimum_soon();
-    }
-}
-
-impl Drop for Driving {
-    fn drop(&mut self) {
-        if !self.over {
-            self.over();
-        }
     }
 }

@@ -71,6 +71,25 @@ impl TestFunction {
         .await;
     }
 
+    /// Waits until some instance has `count` requests in flight.
+    pub(crate) async fn instance_has_in_flight(&self, count: u64) {
+        self.in_flight_reach(count, |counts| counts.contains(&count)).await;
+    }
+
+    /// Waits until all instances together have `count` requests in flight.
+    pub(crate) async fn has_in_flight(&self, count: u64) {
+        self.in_flight_reach(count, |counts| counts.iter().sum::<u64>() == count).await;
+    }
+
+    async fn in_flight_reach(&self, count: u64, reached: impl Fn(&[u64]) -> bool) {
+        eventually(&format!("{count} requests in flight"), async || {
+            let instances = self.instances().await;
+            let counts: Vec<u64> = instances.iter().filter_map(|instance| instance["inFlight"].as_u64()).collect();
+            if reached(&counts) { Ok(()) } else { Err(format!("{instances:?}")) }
+        })
+        .await;
+    }
+
     /// The newest lines of the function's log.
     pub(crate) async fn lines(&self) -> Vec<Value> {
         let url = format!("{}/v1/functions/{}/logs?tail=100000", self.admin, self.name);

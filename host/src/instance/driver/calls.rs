@@ -1,0 +1,186 @@
+//! Calls into the guest, and what comes back: requests, hooks, and the guest's own events.
+
+use std::task::Context;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::time::Instant;
+
+use super::{Answered, HookCall, Instance, Report, Running};
+use crate::guest::{self, Call, CallContext, CallId, Entry, Returned};
+use crate::ids::RequestId;
+use crate::instance::job::{Job, Outcome, Timings};
+use crate::instance::lifecycle::{Event, State};
+use crate::instance::metrics::HookLabel;
+
+impl Instance {
+    pub(super) fn run_guest(&mut self, cx: &mut Context<'_>) {
+        self.settled = true;
+        let from = Instant::now();
+        self.guest.poll(cx);
+        let to = Instant::now();
+        if let Some(meter) = &mut self.meter {
+            meter.executed(from, to);
+            self.vitals.add_executed(to - from);
+        }
+        self.vitals.set_memory_bytes(self.guest.memory_bytes());
+        while let Some(event) = self.guest.take_event() {
+            match event {
+                guest::Event::Started => self.started(),
+                guest::Event::Returned(call, returned) => self.returned(call, returned),
+                guest::Event::Ended(ending) => return self.fail(ending),
+            }
+        }
+        self.drop_if_overdue_code_runs();
+    }
+
+    pub(super) fn started(&mut self) {
+        self.open_window(Duration::ZERO);
+        if self.state == State::Stopping {
+            return; // Ordered while it started; there is nothing to initialize any more.
+        }
+        self.step(Event::Booted);
+        if self.terms.blueprint.exports.initializer.is_some() {
+            self.begin_hook(Entry::Initializer);
+        } else {
+            self.ready();
+        }
+    }
+
+    pub(super) fn ready(&mut self) {
+        self.owes_pre_stop = true;
+        self.step(Event::Ready);
+    }
+
+    pub(super) fn call(&mut self, entry: Entry, context: CallContext, event: Vec<u8>) -> CallId {
+        self.calls += 1;
+        let id = CallId(self.calls);
+        self.guest.call(Call { id, entry, context, event });
+        self.settled = false;
+        id
+    }
+
+    pub(super) fn context(&self, request: &RequestId, timeout: Duration, traceparent: Option<String>) -> CallContext {
+        let deadline = SystemTime::now() + timeout;
+        CallContext {
+            request_id: request.as_str().to_owned(),
+            function: self.terms.function.as_str().to_owned(),
+            version: self.terms.version.as_ref().to_owned(),
+            instance_id: self.id.to_string(),
+            memory_mb: self.terms.memory_mb,
+            deadline_ms: deadline.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
+            attempt: 1,
+            traceparent,
+        }
+    }
+
+    pub(super) fn begin_request(&mut self, mut job: Job) {
+        let now = Instant::now();
+        self.linger_ends = None;
+        job.meter.began(self.id);
+        let context = self.context(&job.request, job.timeout, job.traceparent.take());
+        let event = std::mem::take(&mut job.event);
+        let call = self.call(Entry::Handler, context, event);
+        let mut executed_before = Duration::ZERO;
+        if let Some(meter) = &mut self.meter {
+            meter.request_began();
+            executed_before = meter.executed_so_far();
+        }
+        self.vitals.add_request();
+        let deadline = now + job.timeout;
+        self.running.push(Running { call, job, deadline, began: now, executed_before });
+        self.note_sole_request();
+    }
+
+    pub(super) fn begin_hook(&mut self, entry: Entry) {
+        let request = RequestId::new();
+        let context = self.context(&request, self.terms.timeout(entry), None);
+        let call = self.call(entry, context, Vec::new());
+        self.terms.metrics.hook_calls.get_or_create(&HookLabel { hook: entry.as_str() }).inc();
+        self.wait_for_hook(call, entry, request, false);
+    }
+
+    pub(super) fn wait_for_hook(&mut self, call: CallId, entry: Entry, request: RequestId, earlier: bool) {
+        if let Some(meter) = &mut self.meter {
+            if earlier { meter.hook_resumed() } else { meter.hook_began() }
+        }
+        let deadline = Instant::now() + self.terms.timeout(entry);
+        self.hook = Some(HookCall { call, entry, request, deadline, earlier });
+        self.note_sole_request();
+    }
+
+    /// Output belongs to the only call under way; with several, nobody can tell.
+    pub(super) fn note_sole_request(&self) {
+        let request = match (self.running.as_slice(), &self.hook) {
+            ([], Some(hook)) => Some(hook.request.clone()),
+            ([only], None) => Some(only.job.request.clone()),
+            (_, _) => None,
+        };
+        self.guest.set_sole_request(request);
+    }
+
+    pub(super) fn returned(&mut self, call: CallId, returned: Returned) {
+        if let Some(index) = self.running.iter().position(|running| running.call == call) {
+            let outcome = match returned {
+                Ok(reply) => Outcome::Replied(reply),
+                Err(error) => Outcome::Failed(error),
+            };
+            let answered = self.take_running(index, outcome);
+            self.reports.push_back(Report::Answered(answered));
+        } else if self.hook.as_ref().is_some_and(|hook| hook.call == call) {
+            self.hook_returned(returned);
+        } else if self.leftover == Some(call) {
+            self.leftover = None;
+        } else {
+            self.overdue.retain(|(overdue, _)| *overdue != call);
+        }
+    }
+
+    pub(super) fn take_running(&mut self, index: usize, outcome: Outcome) -> Answered {
+        let mut running = self.running.swap_remove(index);
+        running.job.meter.ended();
+        let mut executed = Duration::ZERO;
+        if let Some(meter) = &mut self.meter {
+            meter.ended_one();
+            executed = meter.executed_so_far().saturating_sub(running.executed_before);
+        }
+        self.note_sole_request();
+        let timings = Timings {
+            queue: running.job.assigned.duration_since(running.job.accepted),
+            start: running.began.duration_since(running.job.assigned),
+            handler: running.began.elapsed(),
+            executed,
+        };
+        Answered { job: running.job, outcome, timings }
+    }
+
+    pub(super) fn hook_returned(&mut self, returned: Returned) {
+        let Some(hook) = self.hook.take() else { return };
+        if let Some(meter) = &mut self.meter {
+            meter.ended_one();
+        }
+        self.note_sole_request();
+        match (hook.entry, returned) {
+            (Entry::Initializer, Ok(_)) if self.state == State::Initializing => self.ready(),
+            (Entry::Initializer, Err(error)) => {
+                self.count_hook_failure(Entry::Initializer, "failed");
+                self.initializer_failed(&hook.request, Outcome::Failed, error);
+            }
+            (Entry::PreFreeze, _) if hook.earlier && self.state == State::Freezing && !self.inbox.has_jobs() => {
+                self.begin_hook(Entry::PreFreeze);
+            }
+            (_, _) => {}
+        }
+    }
+
+    /// Stops waiting for a hook that goes on by itself.
+    pub(super) fn abandon_hook(&mut self) {
+        if let Some(hook) = self.hook.take() {
+            if let Some(meter) = &mut self.meter {
+                meter.ended_one();
+            }
+            if hook.entry == Entry::PreFreeze {
+                self.leftover = Some(hook.call);
+            }
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! How an instance ends: in order, at a deadline, or through a crash.
+
+use super::{Answered, Instance, Report};
+use crate::guest::{Ending, Entry, Preempted, Trap};
+use crate::ids::RequestId;
+use crate::instance::inbox::StopReason;
+use crate::instance::job::{Outcome, Timings};
+use crate::instance::lifecycle::{Event, State};
+use crate::instance::metrics::{CrashLabel, HookFailureLabels, StopLabel};
+use crate::log::Stream;
+
+impl Instance {
+    pub(super) fn begin_stop(&mut self, reason: StopReason) {
+        self.abandon_hook();
+        self.linger_ends = None;
+        self.stop_reason = Some(reason);
+        self.step(Event::Stop);
+    }
+
+    pub(super) fn end(&mut self) {
+        self.step(Event::Gone);
+        self.close_window();
+        let reason = self.stop_reason.map_or("stop", StopReason::as_str);
+        self.terms.metrics.stops.get_or_create(&StopLabel { reason }).inc();
+        tracing::debug!(instance = %self.id, function = %self.terms.function, reason, "instance stopped");
+        self.reports.push_back(Report::Stopped(Vec::new()));
+    }
+
+    /// The caller gets its answer at once. The instance goes when its other requests ended; if the late request's code
+    /// holds the CPU, now or in a later slice, it goes there and then.
+    pub(super) fn time_out(&mut self, index: usize) {
+        let request = self.running[index].job.request.clone();
+        self.overdue.push((self.running[index].call, request.clone()));
+        self.tell(Some(&request), "request timed out; the instance takes no more and will stop");
+        if self.state == State::Active {
+            self.begin_stop(StopReason::RequestTimedOut);
+        }
+        let answered = self.take_running(index, Outcome::TimedOut);
+        self.reports.push_back(Report::Answered(answered));
+        self.drop_if_overdue_code_runs();
+    }
+
+    pub(super) fn drop_if_overdue_code_runs(&mut self) {
+        let Preempted::Call(call) = self.guest.preempted() else { return };
+        if self.overdue.iter().any(|(overdue, _)| *overdue == call) {
+            let summary = "code of a request ran on after its deadline".to_owned();
+            let trap = Trap { name: "deadline", backtrace: summary.clone(), summary };
+            self.fail(Ending::Crashed { trap, blamed: Some(call) });
+        }
+    }
+
+    pub(super) fn hook_overran(&mut self) {
+        let Some(hook) = &self.hook else { return };
+        let (entry, request, call) = (hook.entry, hook.request.clone(), hook.call);
+        self.count_hook_failure(entry, "timed-out");
+        let timeout_ms = self.terms.timeout(entry).as_millis();
+        let text = format!("{} did not end within {timeout_ms} ms", entry.as_str());
+        match entry {
+            Entry::Initializer => self.initializer_failed(&request, |_| Outcome::TimedOut, text),
+            Entry::PreFreeze if self.guest.preempted() == Preempted::Call(call) => {
+                self.tell(Some(&request), &format!("{text} and holds the CPU; the instance is dropped"));
+                self.abandon_hook();
+                let trap = Trap { name: "hook-timeout", summary: text.clone(), backtrace: text };
+                self.fail(Ending::Crashed { trap, blamed: None });
+            }
+            Entry::PreFreeze => {
+                self.tell(Some(&request), &format!("{text}; it goes on at the next thaw"));
+                self.abandon_hook();
+            }
+            Entry::PreStop | Entry::Handler => {
+                self.tell(Some(&request), &format!("{text}; the instance is dropped"));
+                self.abandon_hook();
+            }
+        }
+    }
+
+    pub(super) fn initializer_failed(&mut self, request: &RequestId, outcome: fn(String) -> Outcome, text: String) {
+        self.tell(Some(request), &format!("initializer failed: {text}"));
+        self.abandon_hook();
+        self.finish_failed(|| outcome(text.clone()));
+    }
+
+    /// The guest cannot be asked any more. Requests get their answers; the one to blame learns why.
+    pub(super) fn fail(&mut self, ending: Ending) {
+        let blamed = ending.blamed();
+        if let Some(hook) = &self.hook {
+            self.count_hook_failure(hook.entry, "crashed");
+        }
+        // A request that is alone is to blame if nobody else is known to be: a late one's code, or a hook's.
+        let only = self.running.len() == 1;
+        let culprit = self.running.iter().find(|running| blamed.map_or(only, |call| call == running.call));
+        let culprit_call = culprit.map(|running| running.call);
+        let late = || self.overdue.iter().find(|(call, _)| Some(*call) == blamed).map(|(_, request)| request.clone());
+        let request = culprit.map(|running| running.job.request.clone()).or_else(late);
+        let request = request.or_else(|| self.hook.as_ref().map(|hook| hook.request.clone()));
+        self.log_crash(&ending, request.as_ref());
+        self.abandon_hook();
+        let own = || match &ending {
+            Ending::Crashed { trap, .. } | Ending::NotStarted(trap) => Outcome::Crashed(trap.clone()),
+            Ending::OutOfMemory { .. } => Outcome::OutOfMemory,
+        };
+        if matches!(self.state, State::Starting | State::Initializing) {
+            return self.finish_failed(own);
+        }
+        let mut answers = Vec::new();
+        while let Some(running) = self.running.last() {
+            let outcome = if Some(running.call) == culprit_call { own() } else { Outcome::Lost };
+            answers.push(self.take_running(self.running.len() - 1, outcome));
+        }
+        self.gone(answers);
+    }
+
+    /// Ends an instance that never became ready: the requests that waited for it get the reason.
+    pub(super) fn finish_failed(&mut self, outcome: impl Fn() -> Outcome) {
+        let mut answers = Vec::new();
+        while let Some(job) = self.inbox.take() {
+            let queue = job.assigned.duration_since(job.accepted);
+            let timings = Timings { queue, start: job.assigned.elapsed(), ..Timings::default() };
+            answers.push(Answered { job, outcome: outcome(), timings });
+        }
+        self.gone(answers);
+    }
+
+    pub(super) fn gone(&mut self, answers: Vec<Answered>) {
+        self.step(Event::Failed);
+        self.close_window();
+        self.reports.push_back(Report::Stopped(answers));
+    }
+
+    pub(super) fn log_crash(&self, ending: &Ending, request: Option<&RequestId>) {
+        let (trap, text) = match ending {
+            Ending::Crashed { trap, .. } => (trap.name, format!("instance crashed: {}", trap.backtrace)),
+            Ending::NotStarted(trap) => (trap.name, format!("instance did not start: {}", trap.backtrace)),
+            Ending::OutOfMemory { .. } => {
+                ("out-of-memory", format!("instance wanted more than its {} MB", self.terms.memory_mb))
+            }
+        };
+        self.terms.metrics.crashes.get_or_create(&CrashLabel { trap }).inc();
+        self.tell(request, &text);
+    }
+
+    pub(super) fn count_hook_failure(&self, entry: Entry, failure: &'static str) {
+        let labels = HookFailureLabels { hook: entry.as_str(), failure };
+        self.terms.metrics.hook_failures.get_or_create(&labels).inc();
+    }
+
+    /// Says something about the instance, to the operator and in the function's log.
+    pub(super) fn tell(&self, request: Option<&RequestId>, text: &str) {
+        let shown = request.map_or("-", RequestId::as_str);
+        // A line in the operator's log; backtraces are in the function's.
+        let line = text.lines().next().unwrap_or_default();
+        tracing::warn!(function = %self.terms.function, instance = %self.id, request = shown, "{line}");
+        self.terms.log.write(Stream::Host, self.id, request.cloned(), text.to_owned());
+    }
+}

@@ -1,0 +1,111 @@
+//! What a pool holds behind its lock: instances awake and at rest, and requests that wait.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::lot::{Lot, Resting};
+use super::policy::{self, Bounds, Decision};
+use super::seat::Seated;
+use crate::ids::InstanceId;
+use crate::instance::{Instance, Job, Order, Start, State, StopReason, Terms};
+
+pub(super) struct Inside {
+    pub(super) phase: Phase,
+    pub(super) awake: Vec<Seated>,
+    pub(super) lot: Lot,
+    pub(super) waiting: VecDeque<Job>,
+}
+
+/// What the pool as a whole is told to do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    Open,
+    Suspended,
+    /// Serves what it has accepted; then its instances stop.
+    Retiring(StopReason),
+}
+
+impl Inside {
+    pub(super) fn decide(&self, bounds: Bounds) -> Decision {
+        if self.phase == Phase::Suspended {
+            let full = self.waiting.len() >= bounds.queue_depth as usize;
+            return if full { Decision::Refuse } else { Decision::Wait };
+        }
+        let seats = self.awake.iter().map(Seated::seat);
+        let instances = self.awake.len() + self.lot.count();
+        policy::decide(seats, self.lot.parked_count(), instances, self.waiting.len(), bounds)
+    }
+
+    pub(super) fn lend(&mut self, index: usize, mut job: Job) {
+        let seated = &mut self.awake[index];
+        seated.in_flight += 1;
+        job.assigned = Instant::now();
+        job.start = match seated.state {
+            State::Starting | State::Initializing => Start::Cold,
+            _ => Start::Active,
+        };
+        seated.inbox.send(job);
+    }
+
+    /// Seats a resting instance among the awake ones, with a job if it is woken for one.
+    pub(super) fn seat(&mut self, resting: Resting, job: Option<Job>) -> Box<Instance> {
+        let Resting { mut instance, mut seated, .. } = resting;
+        if let Some(mut job) = job {
+            seated.in_flight += 1;
+            job.assigned = Instant::now();
+            seated.inbox.send(job);
+        }
+        if self.phase != Phase::Suspended {
+            // An order to suspend may have come when it was about to park.
+            seated.inbox.order(Order::Run);
+        }
+        instance.wake();
+        // Now, not when the driver reports it: requests that come with this one share the instance.
+        seated.state = instance.state();
+        self.awake.push(seated);
+        instance
+    }
+
+    pub(super) fn start(&mut self, terms: &Arc<Terms>, job: Option<Job>) -> Box<Instance> {
+        let instance = Box::new(Instance::new(terms.clone()));
+        let seated = Seated::new(&instance, u32::from(job.is_some()));
+        if let Some(mut job) = job {
+            job.assigned = Instant::now();
+            seated.inbox.send(job);
+        }
+        self.awake.push(seated);
+        instance
+    }
+
+    #[expect(clippy::vec_box, reason = "instances move between lists as pointers")]
+    pub(super) fn wake_suspended(&mut self, order: Order) -> Vec<Box<Instance>> {
+        let suspended = self.lot.take_suspended();
+        let wake = |resting: Resting| {
+            resting.seated.inbox.order(order);
+            self.seat(resting, None)
+        };
+        suspended.into_iter().map(wake).collect()
+    }
+
+    pub(super) fn find(&mut self, id: InstanceId) -> Option<&mut Seated> {
+        self.awake.iter_mut().find(|seated| seated.id == id)
+    }
+
+    pub(super) fn take(&mut self, id: InstanceId) -> Option<Seated> {
+        let index = self.awake.iter().position(|seated| seated.id == id)?;
+        Some(self.awake.swap_remove(index))
+    }
+
+    pub(super) fn take_waiting(&mut self, ticket: u64) -> Option<Job> {
+        let index = self.waiting.iter().position(|job| job.ticket == ticket)?;
+        self.waiting.remove(index)
+    }
+
+    pub(super) fn take_abandoned(&mut self) -> Vec<Job> {
+        let (left, waiting) = std::mem::take(&mut self.waiting).into_iter().partition(|job| job.reply.is_closed());
+        self.waiting = waiting;
+        Vec::from_iter::<VecDeque<Job>>(left)
+    }
+}
