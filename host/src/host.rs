@@ -1,4 +1,4 @@
-//! The host: all parts wired together, from start to drain.
+//! The host: both planes on the parts behind them, from start to drain.
 
 use std::fs::File;
 use std::net::SocketAddr;
@@ -7,28 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use bytes::Bytes;
-use prometheus_client::registry::Registry;
-use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::catalog::{Catalog, ChangeError, Function};
 use crate::config::Config;
-use crate::guest::{Blueprint, Engine, HostPattern, Sandbox};
-use crate::ids::{FunctionName, LATEST};
-use crate::instance::{self, StopReason, Terms};
-use crate::ledger::{Ledger, Options};
-use crate::machine::{MAPS_PER_INSTANCE, Machine};
-use crate::meter::{Basis, Post};
-use crate::pool::{self, Bounds, Pool, PoolSettings, Pools, Room, RoomBounds};
+use crate::parts::Parts;
 use crate::shutdown::Tasks;
-use crate::telemetry::Charges;
 use crate::{control, http};
 
 /// A running host. Dropping it without [`Host::stop`] leaves its tasks to the runtime.
 pub struct Host {
-    core: Arc<Core>,
+    parts: Arc<Parts>,
     addresses: Addresses,
     drain_timeout: Duration,
     terminate: Signal,
@@ -57,23 +46,6 @@ pub struct Stopped {
     pub unfinished: usize,
 }
 
-/// What both planes work with.
-pub struct Core {
-    /// Deployed functions.
-    pub catalog: Catalog,
-    /// Their instances.
-    pub pools: Pools,
-    /// What they used.
-    pub ledger: Ledger,
-    /// What is counted.
-    pub registry: Registry,
-    /// The drain signal.
-    pub tasks: Tasks,
-    billing_basis: Basis,
-    metrics: Arc<instance::Metrics>,
-    charges: Charges,
-}
-
 impl Host {
     /// Opens the state directory and both listeners.
     pub async fn start(config: Config) -> anyhow::Result<Host> {
@@ -81,16 +53,16 @@ impl Host {
         let interrupt = signal(SignalKind::interrupt()).context("listen for Ctrl-C")?;
         let state_lock = lock_state(&config.state_dir)?;
         let tasks = Tasks::default();
-        let core = Arc::new(Core::open(&config, tasks.clone())?);
+        let parts = Arc::new(Parts::open(&config, tasks.clone())?);
         let data = listen(config.data.address, "--data-addr").await?;
         let admin = listen(config.admin.address, "--admin-addr").await?;
         let addresses = Addresses { data: data.local_addr()?, admin: admin.local_addr()? };
-        core.start_minimum().await;
-        tasks.spawn(http::serve(data, core.clone(), config.data));
-        tasks.spawn(control::serve(admin, core.clone(), config.admin));
+        parts.start_minimum().await;
+        tasks.spawn(http::serve(data, parts.clone(), config.data));
+        tasks.spawn(control::serve(admin, parts.clone(), config.admin));
         tracing::info!(data = %addresses.data, admin = %addresses.admin, "listening");
         let drain_timeout = config.drain_timeout;
-        Ok(Host { core, addresses, drain_timeout, terminate, interrupt, _state_lock: state_lock })
+        Ok(Host { parts, addresses, drain_timeout, terminate, interrupt, _state_lock: state_lock })
     }
 
     /// Where it listens.
@@ -108,178 +80,18 @@ impl Host {
 
     /// Drains: no new requests, those accepted are answered, every pre-stop runs. A signal meanwhile cuts it short.
     pub async fn stop(mut self) -> anyhow::Result<Stopped> {
-        let instances = self.core.pools.room().instances();
-        let before = self.core.metrics.pre_stops();
+        let instances = self.parts.pools.room().instances();
+        let before = self.parts.pre_stops();
         tracing::info!(instances, timeout_ms = self.drain_timeout.as_millis(), "draining");
-        let core = self.core.clone();
+        let parts = self.parts.clone();
         tokio::select! {
-            _ = tokio::time::timeout(self.drain_timeout, core.drain()) => {}
+            _ = tokio::time::timeout(self.drain_timeout, parts.drain()) => {}
             () = self.told_to_stop() => tracing::warn!("told to stop twice: not waiting any longer"),
         }
-        let unfinished = self.core.pools.room().instances();
-        self.core.ledger.close().context("close the ledger")?;
-        let pre_stops = self.core.metrics.pre_stops() - before;
+        let unfinished = self.parts.pools.room().instances();
+        self.parts.ledger.close().context("close the ledger")?;
+        let pre_stops = self.parts.pre_stops() - before;
         Ok(Stopped { instances, pre_stops, unfinished })
-    }
-}
-
-impl Core {
-    /// Takes no new requests, answers those that were accepted, stops every instance, and closes the listeners.
-    async fn drain(&self) {
-        self.tasks.begin_drain();
-        self.pools.retire_all();
-        self.pools.room().emptied().await;
-        self.tasks.begin_close();
-        self.tasks.ended().await;
-    }
-
-    fn open(config: &Config, tasks: Tasks) -> anyhow::Result<Core> {
-        let machine = Machine::read()?;
-        let bounds = RoomBounds {
-            instances_max: config.instances_max.unwrap_or_else(|| machine.instances_max()),
-            memory_bytes_max: config.memory_bytes_max.unwrap_or_else(|| machine.instance_memory_bytes_max()),
-        };
-        tell_room(&machine, bounds);
-        let engine = Engine::new()?;
-        let options = Options { retention: config.invocation_retention, ..Options::default() };
-        let ledger = Ledger::open(&config.state_dir.join("ledger.sqlite"), options)?;
-        let room = Room::new(bounds, engine.memory_bytes_total());
-        let mut registry = Registry::with_prefix("dormouse");
-        let metrics = Arc::new(instance::Metrics::register(&mut registry));
-        let pool_metrics = Arc::new(pool::Metrics::register(&mut registry));
-        let charges = Charges::register(&mut registry);
-        Ok(Core {
-            catalog: Catalog::open(&config.state_dir, engine, tasks.clone())?,
-            pools: Pools::new(tasks.clone(), room, pool_metrics),
-            ledger,
-            registry,
-            tasks,
-            billing_basis: config.billing_basis,
-            metrics,
-            charges,
-        })
-    }
-
-    /// The pool that serves `function` now.
-    pub async fn pool(&self, function: &Arc<Function>) -> Result<Pool, ChangeError> {
-        match self.pools.get(&function.name, function.revision) {
-            Some(pool) => Ok(pool),
-            None => self.prepare(function).await,
-        }
-    }
-
-    /// Maps the function's code and makes its pool. Requests that come meanwhile wait for the same one.
-    async fn prepare(&self, function: &Arc<Function>) -> Result<Pool, ChangeError> {
-        let _preparing = function.preparing.lock().await;
-        // Somebody may have been here first, and the function may have changed while this one waited.
-        let function = self.catalog.get(function.name.as_str()).unwrap_or_else(|| function.clone());
-        if let Some(pool) = self.pools.get(&function.name, function.revision) {
-            return Ok(pool);
-        }
-        let component = self.catalog.component(&function).await?;
-        let settings = &function.settings;
-        let patterns = settings.allowed_outbound_hosts.iter().map(|host| host.parse::<HostPattern>());
-        let sandbox = Sandbox {
-            memory_mb: settings.memory_mb,
-            environment: &settings.environment,
-            outbound_hosts: patterns.collect::<Result<_, _>>().map_err(|fault| ChangeError::Internal(fault.into()))?,
-            log: function.log.clone(),
-        };
-        let blueprint = Blueprint::new(&component, &settings.entry_names(), sandbox)?;
-        let concurrency = if blueprint.exports.handler.is_async { settings.concurrency } else { 1 };
-        let terms = Terms {
-            function: function.name.clone(),
-            version: LATEST.into(),
-            memory_mb: settings.memory_mb,
-            basis: settings.billing_basis.unwrap_or(self.billing_basis),
-            concurrency,
-            freeze_after: Duration::from_millis(settings.freeze_after_ms),
-            initializer_timeout: settings.lifecycle.initializer.timeout(),
-            pre_freeze_timeout: settings.lifecycle.pre_freeze.timeout(),
-            pre_stop_timeout: settings.lifecycle.pre_stop.timeout(),
-            blueprint: Arc::new(blueprint),
-            log: function.log.clone(),
-            post: self.post(&function.name),
-            metrics: self.metrics.clone(),
-        };
-        let pool_settings = PoolSettings {
-            bounds: Bounds { concurrency, instances_max: settings.max_instances, queue_depth: settings.queue_depth },
-            instances_min: settings.min_instances,
-            idle_timeout: Duration::from_millis(settings.idle_timeout_ms),
-            queue_timeout: Duration::from_millis(settings.queue_timeout_ms),
-            request_timeout: Duration::from_millis(settings.timeout_ms),
-            suspended: function.suspended,
-        };
-        Ok(self.pools.install(function.revision, Arc::new(terms), pool_settings))
-    }
-
-    /// Where readings go: to the ledger, and the sums of ended windows to the metrics.
-    fn post(&self, function: &FunctionName) -> Post {
-        let (ledger, charges) = (self.ledger.post(), self.charges.of(function));
-        Arc::new(move |reading| {
-            charges.count(&reading);
-            ledger(reading);
-        })
-    }
-
-    /// Deploys a component and lets the instances of the one before it stop. Says whether the function is new.
-    pub async fn deploy(
-        &self,
-        name: FunctionName,
-        component: Bytes,
-        patch: Option<Value>,
-    ) -> Result<(Arc<Function>, bool), ChangeError> {
-        let (function, created) = self.catalog.deploy(name, component, patch).await?;
-        self.changed(&function).await?;
-        Ok((function, created))
-    }
-
-    /// Changes a function's configuration; instances of the old one stop if it matters to them.
-    pub async fn configure(&self, name: &FunctionName, patch: &Value) -> Result<Arc<Function>, ChangeError> {
-        let function = self.catalog.configure(name, patch).await?;
-        self.changed(&function).await?;
-        Ok(function)
-    }
-
-    /// Forgets a function; its instances serve what was accepted, then stop.
-    pub async fn delete(&self, name: &FunctionName) -> Result<(), ChangeError> {
-        self.catalog.delete(name).await?;
-        self.pools.remove(name, StopReason::Deleted);
-        Ok(())
-    }
-
-    /// Stops all of a function's instances where they stand.
-    pub async fn suspend(&self, name: &FunctionName) -> Result<Arc<Function>, ChangeError> {
-        let function = self.catalog.set_suspended(name, true).await?;
-        if let Some(pool) = self.pools.newest(name) {
-            pool.suspend();
-        }
-        Ok(function)
-    }
-
-    /// Lets them go on.
-    pub async fn resume(&self, name: &FunctionName) -> Result<Arc<Function>, ChangeError> {
-        let function = self.catalog.set_suspended(name, false).await?;
-        if let Some(pool) = self.pools.newest(name) {
-            pool.resume();
-        }
-        Ok(function)
-    }
-
-    /// A function that has instances, or must have some, gets its new pool now; others when they are called.
-    async fn changed(&self, function: &Arc<Function>) -> Result<(), ChangeError> {
-        if self.pools.newest(&function.name).is_some() || function.settings.min_instances > 0 {
-            self.pool(function).await?;
-        }
-        Ok(())
-    }
-
-    async fn start_minimum(&self) {
-        for function in self.catalog.list().iter().filter(|function| function.settings.min_instances > 0) {
-            if let Err(error) = self.pool(function).await {
-                tracing::error!(function = %function.name, "cannot prepare the function: {error}");
-            }
-        }
     }
 }
 
@@ -302,24 +114,4 @@ fn lock_state(state_dir: &Path) -> anyhow::Result<File> {
 async fn listen(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
     let bound = TcpListener::bind(address).await;
     bound.with_context(|| format!("listen on {address}; choose another address with {flag}, port 0 asks the system"))
-}
-
-fn tell_room(machine: &Machine, bounds: RoomBounds) {
-    let maps_needed = bounds.instances_max as u64 * MAPS_PER_INSTANCE;
-    tracing::info!(
-        instances_max = bounds.instances_max,
-        memory_mb = bounds.memory_bytes_max >> 20,
-        open_files = machine.open_files_max,
-        "room for instances; more of them need a higher vm.max_map_count (now {})",
-        machine.maps_max,
-    );
-    if maps_needed > machine.maps_max {
-        tracing::warn!(
-            "{} instances need about {maps_needed} kernel maps and vm.max_map_count allows {}: raise it with \
-             `sysctl vm.max_map_count={}`, or lower --instances-max",
-            bounds.instances_max,
-            machine.maps_max,
-            maps_needed + maps_needed / 4,
-        );
-    }
 }

@@ -5,11 +5,12 @@
 //! state to state, and [`guest`] runs its code, which only moves while it is polled. [`meter`] measures each poll and
 //! [`ledger`] stores what was measured. [`control`] is the operators' door to all of them, never on a request's way.
 //!
-//! [`host`] wires the parts together; [`cli`] is the program. Only `guest` names the engine, only `http` and `control`
+//! [`host`] puts both planes on the [`parts`] behind them; [`cli`] is the program. Only `guest` names the engine, only `http` and `control`
 //! know status codes, and what decides (`instance::lifecycle`, `pool::policy`) has no clock, no lock and no I/O.
 
 pub mod cli;
 pub mod host;
+pub mod parts;
 pub mod http;
 pub mod control;
 pub mod catalog;

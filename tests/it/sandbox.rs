@@ -85,6 +85,24 @@ async fn outgoing_requests_reach_allowed_hosts_only() {
 }
 
 #[tokio::test]
+async fn a_guest_cannot_use_up_the_hosts_connections() {
+    let host = TestHost::start().await;
+    // Long enough for all requests to be under way together on a busy machine.
+    let server = TestServer::start("late", Duration::from_secs(5)).await;
+    let settings = json!({"concurrency": 200, "maxInstances": 1, "allowedOutboundHosts": ["*"]});
+    let probe = host.deploy("probe", PROBE, settings).await;
+    let get = json!([{"http-get": format!("http://{}/", server.address)}]);
+    let replies: Vec<_> = (0..140).map(|_| probe.script_in_background(get.clone())).collect();
+    let mut refused = 0;
+    for reply in replies {
+        let results = reply.await.unwrap().results();
+        refused += usize::from(results[0]["error"].is_string());
+    }
+    assert_eq!((refused, server.received().len()), (12, 128));
+    assert_eq!(probe.lines_with("128 are under way already").await, 12);
+}
+
+#[tokio::test]
 async fn a_guest_sees_its_own_environment_and_no_files() {
     let host = TestHost::builder().variable("SECRET_OF_THE_HOST", "4711").start().await;
     let own = json!({"COLOUR": "green", "EMPTY": ""});

@@ -7,14 +7,13 @@ use std::path::{Path, PathBuf};
 /// Modules of the host and those that each may use, beside itself. `host` wires all of them, `cli` runs it.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("cli", &["catalog", "config", "control", "host", "ids", "ledger", "machine", "telemetry"]),
+    ("host", &["config", "control", "http", "parts", "shutdown"]),
     (
-        "host",
+        "parts",
         &[
             "catalog",
             "config",
-            "control",
             "guest",
-            "http",
             "ids",
             "instance",
             "ledger",
@@ -25,8 +24,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
-    ("http", &["config", "host", "ids", "instance", "pool", "shutdown"]),
-    ("control", &["catalog", "config", "host", "http", "ids", "instance", "ledger", "log", "pool", "shutdown"]),
+    ("http", &["config", "ids", "instance", "pool", "shutdown"]),
+    ("control", &["catalog", "config", "http", "ids", "instance", "ledger", "log", "parts", "pool", "shutdown"]),
     ("catalog", &["guest", "ids", "log", "meter", "shutdown"]),
     ("pool", &["ids", "instance", "meter", "shutdown"]),
     ("instance", &["guest", "ids", "log", "meter"]),

@@ -2,51 +2,67 @@
 //!
 //! Start an OTLP collector on port 4318 (or set `OTLP_ENDPOINT`), then
 //! `curl -d work http://127.0.0.1:8080/invoke/tracing`. With a `traceparent` header the span joins the caller's trace.
-//! While the collector is away, spans wait for the next freeze.
 
-mod otlp;
+use std::{cell::RefCell, env, hash::BuildHasher, hash::RandomState, time::Duration, time::SystemTime};
 
-use std::{cell::RefCell, time::Duration};
+use dormouse_sdk::{Context, Function, Result, http, sleep};
+use serde_json::{Value, json};
 
-use dormouse_sdk::{Context, Function, Result, sleep};
-
-/// The newest spans that are kept for a collector that does not answer.
-const SPANS_MAX: usize = 10_000;
-
-struct Tracing {
-    spans: RefCell<Vec<otlp::Span>>,
-}
+#[derive(Default)]
+struct Tracing(RefCell<Vec<Value>>);
 
 impl Function for Tracing {
     type Event = String;
     type Reply = String;
 
     async fn initialize(_: &Context) -> Result<Self> {
-        Ok(Tracing { spans: RefCell::default() })
+        Ok(Tracing::default())
     }
 
-    async fn handle(&self, ctx: &Context, event: String) -> Result<String> {
-        let mut span = otlp::Span::start(event, ctx.traceparent.as_deref());
+    async fn handle(&self, ctx: &Context, name: String) -> Result<String> {
+        // version-trace-parent-flags, as in 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01.
+        let mut caller = ctx.traceparent.as_deref().unwrap_or_default().split('-').skip(1);
+        let trace = caller.next().map_or_else(|| random() + &random(), str::to_owned);
+        let (parent, start) = (caller.next().unwrap_or_default(), now());
         sleep(Duration::from_millis(5)).await; // The work that is traced.
-        span.end();
-        let trace_id = span.trace_id.clone();
-        self.spans.borrow_mut().push(span);
-        Ok(trace_id)
+        let span = json!({
+            "traceId": trace, "spanId": random(), "parentSpanId": parent, "name": name, "kind": 2,
+            "startTimeUnixNano": start, "endTimeUnixNano": now(),
+        });
+        self.0.borrow_mut().push(span);
+        Ok(trace)
     }
 
     async fn pre_freeze(&self, ctx: &Context) {
-        let mut spans = self.spans.take();
-        if let Err(error) = otlp::send(&ctx.function, &spans).await {
+        let spans = self.0.take();
+        if let Err(error) = send(&ctx.function, &spans).await {
             eprintln!("{} spans wait for the next freeze: {error}", spans.len());
-            // Requests may have come meanwhile; theirs are the newest.
-            spans.append(&mut self.spans.borrow_mut());
-            self.spans.replace(spans.split_off(spans.len().saturating_sub(SPANS_MAX)));
+            let newest = spans.len().saturating_sub(10_000); // A collector that stays away must not cost all memory.
+            self.0.borrow_mut().splice(0..0, spans.into_iter().skip(newest));
         }
     }
 
     async fn pre_stop(&self, ctx: &Context) {
         self.pre_freeze(ctx).await;
     }
+}
+
+/// Sends spans in OpenTelemetry's wire format; an error unless the collector has taken all of them.
+async fn send(service: &str, spans: &[Value]) -> Result<()> {
+    let endpoint = env::var("OTLP_ENDPOINT").unwrap_or_else(|_| "http://127.0.0.1:4318/v1/traces".into());
+    let resource = json!({ "attributes": [{ "key": "service.name", "value": { "stringValue": service } }] });
+    let batch = json!({ "resourceSpans": [{ "resource": resource, "scopeSpans": [{ "spans": spans }] }] });
+    let request = http::Request::post(endpoint).json(&batch)?.timeout(Duration::from_secs(2));
+    let accepted = spans.is_empty() || request.send().await?.is_success();
+    if accepted { Ok(()) } else { Err("the collector refused them".into()) }
+}
+
+fn random() -> String {
+    format!("{:016x}", RandomState::new().hash_one(())) // Each `RandomState` has keys of its own.
+}
+
+fn now() -> String {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos().to_string()
 }
 
 dormouse_sdk::export!(Tracing);

@@ -35,10 +35,3 @@ fn spans_wait_for_a_collector_that_is_away() {
     let batches = batches.borrow().iter().map(names).collect::<Vec<_>>();
     assert_eq!(batches, [vec!["first"], vec!["first", "second"]]);
 }
-
-#[test]
-fn a_span_joins_the_trace_of_its_caller() {
-    let span = super::otlp::Span::start("work".into(), Some("00-aa-bb-01"));
-    assert_eq!(span.trace_id, "aa");
-    assert_eq!(serde_json::to_value(&span).unwrap()["parentSpanId"], "bb");
-}

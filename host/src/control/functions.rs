@@ -14,10 +14,10 @@ use super::Plane;
 use super::model::{FunctionList, FunctionView, Problem};
 use super::reject::{Named, invalid};
 use crate::catalog::{Function, Settings};
-use crate::host::Core;
 use crate::http::headers;
 use crate::http::problem::Failure;
 use crate::ids::{FunctionName, LATEST};
+use crate::parts::Parts;
 
 /// The largest configuration that is read: the bounds of its fields together are far below.
 const PATCH_BYTES_MAX: usize = 2 << 20;
@@ -28,8 +28,8 @@ type Shared = State<Arc<Plane>>;
 /// All functions, by name.
 #[utoipa::path(get, path = "/v1/functions", operation_id = "listFunctions", responses((status = 200, body = FunctionList)))]
 pub(super) async fn list(State(plane): Shared) -> Json<FunctionList> {
-    let functions = plane.core.catalog.list();
-    Json(FunctionList { functions: functions.iter().map(|function| view(&plane.core, function)).collect() })
+    let functions = plane.parts.catalog.list();
+    Json(FunctionList { functions: functions.iter().map(|function| view(&plane.parts, function)).collect() })
 }
 
 /// One function.
@@ -38,8 +38,8 @@ pub(super) async fn list(State(plane): Shared) -> Json<FunctionList> {
     responses((status = 200, body = FunctionView), (status = 404, body = Problem)))]
 pub(super) async fn show(State(plane): Shared, Named(name): Name) -> Result<Json<FunctionView>, Failure> {
     let function =
-        plane.core.catalog.get(name.as_str()).ok_or_else(|| Failure::function_not_found(name.as_str(), None))?;
-    Ok(Json(view(&plane.core, &function)))
+        plane.parts.catalog.get(name.as_str()).ok_or_else(|| Failure::function_not_found(name.as_str(), None))?;
+    Ok(Json(view(&plane.parts, &function)))
 }
 
 /// Deploys a component: a new function with defaults, or new code for the one that is there. The field
@@ -58,11 +58,11 @@ pub(super) async fn deploy(
 ) -> Result<(StatusCode, Json<FunctionView>), Failure> {
     let patch = fields.get(headers::SETTINGS).map(|value| json(value.as_bytes())).transpose()?;
     let component = read_component(&fields, body, plane.config.component_bytes_max).await?;
-    let core = plane.core.clone();
-    let deployed = plane.core.tasks.finish(async move { core.deploy(name, component, patch).await });
+    let parts = plane.parts.clone();
+    let deployed = plane.parts.tasks.finish(async move { parts.deploy(name, component, patch).await });
     let (function, created) = deployed.await??;
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, Json(view(&plane.core, &function))))
+    Ok((status, Json(view(&plane.parts, &function))))
 }
 
 /// Changes the configuration by a JSON merge patch (RFC 7396): what is left out stays, `null` restores the default.
@@ -77,9 +77,9 @@ pub(super) async fn configure(
     body: Body,
 ) -> Result<Json<FunctionView>, Failure> {
     let patch = read_patch(body).await?;
-    let (core, patch) = (plane.core.clone(), json(&patch)?);
-    let function = plane.core.tasks.finish(async move { core.configure(&name, &patch).await }).await??;
-    Ok(Json(view(&plane.core, &function)))
+    let (parts, patch) = (plane.parts.clone(), json(&patch)?);
+    let function = plane.parts.tasks.finish(async move { parts.configure(&name, &patch).await }).await??;
+    Ok(Json(view(&plane.parts, &function)))
 }
 
 /// Deletes a function. Requests that were accepted are answered, and every instance's pre-stop runs.
@@ -87,8 +87,8 @@ pub(super) async fn configure(
     params(("name" = String, Path, description = "The function's name")),
     responses((status = 204), (status = 404, body = Problem)))]
 pub(super) async fn delete(State(plane): Shared, Named(name): Name) -> Result<StatusCode, Failure> {
-    let core = plane.core.clone();
-    plane.core.tasks.finish(async move { core.delete(&name).await }).await??;
+    let parts = plane.parts.clone();
+    plane.parts.tasks.finish(async move { parts.delete(&name).await }).await??;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -97,9 +97,9 @@ pub(super) async fn delete(State(plane): Shared, Named(name): Name) -> Result<St
     params(("name" = String, Path, description = "The function's name")),
     responses((status = 200, body = FunctionView), (status = 404, body = Problem)))]
 pub(super) async fn suspend(State(plane): Shared, Named(name): Name) -> Result<Json<FunctionView>, Failure> {
-    let core = plane.core.clone();
-    let function = plane.core.tasks.finish(async move { core.suspend(&name).await }).await??;
-    Ok(Json(view(&plane.core, &function)))
+    let parts = plane.parts.clone();
+    let function = plane.parts.tasks.finish(async move { parts.suspend(&name).await }).await??;
+    Ok(Json(view(&plane.parts, &function)))
 }
 
 /// Lets the function's instances go on exactly where they stood.
@@ -107,9 +107,9 @@ pub(super) async fn suspend(State(plane): Shared, Named(name): Name) -> Result<J
     params(("name" = String, Path, description = "The function's name")),
     responses((status = 200, body = FunctionView), (status = 404, body = Problem)))]
 pub(super) async fn resume(State(plane): Shared, Named(name): Name) -> Result<Json<FunctionView>, Failure> {
-    let core = plane.core.clone();
-    let function = plane.core.tasks.finish(async move { core.resume(&name).await }).await??;
-    Ok(Json(view(&plane.core, &function)))
+    let parts = plane.parts.clone();
+    let function = plane.parts.tasks.finish(async move { parts.resume(&name).await }).await??;
+    Ok(Json(view(&plane.parts, &function)))
 }
 
 fn json(bytes: &[u8]) -> Result<Value, Failure> {
@@ -143,7 +143,7 @@ async fn read_patch(body: Body) -> Result<Bytes, Failure> {
     }
 }
 
-fn view(core: &Core, function: &Function) -> FunctionView {
+fn view(parts: &Parts, function: &Function) -> FunctionView {
     let time = |time| humantime::format_rfc3339_millis(time).to_string();
     FunctionView {
         name: function.name.to_string(),
@@ -153,7 +153,7 @@ fn view(core: &Core, function: &Function) -> FunctionView {
         component_bytes: function.component_bytes,
         exports: function.exports.clone(),
         suspended: function.suspended,
-        instances: core.pools.newest(&function.name).map(|pool| pool.counts()).unwrap_or_default(),
+        instances: parts.pools.newest(&function.name).map(|pool| pool.counts()).unwrap_or_default(),
         created_at: time(function.created),
         updated_at: time(function.updated),
         settings: function.settings.clone(),

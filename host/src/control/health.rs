@@ -20,10 +20,10 @@ pub(super) async fn alive() -> &'static str {
 #[utoipa::path(get, path = "/readyz", responses((status = 200, body = String), (status = 503, body = Problem)))]
 pub(super) async fn ready(State(plane): State<Arc<Plane>>) -> Result<&'static str, Failure> {
     let not_ready = |code, detail: &str| Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, code, detail));
-    if plane.core.tasks.draining() {
+    if plane.parts.tasks.draining() {
         return not_ready("host-draining", "the host is shutting down");
     }
-    if !plane.core.ledger.healthy() {
+    if !plane.parts.ledger.healthy() {
         return not_ready("ledger-unhealthy", "the ledger cannot be written; see the host's log");
     }
     Ok("ready\n")
@@ -34,9 +34,9 @@ pub(super) async fn ready(State(plane): State<Arc<Plane>>) -> Result<&'static st
 pub(super) async fn metrics(
     State(plane): State<Arc<Plane>>,
 ) -> Result<([(header::HeaderName, &'static str); 1], String), Failure> {
-    plane.core.pools.measure();
+    plane.parts.pools.measure();
     let mut text = String::new();
-    encode(&mut text, &plane.core.registry).map_err(anyhow::Error::from)?;
+    encode(&mut text, &plane.parts.registry).map_err(anyhow::Error::from)?;
     let open_metrics = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, open_metrics)], text))
 }

@@ -22,8 +22,8 @@ pub(super) async fn list(
     Named(name): Named<FunctionName>,
 ) -> Result<Json<InstanceList>, Failure> {
     let function =
-        plane.core.catalog.get(name.as_str()).ok_or_else(|| Failure::function_not_found(name.as_str(), None))?;
-    let portraits = plane.core.pools.newest(&function.name).map(|pool| pool.portraits()).unwrap_or_default();
+        plane.parts.catalog.get(name.as_str()).ok_or_else(|| Failure::function_not_found(name.as_str(), None))?;
+    let portraits = plane.parts.pools.newest(&function.name).map(|pool| pool.portraits()).unwrap_or_default();
     Ok(Json(InstanceList { instances: portraits.iter().map(|portrait| view(&function.name, portrait)).collect() }))
 }
 
@@ -35,7 +35,7 @@ pub(super) async fn show(
     State(plane): State<Arc<Plane>>,
     Named(id): Named<InstanceId>,
 ) -> Result<Json<InstanceView>, Failure> {
-    for (function, pool) in plane.core.pools.all() {
+    for (function, pool) in plane.parts.pools.all() {
         if let Some(portrait) = pool.portraits().into_iter().find(|portrait| portrait.id == id) {
             return Ok(Json(view(&function, &portrait)));
         }
@@ -48,7 +48,7 @@ pub(super) async fn show(
     params(("id" = String, Path, description = "The instance's identifier")),
     responses((status = 202), (status = 404, body = Problem)))]
 pub(super) async fn stop(State(plane): State<Arc<Plane>>, Named(id): Named<InstanceId>) -> Result<StatusCode, Failure> {
-    if plane.core.pools.stop(id) { Ok(StatusCode::ACCEPTED) } else { Err(instance_not_found(id)) }
+    if plane.parts.pools.stop(id) { Ok(StatusCode::ACCEPTED) } else { Err(instance_not_found(id)) }
 }
 
 fn view(function: &FunctionName, portrait: &Portrait) -> InstanceView {

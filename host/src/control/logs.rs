@@ -47,9 +47,9 @@ pub(super) async fn read(
 ) -> Result<Response, Failure> {
     let Query(query) = query?;
     let function =
-        plane.core.catalog.get(name.as_str()).ok_or_else(|| Failure::function_not_found(name.as_str(), None))?;
+        plane.parts.catalog.get(name.as_str()).ok_or_else(|| Failure::function_not_found(name.as_str(), None))?;
     if query.follow {
-        return Ok(follow(&function.log, query.tail, plane.core.tasks.clone()));
+        return Ok(follow(&function.log, query.tail, plane.parts.tasks.clone()));
     }
     let lines = function.log.tail(query.tail).iter().map(view).collect();
     Ok(Json(LogLines { lines }).into_response())

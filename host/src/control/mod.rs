@@ -23,15 +23,15 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::config::AdminConfig;
-use crate::host::Core;
 use crate::http::listener;
+use crate::parts::Parts;
 
 /// Connections that operators may have open at once.
 const CONNECTIONS_MAX: usize = 1000;
 
 /// What the handlers share.
 struct Plane {
-    core: Arc<Core>,
+    parts: Arc<Parts>,
     config: AdminConfig,
 }
 
@@ -47,13 +47,13 @@ struct Plane {
 struct Document;
 
 /// Serves operators until the host closes.
-pub async fn serve(listener: TcpListener, core: Arc<Core>, config: AdminConfig) {
-    let tasks = core.tasks.clone();
-    listener::serve(listener, router(core, config), CONNECTIONS_MAX, tasks).await;
+pub async fn serve(listener: TcpListener, parts: Arc<Parts>, config: AdminConfig) {
+    let tasks = parts.tasks.clone();
+    listener::serve(listener, router(parts, config), CONNECTIONS_MAX, tasks).await;
 }
 
-fn router(core: Arc<Core>, config: AdminConfig) -> Router {
-    let plane = Arc::new(Plane { core, config });
+fn router(parts: Arc<Parts>, config: AdminConfig) -> Router {
+    let plane = Arc::new(Plane { parts, config });
     let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(functions::list))
         .routes(routes!(functions::show, functions::configure, functions::delete))

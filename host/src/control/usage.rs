@@ -51,12 +51,12 @@ async fn ask<T: Send + 'static>(
     question: impl FnOnce(&Ledger) -> Result<T, QueryError> + Send + 'static,
 ) -> Result<T, Failure> {
     let asked = plane.clone();
-    Ok(plane.core.tasks.blocking(move || question(&asked.core.ledger)).await??)
+    Ok(plane.parts.tasks.blocking(move || question(&asked.parts.ledger)).await??)
 }
 
 /// The ledger learns how long an instance was parked when it wakes; until then the pools know.
 fn add_parked_now(plane: &Plane, query: &UsageQuery, usage: &mut Usage) {
-    for (function, pool) in plane.core.pools.all() {
+    for (function, pool) in plane.parts.pools.all() {
         if query.function.as_ref().is_some_and(|only| *only != function) {
             continue;
         }

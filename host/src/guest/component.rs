@@ -1,89 +1,15 @@
-//! A compiled component, and why an upload is refused.
+//! A compiled component.
 
 use super::engine::Engine;
 use super::exports::{EntryNames, Exports};
+use super::refusal::Refusal;
 use super::world::World;
-
-/// The first bytes of every WebAssembly binary.
-const MAGIC: [u8; 4] = *b"\0asm";
-/// What follows them in a component; a core module has version 1 there.
-const COMPONENT: [u8; 4] = [0x0d, 0, 1, 0];
-const CORE_MODULE: [u8; 4] = [1, 0, 0, 0];
 
 /// Compiled code of one component, mapped into memory. Cheap to clone; functions may share one.
 #[derive(Clone)]
 pub struct Component {
     engine: Engine,
     compiled: wasmtime::component::Component,
-}
-
-/// Why bytes are not a function of this host. Every text says what was found and what would be right.
-#[derive(Debug, thiserror::Error)]
-pub enum Refusal {
-    /// No WebAssembly at all.
-    #[error("not a WebAssembly file: it starts with {0}, not with the bytes 00 61 73 6d; upload a component (.wasm)")]
-    NotWasm(String),
-    /// A core module.
-    #[error("a core module, not a component: build it for `wasm32-wasip2`, or wrap it with `wasm-tools component new`")]
-    CoreModule,
-    /// WebAssembly of a version that is neither.
-    #[error("WebAssembly of an unknown version ({0}): this host takes components of the 2025 binary format")]
-    UnknownVersion(String),
-    /// Cut off, damaged, or using a feature that is off.
-    #[error("not a valid component: {0}")]
-    Invalid(String),
-    /// It needs something that this host does not have.
-    #[error("it imports what this host does not offer: {0}")]
-    MissingImport(String),
-    /// It answers no requests.
-    #[error("it exports no `{wanted}`, which answers requests; it exports {}", list(found))]
-    NoHandler {
-        /// The export that the function's configuration names.
-        wanted: String,
-        /// What the component exports instead.
-        found: Vec<String>,
-    },
-    /// It lacks a hook that the configuration names.
-    #[error("it exports no `{wanted}`, which is configured as {hook}; it exports {}", list(found))]
-    NoHook {
-        /// The hook.
-        hook: &'static str,
-        /// The export that the function's configuration names.
-        wanted: String,
-        /// What the component exports instead.
-        found: Vec<String>,
-    },
-    /// An export has the right name and the wrong type.
-    #[error("its export `{name}` has the wrong shape: found `{found}`, wanted `{wanted}` (with or without `async`)")]
-    WrongShape {
-        /// The export.
-        name: String,
-        /// Its type.
-        found: String,
-        /// The type that the contract asks for.
-        wanted: String,
-    },
-}
-
-fn list(found: &[String]) -> String {
-    if found.is_empty() { "nothing".to_owned() } else { found.join(", ") }
-}
-
-impl Refusal {
-    /// Looks at the first bytes only.
-    pub(super) fn check_kind(bytes: &[u8]) -> Result<(), Refusal> {
-        let start = &bytes[..bytes.len().min(8)];
-        let hex: Vec<String> = start.iter().map(|byte| format!("{byte:02x}")).collect();
-        let hex = if hex.is_empty() { "nothing (it is empty)".to_owned() } else { hex.join(" ") };
-        if !start.starts_with(&MAGIC) {
-            return Err(Refusal::NotWasm(hex));
-        }
-        match &start[MAGIC.len()..] {
-            version if version == COMPONENT => Ok(()),
-            version if version == CORE_MODULE => Err(Refusal::CoreModule),
-            _ => Err(Refusal::UnknownVersion(hex)),
-        }
-    }
 }
 
 impl Component {

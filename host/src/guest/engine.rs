@@ -9,9 +9,10 @@ use anyhow::Context as _;
 use wasmtime::component::Linker;
 use wasmtime::{Config, OptLevel};
 
-use super::component::{Component, Refusal};
+use super::component::Component;
 use super::epoch::Ticker;
 use super::exports::EntryNames;
+use super::refusal::Refusal;
 use super::world::World;
 
 /// Bytes of stack that guest code may use.

@@ -6,7 +6,7 @@ use wasmtime::component::types::{ComponentFunc, ComponentItem, Type};
 use wasmtime::component::{Component as Compiled, ComponentExportIndex};
 
 use super::call::{CallContext, Entry};
-use super::component::Refusal;
+use super::refusal::Refusal;
 
 /// Which exports a function's configuration names. A hook's name is absent when it is disabled.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -14,14 +14,16 @@ mod host_pattern;
 mod limits;
 mod outbound;
 mod output;
+mod refusal;
 mod running;
 mod world;
 
 pub use call::{Call, CallContext, CallId, Entry, Returned};
-pub use component::{Component, Refusal};
+pub use component::Component;
 pub use ending::{Ending, Trap};
 pub use engine::Engine;
 pub use exports::{EntryNames, Export, Exports, HookName};
 pub use host_pattern::{HostPattern, InvalidPattern};
+pub use refusal::Refusal;
 pub use running::{Event, Guest, Preempted};
 pub use world::{Blueprint, Sandbox};

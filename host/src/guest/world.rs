@@ -9,13 +9,14 @@ use wasmtime::component::{InstancePre, ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
-use super::component::{Component, Refusal};
+use super::component::Component;
 use super::epoch::Ticker;
 use super::exports::{EntryNames, Exports};
 use super::host_pattern::HostPattern;
 use super::limits::{HANDLES_MAX, HOSTCALL_BYTES_MAX, Limits, RANDOM_BYTES_MAX, RESOURCES_MAX};
 use super::outbound::Outbound;
 use super::output::Output;
+use super::refusal::Refusal;
 use super::running::Desk;
 use crate::ids::InstanceId;
 use crate::log::{Log, Stream};

@@ -73,20 +73,20 @@ async fn run(plane: &Plane, target: Target, request: &RequestId, sent: Request) 
     let function = target.function.as_str();
     let (head, body) = sent.into_parts();
     let fields = &head.headers;
-    if plane.core.tasks.draining() {
+    if plane.parts.tasks.draining() {
         return Err(pool::Refused::Draining.into());
     }
     check_invocation_type(fields)?;
-    let found = plane.core.catalog.get(function).ok_or_else(|| Failure::function_not_found(function, None))?;
+    let found = plane.parts.catalog.get(function).ok_or_else(|| Failure::function_not_found(function, None))?;
     if let Some(qualifier) = target.qualifier.filter(|qualifier| qualifier != LATEST) {
         return Err(Failure::function_not_found(function, Some(&qualifier)));
     }
     let event = plane.events.read(fields, body).await?;
-    if !plane.core.ledger.has_room() {
+    if !plane.parts.ledger.has_room() {
         let detail = "the host cannot store what requests use at the moment, so it takes none";
         return Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "host-full", detail));
     }
-    let pool = plane.core.pool(&found).await.map_err(|error| {
+    let pool = plane.parts.pool(&found).await.map_err(|error| {
         tracing::error!(function, %request, "cannot prepare the function: {error}");
         Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the host could not prepare the function")
     })?;

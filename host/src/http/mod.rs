@@ -19,19 +19,19 @@ use tokio::net::TcpListener;
 
 use self::event::EventReader;
 use crate::config::DataConfig;
-use crate::host::Core;
+use crate::parts::Parts;
 
 /// What the handlers share.
 struct Plane {
-    core: Arc<Core>,
+    parts: Arc<Parts>,
     events: EventReader,
 }
 
 /// Serves callers until the host closes.
-pub async fn serve(listener: TcpListener, core: Arc<Core>, config: DataConfig) {
-    let tasks = core.tasks.clone();
+pub async fn serve(listener: TcpListener, parts: Arc<Parts>, config: DataConfig) {
+    let tasks = parts.tasks.clone();
     let connections_max = config.connections_max;
-    let plane = Arc::new(Plane { core, events: EventReader::new(config.event_bytes_max) });
+    let plane = Arc::new(Plane { parts, events: EventReader::new(config.event_bytes_max) });
     let router = Router::new()
         .route("/invoke/{function}", post(invoke::invoke).fallback(invoke::wrong_method))
         .fallback(invoke::no_such_path)

@@ -54,12 +54,4 @@ impl Metrics {
     pub fn pre_stops(&self) -> u64 {
         self.hook_calls.get_or_create(&HookLabel { hook: "pre-stop" }).get()
     }
-
-    /// Pre-stop hooks that did not return in order so far.
-    pub fn pre_stops_failed(&self) -> u64 {
-        ["timed-out", "crashed"]
-            .map(|failure| self.hook_failures.get_or_create(&HookFailureLabels { hook: "pre-stop", failure }).get())
-            .iter()
-            .sum()
-    }
 }

@@ -13,6 +13,7 @@ use crate::ids::FunctionName;
 pub struct Metrics {
     requests: Family<RequestLabels, Counter>,
     instances: Family<StateLabel, Gauge>,
+    waiting_requests: Gauge,
     memory_bytes: Gauge,
 }
 
@@ -34,11 +35,18 @@ impl Metrics {
         let help = "Requests by function and by `ok` or the code of the problem";
         registry.register("requests", help, metrics.requests.clone());
         registry.register("instances", "Instances by state", metrics.instances.clone());
+        registry.register("waiting_requests", "Requests that wait for an instance", metrics.waiting_requests.clone());
         registry.register("guest_memory_bytes", "Linear memory of all instances", metrics.memory_bytes.clone());
         metrics
     }
 
-    pub(super) fn measure(&self, instances: impl IntoIterator<Item = (&'static str, u32)>, memory_bytes: u64) {
+    pub(super) fn measure(
+        &self,
+        instances: impl IntoIterator<Item = (&'static str, u32)>,
+        waiting_requests: usize,
+        memory_bytes: u64,
+    ) {
+        self.waiting_requests.set(waiting_requests as i64);
         for (state, count) in instances.into_iter().filter(|(state, _)| !state.is_empty()) {
             self.instances.get_or_create(&StateLabel { state }).set(count.into());
         }

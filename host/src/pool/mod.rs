@@ -129,12 +129,14 @@ impl Pools {
     /// Brings the gauges up to date; called when somebody looks at them.
     pub fn measure(&self) {
         let mut totals = [("", 0); 6];
+        let mut waiting = 0;
         for slot in self.ground.registry.0.load().values() {
+            waiting += slot.pool.waiting();
             for (total, (state, count)) in totals.iter_mut().zip(slot.pool.counts().named()) {
                 *total = (state, total.1 + count);
             }
         }
-        self.ground.metrics.measure(totals, self.ground.room.memory_bytes());
+        self.ground.metrics.measure(totals, waiting, self.ground.room.memory_bytes());
     }
 
     /// The host's room.

@@ -359,7 +359,7 @@ impl Pool {
     }
 
     /// Requests that wait for an instance.
-    pub fn waiting(&self) -> usize {
+    pub(super) fn waiting(&self) -> usize {
         self.lock().waiting.len()
     }
 

@@ -74,11 +74,6 @@ impl Room {
     pub fn memory_bytes(&self) -> u64 {
         self.0.memory_bytes.load(Ordering::Relaxed)
     }
-
-    /// How much there may be.
-    pub fn bounds(&self) -> RoomBounds {
-        self.0.bounds
-    }
 }
 
 impl Drop for Place {
