@@ -24,7 +24,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
-    ("http", &["config", "ids", "instance", "pool", "shutdown"]),
+    ("http", &["config", "ids", "instance", "parts", "pool", "shutdown"]),
     ("control", &["catalog", "config", "http", "ids", "instance", "ledger", "log", "parts", "pool", "shutdown"]),
     ("catalog", &["guest", "ids", "log", "meter", "shutdown"]),
     ("pool", &["ids", "instance", "meter", "shutdown"]),

@@ -95,6 +95,7 @@ impl From<Refused> for Failure {
     fn from(refused: Refused) -> Failure {
         match refused {
             Refused::Busy => Failure::new(StatusCode::TOO_MANY_REQUESTS, "function-busy", refused.to_string()),
+            Refused::Lost => Failure::new(StatusCode::BAD_GATEWAY, "instance-lost", refused.to_string()),
             Refused::Draining => Failure::new(StatusCode::SERVICE_UNAVAILABLE, "host-draining", refused.to_string()),
         }
     }

@@ -40,6 +40,9 @@ pub enum Refused {
     /// The host drains.
     #[error("the host is shutting down")]
     Draining,
+    /// Its instance was lost through a fault of the host.
+    #[error("the instance was lost through a fault of the host")]
+    Lost,
 }
 
 /// What all pools of a host stand on.

@@ -104,12 +104,16 @@ impl Pool {
         let queued = self.give(job)?;
         if queued {
             match timeout(self.0.settings.queue_timeout, &mut answer).await {
-                Ok(answer) => return answer.map_err(|_| Refused::Draining),
+                Ok(answer) => return answer.map_err(|_| self.unanswered()),
                 Err(_elapsed) => self.give_up(ticket, now),
             }
         }
-        // The sender is dropped unanswered only if the host itself was cut off.
-        answer.await.map_err(|_| Refused::Draining)
+        answer.await.map_err(|_| self.unanswered())
+    }
+
+    /// Why a request was dropped without an answer: the drain's time was over, or the engine itself failed.
+    fn unanswered(&self) -> Refused {
+        if self.0.ground.tasks.draining() { Refused::Draining } else { Refused::Lost }
     }
 
     /// Answers a request that waited too long, unless an instance took it meanwhile.
