@@ -6,7 +6,7 @@ use wasmtime::component::{Component, ComponentType, InstancePre, Linker, Lower, 
 use wasmtime::{Config, Engine, Store, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
-use super::{median, now_or_never, per_call};
+use super::{now_or_never, per_call};
 
 /// A component on the bare engine.
 pub(super) struct Anchor {
@@ -45,6 +45,18 @@ struct CallContext {
     traceparent: Option<String>,
 }
 
+/// An instance that has been called before.
+pub(super) struct Warm {
+    store: Store<Data>,
+    handler: Handler,
+}
+
+impl Warm {
+    pub(super) fn calls(&mut self, count: u32) -> Duration {
+        per_call(count, || call(&mut self.store, self.handler))
+    }
+}
+
 type Handler = TypedFunc<(CallContext, Vec<u8>), (Result<Vec<u8>, String>,)>;
 
 impl Anchor {
@@ -62,24 +74,22 @@ impl Anchor {
         Anchor { engine, linker, pre, compiled }
     }
 
-    /// A call into a store that is otherwise idle.
-    pub(super) fn warm_call(&self) -> Duration {
-        let (mut store, handler) = self.instance(&self.pre);
-        median(|| per_call(20_000, || call(&mut store, handler)))
+    /// A store that is otherwise idle, to call into.
+    pub(super) fn warm(&self) -> Warm {
+        let (store, handler) = self.instance(&self.pre);
+        Warm { store, handler }
     }
 
     /// A fresh store, one call, drop.
-    pub(super) fn cold_start(&self) -> Duration {
-        median(|| per_call(2_000, || self.first_call(&self.pre)))
+    pub(super) fn cold_starts(&self, count: u32) -> Duration {
+        per_call(count, || self.first_call(&self.pre))
     }
 
     /// The same, from compiled code on disk.
-    pub(super) fn cold_start_from_disk(&self) -> Duration {
-        median(|| {
-            per_call(200, || {
-                let component = load(&self.engine, self.compiled.path());
-                self.first_call(&self.linker.instantiate_pre(&component).expect("it links"));
-            })
+    pub(super) fn cold_starts_from_disk(&self, count: u32) -> Duration {
+        per_call(count, || {
+            let component = load(&self.engine, self.compiled.path());
+            self.first_call(&self.linker.instantiate_pre(&component).expect("it links"));
         })
     }
 

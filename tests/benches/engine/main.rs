@@ -72,51 +72,48 @@ impl Bench {
         let mut guest = Guest::new(self.hello.clone(), InstanceId::random());
         started(&mut guest);
         let mut id = 0;
-        let here = median(|| {
+        let mut here = || {
             per_call(20_000, || {
                 id += 1;
                 call(&mut guest, id);
             })
-        });
-        show("warm call", here, self.anchor.warm_call());
+        };
+        let mut anchor = self.anchor.warm();
+        compare("warm call", &mut here, || anchor.calls(20_000));
     }
 
-    /// A parked instance wakes for a request, answers, runs pre-freeze, and is parked again; the whole driver.
+    /// A parked instance wakes for a request, answers, runs pre-freeze, and is parked again: the whole driver, and two
+    /// calls into the guest.
     async fn thaw(&self) {
-        let terms = terms(self.hello.clone());
-        let mut instance = Instance::new(terms);
+        let mut instance = Instance::new(terms(self.hello.clone()));
         run(&mut instance, "").await;
-        let mut rounds = Vec::new();
-        for _ in 0..ROUNDS {
-            let began = Bench::now();
-            for _ in 0..5_000 {
-                run(&mut instance, "").await;
-            }
-            rounds.push(began.elapsed() / 5_000);
-        }
-        rounds.sort();
-        show("thaw, request, pre-freeze, park", rounds[ROUNDS / 2], self.anchor.warm_call());
+        let mut anchor = self.anchor.warm();
+        let here = || per_call(5_000, || now_or_never(run(&mut instance, "")));
+        compare("thaw, request, pre-freeze, park (two calls)", here, || anchor.calls(20_000) * 2);
     }
 
     /// From compiled code on disk to the first answer; and from mapped code.
     fn cold_start(&self) {
         let names = entry_names();
-        let here = median(|| {
+        let from_disk = || {
             per_call(200, || {
                 let component = self.engine.load(&self.compiled).expect("it loads");
                 let blueprint = Arc::new(Blueprint::new(&component, &names, sandbox()).expect("it fits"));
                 first_call(blueprint);
             })
-        });
-        show("cold start from compiled code on disk", here, self.anchor.cold_start_from_disk());
-        let here = median(|| per_call(2_000, || first_call(self.hello.clone())));
-        show("fresh instance, one call, drop", here, self.anchor.cold_start());
+        };
+        compare("cold start from compiled code on disk", from_disk, || self.anchor.cold_starts_from_disk(200));
+        let fresh = || per_call(2_000, || first_call(self.hello.clone()));
+        compare("fresh instance, one call, drop", fresh, || self.anchor.cold_starts(2_000));
     }
 
     /// The same warm call with a meter around each poll and without.
     fn metering(&self) {
-        let mut guest = Guest::new(self.hello.clone(), InstanceId::random());
-        started(&mut guest);
+        let guest = || {
+            let mut guest = Guest::new(self.hello.clone(), InstanceId::random());
+            started(&mut guest);
+            guest
+        };
         let account = Account {
             function: "bench".parse().expect("a name"),
             version: "LATEST".into(),
@@ -125,26 +122,25 @@ impl Bench {
             basis: Basis::Execution,
         };
         let mut meter = WindowMeter::open(&account, 1, Duration::ZERO, 0, Arc::new(|_| {}));
-        let (mut with, mut without) = (Vec::new(), Vec::new());
-        let mut id = 0;
-        // In turn, so that a change of the machine's speed meets both.
-        for _ in 0..ROUNDS {
-            without.push(per_call(20_000, || {
-                id += 1;
-                call(&mut guest, id);
-            }));
-            with.push(per_call(20_000, || {
+        let (mut metered, mut plain, mut id) = (guest(), guest(), 0);
+        let with = || {
+            per_call(20_000, || {
                 id += 1;
                 meter.request_began();
                 let from = tokio::time::Instant::now();
-                call(&mut guest, id);
+                call(&mut metered, id);
                 meter.executed(from, tokio::time::Instant::now());
                 meter.ended_one();
-            }));
-        }
-        with.sort();
-        without.sort();
-        show("warm call with meter, against without", with[ROUNDS / 2], without[ROUNDS / 2]);
+            })
+        };
+        let mut other = 0;
+        let without = || {
+            per_call(20_000, || {
+                other += 1;
+                call(&mut plain, other);
+            })
+        };
+        compare("warm call with meter, against without", with, without);
     }
 
     /// The executed time of a CPU-bound request against the CPU time of the thread that ran it.
@@ -175,16 +171,18 @@ impl Bench {
     }
 }
 
+/// Measures both in turn, so that a change of the machine's speed meets both, and shows their medians.
+fn compare(case: &str, mut here: impl FnMut() -> Duration, mut anchor: impl FnMut() -> Duration) {
+    let (mut ours, mut theirs): (Vec<_>, Vec<_>) = (0..ROUNDS).map(|_| (here(), anchor())).unzip();
+    ours.sort();
+    theirs.sort();
+    show(case, ours[ROUNDS / 2], theirs[ROUNDS / 2]);
+}
+
 fn show(case: &str, here: Duration, anchor: Duration) {
     let us = |duration: Duration| format!("{:.2} us", duration.as_secs_f64() * 1e6);
     let ratio = here.as_secs_f64() / anchor.as_secs_f64();
     println!("{case:<44} {:>11} {:>11} {ratio:>7.2}", us(here), us(anchor));
-}
-
-fn median(mut round: impl FnMut() -> Duration) -> Duration {
-    let mut rounds: Vec<Duration> = (0..ROUNDS).map(|_| round()).collect();
-    rounds.sort();
-    rounds[ROUNDS / 2]
 }
 
 fn per_call(count: u32, mut work: impl FnMut()) -> Duration {

@@ -10,7 +10,6 @@ use crate::guest::{self, Call, CallContext, CallId, Entry, Returned};
 use crate::ids::RequestId;
 use crate::instance::job::{Job, Outcome, Timings};
 use crate::instance::lifecycle::{Event, State};
-use crate::instance::metrics::HookLabel;
 
 impl Instance {
     pub(super) fn run_guest(&mut self, cx: &mut Context<'_>) {
@@ -95,7 +94,7 @@ impl Instance {
         let request = RequestId::new();
         let context = self.context(&request, self.terms.timeout(entry), None);
         let call = self.call(entry, context, Vec::new());
-        self.terms.metrics.hook_calls.get_or_create(&HookLabel { hook: entry.as_str() }).inc();
+        self.terms.metrics.hook_called(entry);
         self.wait_for_hook(call, entry, request, false);
     }
 
