@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 use dormouse::guest::{
     Blueprint, Call, CallContext, CallId, Component, Engine, Entry, EntryNames, Event, Guest, HookName, Sandbox,
 };
-use dormouse::ids::{InstanceId, RequestId};
+use dormouse::ids::{FunctionName, InstanceId, RequestId};
 use dormouse::instance::{Instance, Job, Metrics, Outcome, Report, Start, State, Terms};
 use dormouse::log::Log;
-use dormouse::meter::{Account, Basis, InvocationMeter, Reading, WindowMeter};
+use dormouse::meter::{Account, Basis, InvocationMeter, Post, Reading, WindowMeter};
 use tokio::sync::oneshot;
 
 /// Rounds of each case; the median counts.
@@ -85,10 +85,10 @@ impl Bench {
     /// A parked instance wakes for a request, answers, runs pre-freeze, and is parked again: the whole driver, and two
     /// calls into the guest.
     async fn thaw(&self) {
-        let mut instance = Instance::new(terms(self.hello.clone()));
-        run(&mut instance, "").await;
+        let (mut instance, caller) = (Instance::new(terms(self.hello.clone())), Caller::new());
+        run(&mut instance, &caller, "").await;
         let mut anchor = self.anchor.warm();
-        let here = || per_call(5_000, || now_or_never(run(&mut instance, "")));
+        let here = || per_call(5_000, || now_or_never(run(&mut instance, &caller, "")));
         compare("thaw, request, pre-freeze, park (two calls)", here, || anchor.calls(20_000) * 2);
     }
 
@@ -151,13 +151,13 @@ impl Bench {
         Arc::get_mut(&mut terms).expect("nobody else has it").post = Arc::new(move |reading| {
             let _ = post.lock().expect("no holder panics").send(reading);
         });
-        let mut instance = Instance::new(terms);
-        run(&mut instance, "10").await;
+        let (mut instance, caller) = (Instance::new(terms), Caller::new());
+        run(&mut instance, &caller, "10").await;
         let (mut executed, mut cpu) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
             readings.try_iter().for_each(drop);
             let before = thread_cpu();
-            run(&mut instance, "3000000").await;
+            run(&mut instance, &caller, "3000000").await;
             cpu.push(thread_cpu() - before);
             let windows = readings.try_iter().filter_map(|reading| match reading {
                 Reading::Window(window) => Some(window.executed),
@@ -276,12 +276,29 @@ fn terms(blueprint: Arc<Blueprint>) -> Arc<Terms> {
     })
 }
 
+/// What a pool has at hand for each request.
+struct Caller {
+    function: FunctionName,
+    version: Arc<str>,
+    post: Post,
+}
+
+impl Caller {
+    fn new() -> Caller {
+        let function = "bench".parse().expect("a name");
+        Caller { function, version: "LATEST".into(), post: Arc::new(|_| {}) }
+    }
+
+    fn accept(&self, request: RequestId) -> InvocationMeter {
+        InvocationMeter::accept(request, self.function.clone(), self.version.clone(), self.post.clone())
+    }
+}
+
 /// Gives a parked or new instance one request and drives it until it is parked.
-async fn run(instance: &mut Instance, event: &str) {
+async fn run(instance: &mut Instance, caller: &Caller, event: &str) {
     let (reply, mut answer) = oneshot::channel();
     let now = tokio::time::Instant::now();
     let request = RequestId::new();
-    let function = "bench".parse().expect("a name");
     instance.inbox().send(Job {
         ticket: 0,
         request: request.clone(),
@@ -291,7 +308,7 @@ async fn run(instance: &mut Instance, event: &str) {
         start: Start::Parked,
         accepted: now,
         assigned: now,
-        meter: InvocationMeter::accept(request, function, "LATEST".into(), Arc::new(|_| {})),
+        meter: caller.accept(request),
         reply,
     });
     instance.wake();
