@@ -3,8 +3,6 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use tokio::time::Instant;
-
 use super::lot::{Lot, Resting};
 use super::policy::{self, Bounds, Decision};
 use super::seat::Seated;
@@ -27,6 +25,17 @@ pub(super) enum Phase {
     Retiring(StopReason),
 }
 
+/// What became of a job.
+#[expect(clippy::large_enum_variant, reason = "it lives for one match")]
+pub(super) enum Placed {
+    /// An awake instance has it.
+    Lent,
+    /// This instance has it, and needs a driver.
+    Drive(Box<Instance>),
+    /// Nobody has it, as was decided.
+    Left(Job, Decision),
+}
+
 impl Inside {
     pub(super) fn decide(&self, bounds: Bounds) -> Decision {
         if self.phase == Phase::Suspended {
@@ -38,24 +47,39 @@ impl Inside {
         policy::decide(seats, self.lot.parked_count(), instances, self.waiting.len(), bounds)
     }
 
-    pub(super) fn lend(&mut self, index: usize, mut job: Job) {
-        let seated = &mut self.awake[index];
-        seated.in_flight += 1;
-        job.assigned = Instant::now();
-        job.start = match seated.state {
-            State::Starting | State::Initializing => Start::Cold,
-            _ => Start::Active,
-        };
-        seated.inbox.send(job);
+    /// Finds an instance for a job, or says why it got none.
+    pub(super) fn place(&mut self, mut job: Job, terms: &Arc<Terms>, bounds: Bounds) -> Placed {
+        let decision = self.decide(bounds);
+        match decision {
+            Decision::Lend(index) => {
+                let seated = &mut self.awake[index];
+                job.start = match seated.state {
+                    State::Starting | State::Initializing => Start::Cold,
+                    _ => Start::Active,
+                };
+                seated.give(job);
+                Placed::Lent
+            }
+            Decision::Thaw => match self.lot.take_newest() {
+                Some(resting) => {
+                    job.start = Start::Parked;
+                    Placed::Drive(self.seat(resting, Some(job)))
+                }
+                None => Placed::Left(job, decision),
+            },
+            Decision::Start => {
+                job.start = Start::Cold;
+                Placed::Drive(self.start(terms, Some(job)))
+            }
+            Decision::Wait | Decision::Refuse => Placed::Left(job, decision),
+        }
     }
 
     /// Seats a resting instance among the awake ones, with a job if it is woken for one.
     pub(super) fn seat(&mut self, resting: Resting, job: Option<Job>) -> Box<Instance> {
         let Resting { mut instance, mut seated, .. } = resting;
-        if let Some(mut job) = job {
-            seated.in_flight += 1;
-            job.assigned = Instant::now();
-            seated.inbox.send(job);
+        if let Some(job) = job {
+            seated.give(job);
         }
         if self.phase != Phase::Suspended {
             // An order to suspend may have come when it was about to park.
@@ -70,10 +94,9 @@ impl Inside {
 
     pub(super) fn start(&mut self, terms: &Arc<Terms>, job: Option<Job>) -> Box<Instance> {
         let instance = Box::new(Instance::new(terms.clone()));
-        let seated = Seated::new(&instance, u32::from(job.is_some()));
-        if let Some(mut job) = job {
-            job.assigned = Instant::now();
-            seated.inbox.send(job);
+        let mut seated = Seated::new(&instance);
+        if let Some(job) = job {
+            seated.give(job);
         }
         self.awake.push(seated);
         instance

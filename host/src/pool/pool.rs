@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
 use super::driving::drive;
-use super::inside::{Inside, Phase};
+use super::inside::{Inside, Phase, Placed};
 use super::lot::Lot;
 use super::policy::{Bounds, Decision};
 use super::seat::{InstanceCounts, Portrait, Seated};
@@ -141,77 +141,51 @@ impl Pool {
     }
 
     /// Finds an instance for a job; says whether it has to wait.
-    fn give(&self, mut job: Job) -> Result<bool, Refused> {
+    fn give(&self, job: Job) -> Result<bool, Refused> {
         let mut inside = self.lock();
-        match inside.decide(self.0.settings.bounds) {
-            Decision::Lend(index) => inside.lend(index, job),
-            Decision::Thaw => {
-                job.start = Start::Parked;
-                let resting = inside.lot.take_newest();
-                if let Some(instance) = resting.map(|resting| inside.seat(resting, Some(job))) {
-                    drop(inside);
-                    self.drive(instance);
-                }
-            }
-            Decision::Start => {
-                job.start = Start::Cold;
-                let instance = inside.start(&self.0.terms, Some(job));
+        let (job, left) = match inside.place(job, &self.0.terms, self.0.settings.bounds) {
+            Placed::Lent => return Ok(false),
+            Placed::Drive(instance) => {
                 drop(inside);
                 self.drive(instance);
+                return Ok(false);
             }
-            Decision::Wait => {
-                inside.waiting.push_back(job);
-                return Ok(true);
-            }
-            Decision::Refuse => {
-                // Callers that left do not keep others out.
-                let left = inside.take_abandoned();
-                if left.is_empty() {
+            // Callers that left do not keep others out.
+            Placed::Left(job, Decision::Refuse) => match inside.take_abandoned() {
+                left if left.is_empty() => {
                     drop(inside);
                     job.meter.forget();
                     self.count("function-busy");
                     return Err(Refused::Busy);
                 }
-                inside.waiting.push_back(job);
-                drop(inside);
-                self.drop_cancelled(left);
-                return Ok(true);
-            }
-        }
-        Ok(false)
+                left => (job, left),
+            },
+            Placed::Left(job, _) => (job, Vec::new()),
+        };
+        inside.waiting.push_back(job);
+        drop(inside);
+        self.drop_cancelled(left);
+        Ok(true)
     }
 
     /// Gives waiting requests to instances for as long as there is one for them.
     pub(super) fn serve_waiting(&self) {
         loop {
             let mut inside = self.lock();
-            let Some(mut job) = inside.waiting.pop_front() else { return };
+            let Some(job) = inside.waiting.pop_front() else { return };
             if job.reply.is_closed() {
                 drop(inside);
                 self.drop_cancelled(vec![job]);
                 continue;
             }
-            let instance = match inside.decide(self.0.settings.bounds) {
-                Decision::Lend(index) => {
-                    inside.lend(index, job);
-                    continue;
+            match inside.place(job, &self.0.terms, self.0.settings.bounds) {
+                Placed::Lent => {}
+                Placed::Drive(instance) => {
+                    drop(inside);
+                    self.drive(instance);
                 }
-                Decision::Thaw => {
-                    job.start = Start::Parked;
-                    let Some(resting) = inside.lot.take_newest() else { return };
-                    inside.seat(resting, Some(job))
-                }
-                Decision::Start => {
-                    job.start = Start::Cold;
-                    inside.start(&self.0.terms, Some(job))
-                }
-                Decision::Wait | Decision::Refuse => {
-                    inside.waiting.push_front(job);
-                    return;
-                }
-            };
-            drop(inside);
-            self.drive(instance);
+                Placed::Left(job, _) => return inside.waiting.push_front(job),
+            }
         }
     }
 

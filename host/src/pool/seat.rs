@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use super::policy::Seat;
 use super::room::Place;
 use crate::ids::InstanceId;
-use crate::instance::{Inbox, Instance, State, Vitals};
+use crate::instance::{Inbox, Instance, Job, State, Vitals};
 
 /// An instance of the pool, awake or at rest.
 pub(super) struct Seated {
@@ -88,17 +89,24 @@ impl InstanceCounts {
 }
 
 impl Seated {
-    pub(super) fn new(instance: &Instance, in_flight: u32) -> Seated {
+    pub(super) fn new(instance: &Instance) -> Seated {
         Seated {
             id: instance.id(),
             state: State::Starting,
             generation: 0,
             since: SystemTime::now(),
-            in_flight,
+            in_flight: 0,
             inbox: instance.inbox(),
             vitals: instance.vitals(),
             place: None,
         }
+    }
+
+    /// Hands a job to the instance.
+    pub(super) fn give(&mut self, mut job: Job) {
+        self.in_flight += 1;
+        job.assigned = Instant::now();
+        self.inbox.send(job);
     }
 
     pub(super) fn moved(&mut self, state: State) {

@@ -34,9 +34,6 @@ impl Instance {
 
     pub(super) fn started(&mut self) {
         self.open_window(Duration::ZERO);
-        if self.state == State::Stopping {
-            return; // Ordered while it started; there is nothing to initialize any more.
-        }
         self.step(Event::Booted);
         if self.terms.blueprint.exports.initializer.is_some() {
             self.begin_hook(Entry::Initializer);
