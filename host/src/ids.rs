@@ -3,6 +3,7 @@
 //! Names come from people and are checked here once; instances and requests get random ones. Nothing in this file
 //! knows what the identifiers stand for.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -36,6 +37,11 @@ impl FunctionName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The name as text that others may keep.
+    pub fn shared(&self) -> Arc<str> {
+        self.0.clone()
+    }
 }
 
 impl std::str::FromStr for FunctionName {
@@ -50,6 +56,13 @@ impl std::str::FromStr for FunctionName {
             let name = name.chars().take(FUNCTION_NAME_MAX + 1).collect();
             Err(InvalidName { name })
         }
+    }
+}
+
+/// Maps by name can be asked with a text.
+impl Borrow<str> for FunctionName {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 
@@ -138,6 +151,11 @@ impl RequestId {
     /// The identifier as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The identifier as text that others may keep.
+    pub fn shared(&self) -> Arc<str> {
+        self.0.clone()
     }
 }
 

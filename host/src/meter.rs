@@ -186,20 +186,31 @@ pub struct Account {
     pub basis: Basis,
 }
 
-/// The meter of one active window.
+/// The rest before a window.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rest {
+    /// How long the instance had been parked.
+    pub time: Duration,
+    /// Linear memory it held meanwhile.
+    pub bytes: u64,
+}
+
+/// The meter of one active window. Its methods are told the time, so that one reading of the clock serves several.
 pub struct WindowMeter {
     post: Post,
     reading: WindowReading,
+    opened: Instant,
     open: Stopwatch,
     busy: Stopwatch,
     posted: Instant,
     unposted: bool,
+    /// When it was closed in order.
+    closed: Option<Instant>,
 }
 
 impl WindowMeter {
-    /// Opens window number `sequence` at `now`, after `parked` with `parked_bytes` of memory.
-    pub fn open(account: &Account, sequence: u32, parked: Duration, parked_bytes: u64, post: Post) -> WindowMeter {
-        let now = Instant::now();
+    /// Opens window number `sequence` at `now`, after `rest`.
+    pub fn open(account: &Account, sequence: u32, rest: Rest, now: Instant, post: Post) -> WindowMeter {
         let start = SystemTime::now();
         let reading = WindowReading {
             function: account.function.clone(),
@@ -215,15 +226,22 @@ impl WindowMeter {
             duration: Duration::ZERO,
             requests: 0,
             hook_calls: 0,
-            memory_bytes_peak: parked_bytes,
+            memory_bytes_peak: rest.bytes,
             memory_mb: account.memory_mb,
             basis: account.basis,
-            parked,
-            parked_bytes,
+            parked: rest.time,
+            parked_bytes: rest.bytes,
         };
         let mut open = Stopwatch::default();
         open.begin(now);
-        WindowMeter { post, reading, open, busy: Stopwatch::default(), posted: now, unposted: true }
+        let busy = Stopwatch::default();
+        WindowMeter { post, reading, opened: now, open, busy, posted: now, unposted: true, closed: None }
+    }
+
+    /// `now` on the wall clock. It is told by the steady clock since the window opened: a step of the wall clock within a
+    /// window would be on the bill.
+    pub fn wall(&self, now: Instant) -> SystemTime {
+        self.reading.start + now.saturating_duration_since(self.opened)
     }
 
     /// Adds one poll of the store, from `from` to `to`.
@@ -238,42 +256,40 @@ impl WindowMeter {
     }
 
     /// A request was handed to the guest.
-    pub fn request_began(&mut self) {
+    pub fn request_began(&mut self, now: Instant) {
         self.reading.requests += 1;
         self.unposted = true;
-        self.busy.begin(Instant::now());
+        self.busy.begin(now);
     }
 
     /// A hook was called.
-    pub fn hook_began(&mut self) {
+    pub fn hook_began(&mut self, now: Instant) {
         self.reading.hook_calls += 1;
         self.unposted = true;
-        self.busy.begin(Instant::now());
+        self.busy.begin(now);
     }
 
     /// A hook that was called in an earlier window is waited for again.
-    pub fn hook_resumed(&mut self) {
+    pub fn hook_resumed(&mut self, now: Instant) {
         self.unposted = true;
-        self.busy.begin(Instant::now());
+        self.busy.begin(now);
     }
 
     /// A request or a hook ended, or is no longer waited for.
-    pub fn ended_one(&mut self) {
+    pub fn ended_one(&mut self, now: Instant) {
         self.unposted = true;
-        self.busy.end(Instant::now());
+        self.busy.end(now);
     }
 
     /// Stops the clocks of a window whose instance is suspended, and posts it.
-    pub fn pause(&mut self) {
-        let now = Instant::now();
+    pub fn pause(&mut self, now: Instant) {
         self.open.pause(now);
         self.busy.pause(now);
-        self.post_progress();
+        self.post_progress(now);
     }
 
     /// Lets the clocks run again.
-    pub fn resume(&mut self) {
-        let now = Instant::now();
+    pub fn resume(&mut self, now: Instant) {
         self.unposted = true;
         self.open.resume(now);
         self.busy.resume(now);
@@ -290,26 +306,31 @@ impl WindowMeter {
     }
 
     /// Posts the window as far as it got. The ledger replaces it by what comes later.
-    pub fn post_progress(&mut self) {
+    pub fn post_progress(&mut self, now: Instant) {
         self.unposted = false;
-        self.posted = Instant::now();
-        self.post(false);
+        self.posted = now;
+        self.post(false, now);
     }
 
-    fn post(&mut self, ended: bool) {
-        let now = Instant::now();
+    /// Ends the window at `now`. One that is dropped without ends when it is dropped.
+    pub fn close(mut self, now: Instant) {
+        self.closed = Some(now);
+    }
+
+    fn post(&mut self, ended: bool, now: Instant) {
         self.reading.open = self.open.total(now);
         self.reading.duration = self.busy.total(now);
         self.reading.ended = ended;
         self.reading.busy = self.busy.since.is_some();
-        self.reading.at = SystemTime::now();
+        self.reading.at = self.wall(now);
         (self.post)(Reading::Window(self.reading.clone()));
     }
 }
 
 impl Drop for WindowMeter {
     fn drop(&mut self) {
-        self.post(true);
+        let now = self.closed.unwrap_or_else(Instant::now);
+        self.post(true, now);
     }
 }
 
@@ -323,8 +344,14 @@ pub struct InvocationMeter {
 }
 
 impl InvocationMeter {
-    /// Accepts `request` for `function`.
-    pub fn accept(request: RequestId, function: FunctionName, version: Arc<str>, post: Post) -> InvocationMeter {
+    /// Accepts `request` for `function` at `now`.
+    pub fn accept(
+        request: RequestId,
+        function: FunctionName,
+        version: Arc<str>,
+        now: Instant,
+        post: Post,
+    ) -> InvocationMeter {
         let reading = InvocationReading {
             request,
             function,
@@ -336,21 +363,20 @@ impl InvocationMeter {
             outcome: "instance-lost",
             delivered: false,
         };
-        InvocationMeter { post: Some(post), reading, accepted: Instant::now(), began: None }
+        InvocationMeter { post: Some(post), reading, accepted: now, began: None }
     }
 
     /// `instance` calls the handler now.
-    pub fn began(&mut self, instance: InstanceId) {
-        let now = Instant::now();
+    pub fn began(&mut self, instance: InstanceId, now: Instant) {
         self.reading.instance = Some(instance);
         self.reading.queued = now.saturating_duration_since(self.accepted);
         self.began = Some(now);
     }
 
     /// The handler returned, or is no longer waited for.
-    pub fn ended(&mut self) {
+    pub fn ended(&mut self, now: Instant) {
         if let Some(began) = self.began.take() {
-            self.reading.handler = began.elapsed();
+            self.reading.handler = now.saturating_duration_since(began);
         }
     }
 
@@ -373,7 +399,9 @@ impl InvocationMeter {
 
 impl Drop for InvocationMeter {
     fn drop(&mut self) {
-        self.ended();
+        if self.began.is_some() {
+            self.ended(Instant::now());
+        }
         if let Some(post) = &self.post {
             post(Reading::Invocation(self.reading.clone()));
         }
@@ -414,18 +442,18 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn two_overlapping_requests_and_the_hook_of_one_second_at_one_gb_are_one_cu() {
         let (post, readings) = collect();
-        let mut meter = WindowMeter::open(&account(1024, Basis::Duration), 1, MS(0), 0, post);
-        meter.request_began();
+        let mut meter = WindowMeter::open(&account(1024, Basis::Duration), 1, Rest::default(), Instant::now(), post);
+        meter.request_began(Instant::now());
         tokio::time::advance(MS(300)).await;
-        meter.request_began();
+        meter.request_began(Instant::now());
         tokio::time::advance(MS(300)).await;
-        meter.ended_one();
+        meter.ended_one(Instant::now());
         tokio::time::advance(MS(300)).await;
-        meter.ended_one();
+        meter.ended_one(Instant::now());
         tokio::time::advance(MS(10)).await; // The linger is nobody's time.
-        meter.hook_began();
+        meter.hook_began(Instant::now());
         tokio::time::advance(MS(100)).await;
-        meter.ended_one();
+        meter.ended_one(Instant::now());
         drop(meter);
         let window = last_window(&readings);
         assert!(window.ended);
@@ -437,12 +465,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_suspended_window_stands_still() {
         let (post, readings) = collect();
-        let mut meter = WindowMeter::open(&account(128, Basis::Duration), 1, MS(0), 0, post);
-        meter.request_began();
+        let mut meter = WindowMeter::open(&account(128, Basis::Duration), 1, Rest::default(), Instant::now(), post);
+        meter.request_began(Instant::now());
         tokio::time::advance(MS(5)).await;
-        meter.pause();
+        meter.pause(Instant::now());
         tokio::time::advance(MS(2000)).await;
-        meter.resume();
+        meter.resume(Instant::now());
         tokio::time::advance(MS(5)).await;
         drop(meter);
         let window = last_window(&readings);
@@ -452,7 +480,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn time_that_no_request_and_no_hook_fills_is_not_duration() {
         let (post, readings) = collect();
-        let meter = WindowMeter::open(&account(128, Basis::Duration), 1, MS(0), 0, post);
+        let meter = WindowMeter::open(&account(128, Basis::Duration), 1, Rest::default(), Instant::now(), post);
         tokio::time::advance(MS(50)).await;
         drop(meter);
         assert_eq!(last_window(&readings).epochs(), 0);
@@ -468,7 +496,8 @@ mod tests {
     #[test]
     fn a_dropped_meter_posts() {
         let (post, readings) = collect();
-        let meter = InvocationMeter::accept(RequestId::new(), "f".parse().unwrap(), "LATEST".into(), post);
+        let meter =
+            InvocationMeter::accept(RequestId::new(), "f".parse().unwrap(), "LATEST".into(), Instant::now(), post);
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
             let _meter = meter;
             panic!("on purpose");

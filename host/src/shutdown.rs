@@ -2,63 +2,76 @@
 //!
 //! Every such task starts through [`Tasks`], so that the host can wait for all of them before it ends.
 
-use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// A cheap handle to the host's tasks and its drain signal.
 #[derive(Clone, Default)]
-pub struct Tasks {
+pub struct Tasks(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
     tracker: TaskTracker,
     drain: CancellationToken,
+    /// The same as `drain`, for those who ask at every request.
+    draining: AtomicBool,
     close: CancellationToken,
 }
 
 impl Tasks {
     /// Starts a task that the host waits for.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.tracker.spawn(task);
+        self.0.tracker.spawn(task);
+    }
+
+    /// The same, from a thread that may know of no runtime.
+    pub fn spawn_on(&self, runtime: &Handle, task: impl Future<Output = ()> + Send + 'static) {
+        self.0.tracker.spawn_on(task, runtime);
     }
 
     /// Runs `work` on a thread where blocking is allowed, and waits for it.
     pub async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> anyhow::Result<T> {
-        Ok(self.tracker.spawn_blocking(work).await?)
+        Ok(self.0.tracker.spawn_blocking(work).await?)
     }
 
     /// Runs `work` to its end, whether or not the caller waits that long.
     pub async fn finish<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> anyhow::Result<T> {
-        Ok(self.tracker.spawn(work).await?)
+        Ok(self.0.tracker.spawn(work).await?)
     }
 
     /// Tells everybody that the host drains: take no new work, finish what there is.
     pub fn begin_drain(&self) {
-        self.drain.cancel();
+        self.0.draining.store(true, Ordering::Release);
+        self.0.drain.cancel();
     }
 
     /// Whether the host drains.
     pub fn draining(&self) -> bool {
-        self.drain.is_cancelled()
+        self.0.draining.load(Ordering::Acquire)
     }
 
     /// Ends when the host begins to drain.
     pub async fn drained(&self) {
-        self.drain.cancelled().await;
+        self.0.drain.cancelled().await;
     }
 
     /// Tells the listeners that the drain is over: answer what is under way, then close.
     pub fn begin_close(&self) {
-        self.close.cancel();
+        self.0.close.cancel();
     }
 
     /// Ends when the drain is over.
     pub async fn closing(&self) {
-        self.close.cancelled().await;
+        self.0.close.cancelled().await;
     }
 
     /// Ends when every task has.
     pub async fn ended(&self) {
-        self.tracker.close();
-        self.tracker.wait().await;
+        self.0.tracker.close();
+        self.0.tracker.wait().await;
     }
 }

@@ -96,8 +96,7 @@ impl Catalog {
 
     /// The function, if it is deployed.
     pub fn get(&self, name: &str) -> Option<Arc<Function>> {
-        let name: FunctionName = name.parse().ok()?;
-        self.0.functions.load().get(&name).cloned()
+        self.0.functions.load().get(name).cloned()
     }
 
     /// All functions, by name.

@@ -15,16 +15,21 @@ mod usage;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Body;
 use axum::middleware;
 use axum::routing::get;
+use hyper::body::Incoming;
 use tokio::net::TcpListener;
+use tower::ServiceExt as _;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::config::AdminConfig;
-use crate::http::listener;
+use crate::http::linger::Lingering;
+use crate::http::listener::{self, Service};
 use crate::parts::Parts;
+use crate::shutdown::Tasks;
 
 /// Connections that operators may have open at once.
 const CONNECTIONS_MAX: usize = 1000;
@@ -49,7 +54,26 @@ struct Document;
 /// Serves operators until the host closes.
 pub async fn serve(listener: TcpListener, parts: Arc<Parts>, config: AdminConfig) {
     let tasks = parts.tasks.clone();
-    listener::serve(listener, router(parts, config), CONNECTIONS_MAX, tasks).await;
+    let pages = Pages { tasks: tasks.clone(), router: router(parts, config) };
+    listener::serve(listener, pages, CONNECTIONS_MAX, tasks).await;
+}
+
+/// The admin plane's handlers.
+struct Pages {
+    router: Router,
+    tasks: Tasks,
+}
+
+impl Service for Pages {
+    type Body = Body;
+
+    async fn answer(&self, request: http::Request<Incoming>) -> http::Response<Body> {
+        let request = request.map(|body| Body::new(Lingering::new(body, self.tasks.clone())));
+        match self.router.clone().oneshot(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    }
 }
 
 fn router(parts: Arc<Parts>, config: AdminConfig) -> Router {

@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{FromRequestParts, Path};
 use axum::response::{IntoResponse, Response};
@@ -50,7 +51,7 @@ where
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        self.reply(&RequestId::new())
+        self.reply(&RequestId::new()).map(Body::new)
     }
 }
 

@@ -1,5 +1,7 @@
 //! A call into a guest and what comes back.
 
+use std::sync::Arc;
+
 use wasmtime::component::{ComponentType, Lower};
 
 /// Names a call within its guest.
@@ -37,14 +39,14 @@ impl Entry {
 pub struct CallContext {
     /// The request, or the hook's own identifier.
     #[component(name = "request-id")]
-    pub request_id: String,
+    pub request_id: Arc<str>,
     /// The function's name.
-    pub function: String,
+    pub function: Arc<str>,
     /// The version that runs.
-    pub version: String,
+    pub version: Arc<str>,
     /// The instance.
     #[component(name = "instance-id")]
-    pub instance_id: String,
+    pub instance_id: Arc<str>,
     /// Configured memory in MB.
     #[component(name = "memory-mb")]
     pub memory_mb: u32,

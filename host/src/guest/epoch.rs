@@ -10,25 +10,46 @@ use crate::meter::EPOCH;
 /// so that it is not woken for each; short enough to cost nothing.
 const IDLE_TICKS: u32 = 20;
 
+/// Enough that threads which poll seldom share one.
+const SLOTS: usize = 64;
+
 /// Ticks while anybody polls. Dropping the last handle ends the thread.
 pub(super) struct Ticker {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
 
-#[derive(Default)]
 struct Shared {
-    polling: AtomicUsize,
+    polling: [Slot; SLOTS],
     asleep: AtomicBool,
     ended: AtomicBool,
 }
 
+/// Polls under way on some of the threads. A cache line each, so that polling on one core does not slow another.
+#[derive(Default)]
+#[repr(align(128))]
+struct Slot(AtomicUsize);
+
 /// A poll of a store; ends when dropped.
-pub(super) struct Polling<'a>(&'a Shared);
+pub(super) struct Polling<'a>(&'a Slot);
+
+impl Shared {
+    fn anybody_polls(&self) -> bool {
+        self.polling.iter().any(|slot| slot.0.load(Ordering::SeqCst) > 0)
+    }
+}
+
+/// This thread's slot.
+fn own_slot() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local!(static OWN: usize = NEXT.fetch_add(1, Ordering::Relaxed) % SLOTS);
+    OWN.with(|own| *own)
+}
 
 impl Ticker {
     pub(super) fn start(engine: wasmtime::Engine) -> std::io::Result<Ticker> {
-        let shared = Arc::new(Shared::default());
+        let polling = std::array::from_fn(|_| Slot::default());
+        let shared = Arc::new(Shared { polling, asleep: AtomicBool::new(false), ended: AtomicBool::new(false) });
         let own = shared.clone();
         let thread = thread::Builder::new().name("epoch".to_owned()).spawn(move || tick(&own, &engine))?;
         Ok(Ticker { shared, thread: Some(thread) })
@@ -38,19 +59,20 @@ impl Ticker {
     pub(super) fn poll(&self) -> Polling<'_> {
         // Sequentially consistent, like its counterpart in `tick`: either the thread sees this poll before it sleeps,
         // or this thread sees that it sleeps.
-        self.shared.polling.fetch_add(1, Ordering::SeqCst);
+        let slot = &self.shared.polling[own_slot()];
+        slot.0.fetch_add(1, Ordering::SeqCst);
         if self.shared.asleep.load(Ordering::SeqCst)
             && let Some(thread) = &self.thread
         {
             thread.thread().unpark();
         }
-        Polling(&self.shared)
+        Polling(slot)
     }
 }
 
 impl Drop for Polling<'_> {
     fn drop(&mut self) {
-        self.0.polling.fetch_sub(1, Ordering::SeqCst);
+        self.0.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -70,12 +92,12 @@ fn tick(shared: &Shared, engine: &wasmtime::Engine) {
     while !shared.ended.load(Ordering::SeqCst) {
         thread::sleep(EPOCH);
         engine.increment_epoch();
-        idle_ticks = if shared.polling.load(Ordering::SeqCst) > 0 { 0 } else { idle_ticks + 1 };
+        idle_ticks = if shared.anybody_polls() { 0 } else { idle_ticks + 1 };
         if idle_ticks < IDLE_TICKS {
             continue;
         }
         shared.asleep.store(true, Ordering::SeqCst);
-        while shared.polling.load(Ordering::SeqCst) == 0 && !shared.ended.load(Ordering::SeqCst) {
+        while !shared.anybody_polls() && !shared.ended.load(Ordering::SeqCst) {
             thread::park();
         }
         shared.asleep.store(false, Ordering::SeqCst);

@@ -1,14 +1,18 @@
 //! Reading events: each up to a size, and all of them together up to a sum, so that many large ones at once make callers
 //! wait instead of filling the host's memory.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use axum::body::Body;
 use http::{HeaderMap, StatusCode, header};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::BodyExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
+use super::linger::Lingering;
 use super::problem::Failure;
 
 /// How long a caller may take to send an event.
@@ -35,25 +39,36 @@ impl EventReader {
         EventReader { bytes_max, room: Arc::new(Semaphore::new(TOTAL_BYTES_MAX / SMALL_BYTES)) }
     }
 
-    pub(super) async fn read(&self, fields: &HeaderMap, body: Body) -> Result<Event, Failure> {
+    pub(super) async fn read(&self, fields: &HeaderMap, body: Lingering) -> Result<Event, Failure> {
         let announced = fields.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         if announced.is_some_and(|bytes: usize| bytes > self.bytes_max) {
             return Err(Failure::event_too_large(self.bytes_max));
         }
         let share = self.share(announced.unwrap_or(self.bytes_max)).await?;
-        let collected = tokio::time::timeout(EVENT_TIMEOUT, Limited::new(body, self.bytes_max).collect()).await;
-        match collected {
-            Ok(Ok(collected)) => Ok(Event { bytes: collected.to_bytes().into(), _share: share }),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Failure::event_too_large(self.bytes_max)),
-            Ok(Err(_)) => {
-                let detail = "the event ended before its announced length";
-                Err(Failure::new(StatusCode::BAD_REQUEST, "event-incomplete", detail))
-            }
-            Err(_elapsed) => {
+        match at_once_or_within(EVENT_TIMEOUT, self.collect(announced, body)).await {
+            Some(bytes) => Ok(Event { bytes: bytes?, _share: share }),
+            None => {
                 let detail = format!("the event did not arrive within {} s", EVENT_TIMEOUT.as_secs());
                 Err(Failure::new(StatusCode::REQUEST_TIMEOUT, "event-timed-out", detail))
             }
         }
+    }
+
+    async fn collect(&self, announced: Option<usize>, mut body: Lingering) -> Result<Vec<u8>, Failure> {
+        // What is announced may never come, so room for a large event is made as it does.
+        let mut bytes = Vec::with_capacity(announced.unwrap_or_default().min(SMALL_BYTES));
+        while let Some(frame) = body.frame().await {
+            let Ok(frame) = frame else {
+                let detail = "the event ended before its announced length";
+                return Err(Failure::new(StatusCode::BAD_REQUEST, "event-incomplete", detail));
+            };
+            let Some(data) = frame.data_ref() else { continue };
+            if data.len() > self.bytes_max - bytes.len() {
+                return Err(Failure::event_too_large(self.bytes_max));
+            }
+            bytes.extend_from_slice(data);
+        }
+        Ok(bytes)
     }
 
     async fn share(&self, bytes: usize) -> Result<Option<OwnedSemaphorePermit>, Failure> {
@@ -61,13 +76,32 @@ impl EventReader {
             return Ok(None);
         }
         let parts = u32::try_from(bytes.div_ceil(SMALL_BYTES)).unwrap_or(u32::MAX);
-        let share = tokio::time::timeout(EVENT_TIMEOUT, self.room.clone().acquire_many_owned(parts)).await;
-        match share {
+        match timeout(EVENT_TIMEOUT, self.room.clone().acquire_many_owned(parts)).await {
             Ok(Ok(share)) => Ok(Some(share)),
             Ok(Err(_)) | Err(_) => {
                 let detail = "too many large events are under way";
                 Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "host-full", detail))
             }
         }
+    }
+}
+
+/// `work`, unless it takes longer than `limit`. The timer starts at the second look that finds it unfinished: what came
+/// with the request's head is there at the second look, and most events are, so that few need a timer.
+async fn at_once_or_within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
+    let mut looked = false;
+    let early = poll_fn(|cx| match work.as_mut().poll(cx) {
+        Poll::Ready(done) => Poll::Ready(Some(done)),
+        Poll::Pending if looked => Poll::Ready(None),
+        Poll::Pending => {
+            looked = true;
+            cx.waker().wake_by_ref(); // Nothing else promises a second look.
+            Poll::Pending
+        }
+    });
+    match early.await {
+        Some(done) => Some(done),
+        None => timeout(limit, work).await.ok(),
     }
 }

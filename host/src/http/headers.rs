@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use hyper::body::Bytes;
 
 use crate::ids::RequestId;
 use crate::instance::Timings;
@@ -17,9 +18,13 @@ pub const INVOCATION_TYPE: HeaderName = HeaderName::from_static("dormouse-invoca
 pub const SETTINGS: HeaderName = HeaderName::from_static("dormouse-settings");
 /// On replies of functions: where the time went.
 pub const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+/// Fields that Dormouse writes into a function's reply, and hyper's own.
+pub const REPLY_FIELDS: usize = 6;
 const CALLERS_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
+/// Room for a `Server-Timing` of durations below a thousand seconds.
+const SERVER_TIMING_BYTES: usize = 88;
 /// The length of a `traceparent` of version 00, the only one there is (W3C Trace Context, section 3.2).
 const TRACEPARENT_BYTES: usize = 55;
 
@@ -50,20 +55,58 @@ pub fn value(request: &RequestId) -> HeaderValue {
 
 /// `Server-Timing` (W3C) with durations in ms.
 pub fn server_timing(timings: &Timings) -> HeaderValue {
-    let ms = |duration: Duration| duration.as_secs_f64() * 1000.0;
-    let text = format!(
-        "queue;dur={:.3}, start;dur={:.3}, handler;dur={:.3}, exec;dur={:.3}",
-        ms(timings.queue),
-        ms(timings.start),
-        ms(timings.handler),
-        ms(timings.executed),
-    );
-    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""))
+    let mut text = Vec::with_capacity(SERVER_TIMING_BYTES);
+    for (name, duration) in [
+        ("queue;dur=", timings.queue),
+        (", start;dur=", timings.start),
+        (", handler;dur=", timings.handler),
+        (", exec;dur=", timings.executed),
+    ] {
+        text.extend_from_slice(name.as_bytes());
+        push_ms(&mut text, duration);
+    }
+    HeaderValue::from_maybe_shared(Bytes::from(text)).unwrap_or(HeaderValue::from_static(""))
+}
+
+/// Writes ms with three decimals. It is on every reply, and formatting floats takes longer than a small function runs.
+fn push_ms(text: &mut Vec<u8>, duration: Duration) {
+    let micros = (duration.as_nanos() + 500) / 1000;
+    let mut digits = [b'0'; 40];
+    let (mut rest, mut at) = (micros, digits.len());
+    while rest > 0 || at > digits.len() - 4 {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    let (whole, decimals) = digits[at..].split_at(digits.len() - at - 3);
+    text.extend_from_slice(whole);
+    text.push(b'.');
+    text.extend_from_slice(decimals);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn durations_are_written_in_ms_with_three_decimals() {
+        for (nanos, text) in [
+            (0, "0.000"),
+            (499, "0.000"),
+            (500, "0.001"),
+            (41_499, "0.041"),
+            (999_999, "1.000"),
+            (1_000_000, "1.000"),
+            (86_400_000_123_456, "86400000.123"),
+        ] {
+            let mut written = Vec::new();
+            push_ms(&mut written, Duration::from_nanos(nanos));
+            assert_eq!(String::from_utf8(written).unwrap(), text, "{nanos} ns");
+        }
+        let mut longest = Vec::new();
+        push_ms(&mut longest, Duration::MAX);
+        assert!(longest.ends_with(b".000"), "{longest:?}");
+    }
 
     #[test]
     fn only_well_formed_trace_contexts_reach_a_guest() {

@@ -18,14 +18,15 @@ const LINGER: Duration = Duration::from_secs(10);
 const LINGER_BYTES_MAX: usize = 256 << 20;
 
 /// A body that is read on when it is dropped early.
-pub(super) struct Lingering {
+pub struct Lingering {
     /// None when it has ended.
     body: Option<Incoming>,
     tasks: Tasks,
 }
 
 impl Lingering {
-    pub(super) fn new(body: Incoming, tasks: Tasks) -> Lingering {
+    /// Reads `body` on, in a task of `tasks`, if it is dropped early.
+    pub fn new(body: Incoming, tasks: Tasks) -> Lingering {
         Lingering { body: Some(body), tasks }
     }
 }

@@ -1,22 +1,20 @@
 //! Connections: accepted up to a bound, closed in order. Both planes use it.
 
+use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use axum::Router;
-use axum::body::Body;
-use hyper::body::Incoming;
+use hyper::body::{Body, Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use pin_project_lite::pin_project;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
-use tower::ServiceExt as _;
 
-use super::linger::Lingering;
 use crate::shutdown::Tasks;
 
 /// How long a client may take to send a request's head; also the longest idle time of a kept connection.
@@ -24,8 +22,18 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long to wait after `accept` failed, for lack of files for example.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// What answers requests.
+pub trait Service: Send + Sync + 'static {
+    /// The body of its replies.
+    type Body: Body<Data = Bytes, Error: std::error::Error + Send + Sync + 'static> + Send + 'static;
+
+    /// Answers one request.
+    fn answer(&self, request: http::Request<Incoming>) -> impl Future<Output = http::Response<Self::Body>> + Send;
+}
+
 /// Serves connections until the host closes. Beyond `connections_max`, clients wait in the kernel's queue.
-pub async fn serve(listener: TcpListener, router: Router, connections_max: usize, tasks: Tasks) {
+pub async fn serve(listener: TcpListener, service: impl Service, connections_max: usize, tasks: Tasks) {
+    let service = Arc::new(service);
     let places = Arc::new(Semaphore::new(connections_max));
     loop {
         let accepted = tokio::select! {
@@ -34,9 +42,9 @@ pub async fn serve(listener: TcpListener, router: Router, connections_max: usize
         };
         match accepted {
             Ok((stream, place)) => {
-                let (router, closing) = (router.clone(), tasks.clone());
+                let (service, closing) = (service.clone(), tasks.clone());
                 tasks.spawn(async move {
-                    connection(stream, router, closing).await;
+                    connection(stream, &*service, closing).await;
                     drop(place);
                 });
             }
@@ -59,10 +67,10 @@ async fn accept(
     Ok((stream, place))
 }
 
-async fn connection(stream: TcpStream, router: Router, tasks: Tasks) {
-    let reading = tasks.clone();
-    let service = service_fn(move |request: http::Request<Incoming>| {
-        Heard::new(router.clone().oneshot(request.map(|body| Body::new(Lingering::new(body, reading.clone())))))
+async fn connection(stream: TcpStream, service: &impl Service, tasks: Tasks) {
+    let service = service_fn(|request| {
+        let answer = service.answer(request);
+        Heard { work: async { Ok::<_, Infallible>(answer.await) }, done: false }
     });
     let mut connection = std::pin::pin!(
         http1::Builder::new()
@@ -82,35 +90,34 @@ async fn connection(stream: TcpStream, router: Router, tasks: Tasks) {
     }
 }
 
-/// A request at work. If its caller hangs up with the last byte of it, hyper drops it before it could see that byte, or
-/// before it was looked at at all. So it gets one more look: what was sent whole is accepted, and recorded.
-struct Heard<W: Future> {
-    work: Pin<Box<W>>,
-    done: bool,
-}
+pin_project! {
+    /// A request at work. If its caller hangs up with the last byte of it, hyper drops it before it could see that byte,
+    /// or before it was looked at at all. So it gets one more look: what was sent whole is accepted, and recorded.
+    struct Heard<W: Future> {
+        #[pin]
+        work: W,
+        done: bool,
+    }
 
-impl<W: Future> Heard<W> {
-    fn new(work: W) -> Heard<W> {
-        Heard { work: Box::pin(work), done: false }
+    impl<W: Future> PinnedDrop for Heard<W> {
+        fn drop(this: Pin<&mut Self>) {
+            let this = this.project();
+            // Without a runtime the whole host is being dropped.
+            if !*this.done && Handle::try_current().is_ok() {
+                let _ = this.work.poll(&mut Context::from_waker(Waker::noop()));
+            }
+        }
     }
 }
 
 impl<W: Future> Future for Heard<W> {
     type Output = W::Output;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<W::Output> {
-        self.done = true; // Stays so if the work panics: it must not be looked at again.
-        let answer = self.work.as_mut().poll(cx);
-        self.done = answer.is_ready();
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<W::Output> {
+        let this = self.project();
+        *this.done = true; // Stays so if the work panics: it must not be looked at again.
+        let answer = this.work.poll(cx);
+        *this.done = answer.is_ready();
         answer
-    }
-}
-
-impl<W: Future> Drop for Heard<W> {
-    fn drop(&mut self) {
-        // Without a runtime the whole host is being dropped.
-        if !self.done && Handle::try_current().is_ok() {
-            let _ = self.work.as_mut().poll(&mut Context::from_waker(Waker::noop()));
-        }
     }
 }

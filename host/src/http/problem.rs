@@ -1,11 +1,12 @@
 //! Errors as `application/problem+json` (RFC 9457): the one place that turns what happened into a status and a code.
 
-use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Bytes;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::headers;
+use super::{Response, headers};
 use crate::ids::RequestId;
 use crate::instance::Outcome;
 use crate::pool::Refused;
@@ -68,7 +69,7 @@ impl Failure {
     }
 
     /// The reply, with the request's identifier.
-    pub fn reply(self, request: &RequestId) -> Response {
+    pub fn reply(self, request: &RequestId) -> http::Response<Full<Bytes>> {
         let problem = Problem {
             r#type: "about:blank".to_owned(),
             title: self.status.canonical_reason().unwrap_or("Error").to_owned(),
@@ -77,7 +78,10 @@ impl Failure {
             detail: self.detail,
             request_id: request.as_str().to_owned(),
         };
-        let mut response = (self.status, axum::Json(problem)).into_response();
+        // A struct of texts and a number always is JSON.
+        let body = serde_json::to_vec(&problem).unwrap_or_default();
+        let mut response = Response::new(Bytes::from(body).into());
+        *response.status_mut() = self.status;
         let fields = response.headers_mut();
         fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         fields.insert(headers::REQUEST_ID, headers::value(request));

@@ -1,6 +1,6 @@
 //! The driver: the one place that owns a guest while it is awake, polls it, and moves its state.
 //!
-//! [`Instance::next`] runs until there is something to report. Each turn obeys orders, takes jobs, looks at deadlines,
+//! [`Instance::poll_next`] runs until there is something to report. Each turn obeys orders, takes jobs, looks at deadlines,
 //! and lets the guest run for at most one slice of the epoch, between two readings of the clock. An instance at rest,
 //! parked or suspended, is the same value left alone: it has no task, no timer and no open window.
 
@@ -9,7 +9,6 @@ mod ends;
 mod rest;
 
 use std::collections::VecDeque;
-use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -35,14 +34,14 @@ pub enum Report {
     /// A request ended; send the answer once the instance counts as having room.
     Answered(Answered),
     /// A job that it will not run; find another instance.
-    Bounced(Job),
+    Bounced(Box<Job>),
     /// It is gone, and so are these requests. Drop it.
     Stopped(Vec<Answered>),
 }
 
 /// A request and how it ended.
 pub struct Answered {
-    job: Job,
+    job: Box<Job>,
     outcome: Outcome,
     timings: Timings,
 }
@@ -51,6 +50,11 @@ impl Answered {
     /// Sends the answer.
     pub fn send(self) {
         self.job.answer(self.outcome, self.timings);
+    }
+
+    /// The job's ticket.
+    pub fn ticket(&self) -> u64 {
+        self.job.ticket
     }
 
     /// `ok`, or the code of the problem.
@@ -62,6 +66,8 @@ impl Answered {
 /// One instance of a function.
 pub struct Instance {
     id: InstanceId,
+    /// The same, for guests.
+    id_text: Arc<str>,
     terms: Arc<Terms>,
     inbox: Arc<Inbox>,
     vitals: Arc<Vitals>,
@@ -83,6 +89,8 @@ pub struct Instance {
     calls: u64,
     /// When it was made, or came to rest.
     since: Instant,
+    /// The clock at its last reading. One reading serves all that happens between two polls of the guest.
+    now: Instant,
     /// When the linger ends.
     linger_ends: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
@@ -94,7 +102,7 @@ pub struct Instance {
 /// A request in the guest.
 struct Running {
     call: CallId,
-    job: Job,
+    job: Box<Job>,
     deadline: Instant,
     began: Instant,
     executed_before: Duration,
@@ -114,8 +122,10 @@ impl Instance {
     /// A new instance that starts when it is first asked for its reports.
     pub fn new(terms: Arc<Terms>) -> Instance {
         let id = InstanceId::random();
+        let now = Instant::now();
         Instance {
             id,
+            id_text: id.to_string().into(),
             guest: Guest::new(terms.blueprint.clone(), id),
             terms,
             inbox: Arc::default(),
@@ -130,7 +140,8 @@ impl Instance {
             meter: None,
             windows: 0,
             calls: 0,
-            since: Instant::now(),
+            since: now,
+            now,
             linger_ends: None,
             timer: None,
             reports: VecDeque::new(),
@@ -148,6 +159,16 @@ impl Instance {
         self.state
     }
 
+    /// The time of its last turn.
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// Whether it would go on now, rather than wait, if it had no request: to pre-freeze.
+    pub fn has_more_to_do(&self) -> bool {
+        self.running.is_empty() && self.terms.freeze_after.is_zero()
+    }
+
     /// Where its jobs and orders go.
     pub fn inbox(&self) -> Arc<Inbox> {
         self.inbox.clone()
@@ -160,7 +181,8 @@ impl Instance {
 
     /// Ends the rest of a parked or suspended instance: for a job, to go on, or to stop, as its inbox says.
     pub fn wake(&mut self) {
-        let rested = self.since.elapsed();
+        self.now = Instant::now();
+        let rested = self.now.saturating_duration_since(self.since);
         let order = self.inbox.current_order();
         match self.state {
             State::Parked => self.open_window(rested),
@@ -176,13 +198,9 @@ impl Instance {
         self.settled = false;
     }
 
-    /// Runs until there is something to report. Cancelling it leaves the instance as it is.
-    pub async fn next(&mut self) -> Report {
-        poll_fn(|cx| self.poll_next(cx)).await
-    }
-
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Report> {
-        self.inbox.register(cx.waker());
+    /// Runs until there is something to report, or nothing to do until the waker is called or the inbox is filled.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Report> {
+        self.now = Instant::now();
         loop {
             self.obey();
             self.take_jobs();
@@ -241,12 +259,12 @@ impl Instance {
     }
 
     fn look_at_deadlines(&mut self) {
-        let now = Instant::now();
+        let now = self.now;
         if let Some(meter) = &mut self.meter
             && meter.progress_due(PROGRESS_INTERVAL).is_some_and(|due| now >= due)
         {
             meter.memory_peak(self.guest.memory_bytes_peak());
-            meter.post_progress();
+            meter.post_progress(now);
         }
         while let Some(index) = self.running.iter().position(|running| now >= running.deadline) {
             self.time_out(index);
@@ -280,9 +298,8 @@ impl Instance {
     }
 
     fn linger(&mut self) {
-        let now = Instant::now();
-        let ends = *self.linger_ends.get_or_insert(now + self.terms.freeze_after);
-        if now < ends {
+        let ends = *self.linger_ends.get_or_insert(self.now + self.terms.freeze_after);
+        if self.now < ends {
             return;
         }
         self.linger_ends = None;

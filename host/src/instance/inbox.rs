@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard};
-use std::task::Waker;
 
 use super::job::Job;
 
@@ -51,53 +50,35 @@ impl StopReason {
     }
 }
 
-/// An instance's mailbox. The pool never hands out more jobs than the instance's concurrency, which bounds it.
+/// An instance's mailbox. Whoever puts something in sees to it that the instance runs. The pool never hands out more
+/// jobs than the instance's concurrency, which bounds it.
 pub struct Inbox {
     // A std mutex: holders move a job or copy an order, and never wait.
     mail: Mutex<Mail>,
 }
 
 struct Mail {
-    jobs: VecDeque<Job>,
+    jobs: VecDeque<Box<Job>>,
     order: Order,
-    reader: Option<Waker>,
 }
 
 impl Default for Inbox {
     fn default() -> Inbox {
-        Inbox { mail: Mutex::new(Mail { jobs: VecDeque::new(), order: Order::Run, reader: None }) }
+        Inbox { mail: Mutex::new(Mail { jobs: VecDeque::new(), order: Order::Run }) }
     }
 }
 
 impl Inbox {
     /// Hands over a job.
-    pub fn send(&self, job: Job) {
-        let reader = {
-            let mut mail = self.lock();
-            mail.jobs.push_back(job);
-            mail.reader.take()
-        };
-        wake(reader);
+    pub fn send(&self, job: Box<Job>) {
+        self.lock().jobs.push_back(job);
     }
 
     /// Gives an order. A stop is never taken back.
     pub fn order(&self, order: Order) {
-        let reader = {
-            let mut mail = self.lock();
-            if !matches!(mail.order, Order::Stop(_)) {
-                mail.order = order;
-            }
-            mail.reader.take()
-        };
-        wake(reader);
-    }
-
-    /// Wakes `waker` at the next job or order.
-    pub(super) fn register(&self, waker: &Waker) {
         let mut mail = self.lock();
-        match &mut mail.reader {
-            Some(reader) => reader.clone_from(waker),
-            None => mail.reader = Some(waker.clone()),
+        if !matches!(mail.order, Order::Stop(_)) {
+            mail.order = order;
         }
     }
 
@@ -107,21 +88,16 @@ impl Inbox {
     }
 
     /// The next job that no driver took.
-    pub fn take(&self) -> Option<Job> {
+    pub fn take(&self) -> Option<Box<Job>> {
         self.lock().jobs.pop_front()
     }
 
-    pub(super) fn has_jobs(&self) -> bool {
+    /// Whether there are jobs that no driver took.
+    pub fn has_jobs(&self) -> bool {
         !self.lock().jobs.is_empty()
     }
 
     fn lock(&self) -> MutexGuard<'_, Mail> {
         self.mail.lock().expect("no holder of this lock panics")
-    }
-}
-
-fn wake(reader: Option<Waker>) {
-    if let Some(reader) = reader {
-        reader.wake();
     }
 }

@@ -123,7 +123,7 @@ pub struct Answer {
 
 impl Job {
     /// Sends the answer and closes the invocation record.
-    pub fn answer(mut self, outcome: Outcome, timings: Timings) {
+    pub fn answer(mut self: Box<Self>, outcome: Outcome, timings: Timings) {
         let code = outcome.code();
         let instance = self.meter.reading().instance;
         let answer = Answer { outcome, start: self.start, timings, instance };

@@ -1,6 +1,6 @@
 //! One instance: its state machine, the requests in it, and the driver that polls its guest.
 //!
-//! `pool` makes instances, polls them through [`Instance::next`], and acts on what they report. An instance knows
+//! `pool` makes instances, runs them through [`Instance::poll_next`], and acts on what they report. An instance knows
 //! neither the pool nor HTTP: it is handed jobs and orders through its [`Inbox`] and reports what became of them.
 
 mod driver;

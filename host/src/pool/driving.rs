@@ -1,8 +1,15 @@
-//! The task of one awake instance: it passes the driver's reports on to the pool, from waking to rest or end.
+//! Running an awake instance. It has no task of its own: whoever brings something for it runs it on the spot.
+//!
+//! A caller runs the instance until it has its answer, so that a request passes from no task to another. What is left
+//! then, such as pre-freeze or a guest that waits for something, goes on in tasks of one turn each, started whenever
+//! something wakes the instance. [`Turn`] sees to it that only one runs it at a time and that no wake is lost.
 
-use std::sync::{Arc, MutexGuard};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll, Wake, Waker};
 
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::inside::{Inside, Phase};
 use super::lot::Resting;
@@ -10,81 +17,114 @@ use super::pool::Pool;
 use crate::ids::InstanceId;
 use crate::instance::{Inbox, Instance, Job, Order, Outcome, Report, State, Timings};
 
-/// What happens to an awake instance: one task, from waking to rest or end.
-pub(super) async fn drive(pool: Pool, instance: Box<Instance>) {
-    let mut driving = Driving { id: instance.id(), inbox: instance.inbox(), pool, over: false };
-    let Some(mut instance) = driving.find_place(instance).await else { return };
-    loop {
-        match instance.next().await {
-            Report::Moved(State::Parked | State::Suspended) => match driving.settle(instance) {
-                Some(woken) => instance = woken,
-                None => return,
-            },
-            Report::Moved(state) => driving.moved(state),
-            Report::Answered(answered) => {
-                driving.answered();
-                driving.pool.count(answered.code());
-                answered.send();
-                if driving.pool.0.terms.freeze_after.is_zero() {
-                    // The caller's task goes first: its answer must not wait for pre-freeze.
-                    tokio::task::yield_now().await;
-                }
-            }
-            Report::Bounced(job) => driving.bounced(job),
-            Report::Stopped(answers) => {
-                drop(instance);
-                driving.over();
-                for answered in answers {
-                    driving.pool.count(answered.code());
-                    answered.send();
-                }
-                return;
-            }
-        }
-    }
-}
-
-/// The pool's side of one awake instance. Dropped early, by a panic in the engine for example, it still frees the seat.
-struct Driving {
+/// An awake instance, and who runs it.
+pub(super) struct Driven {
     id: InstanceId,
     inbox: Arc<Inbox>,
     pool: Pool,
-    over: bool,
+    turn: Turn,
+    /// None while somebody runs it, before it has a place on the host, and after it came to rest or went.
+    instance: Mutex<Option<Box<Instance>>>,
 }
 
-impl Driving {
+impl Driven {
+    /// An instance that nobody runs yet, because it has no place.
+    pub(super) fn new(pool: &Pool, instance: &Instance) -> Arc<Driven> {
+        Arc::new(Driven {
+            id: instance.id(),
+            inbox: instance.inbox(),
+            pool: pool.clone(),
+            turn: Turn::default(),
+            instance: Mutex::new(None),
+        })
+    }
+
+    /// Lets it be run from now on.
+    pub(super) fn admit(&self, instance: Box<Instance>) {
+        *self.lock() = Some(instance);
+    }
+
     /// Waits until the host has room for a new instance. If it has none, its requests are told so.
-    async fn find_place(&mut self, instance: Box<Instance>) -> Option<Box<Instance>> {
-        if self.pool.lock().find(self.id).is_none_or(|seated| seated.place.is_some()) {
-            return Some(instance);
-        }
+    pub(super) async fn find_place(self: Arc<Self>, instance: Box<Instance>) {
         let ground = self.pool.0.ground.clone();
-        match timeout(self.pool.0.settings.queue_timeout, ground.find_place()).await.ok().flatten() {
-            Some(place) => {
-                if let Some(seated) = self.pool.lock().find(self.id) {
-                    seated.place = Some(place);
-                }
-                Some(instance)
+        if let Some(place) = timeout(self.pool.0.settings.queue_timeout, ground.find_place()).await.ok().flatten() {
+            if let Some(seated) = self.pool.lock().find(self.id) {
+                seated.place = Some(place);
             }
-            None => {
-                let seated = self.pool.lock().take(self.id);
-                self.over = true;
-                drop(seated);
-                while let Some(job) = self.inbox.take() {
-                    let timings = Timings { start: job.assigned.elapsed(), ..Timings::default() };
-                    self.pool.count("host-full");
-                    job.answer(Outcome::HostFull, timings);
-                }
-                self.pool.serve_waiting();
-                None
-            }
+            self.admit(instance);
+            return self.run(None);
+        }
+        let seated = self.pool.lock().take(self.id);
+        drop(seated);
+        while let Some(job) = self.inbox.take() {
+            let timings = Timings { start: job.assigned.elapsed(), ..Timings::default() };
+            self.pool.count("host-full");
+            job.answer(Outcome::HostFull, timings);
+        }
+        self.pool.serve_waiting();
+    }
+
+    /// Runs the instance here, unless somebody else does: until the request `own` is answered, or until it waits.
+    pub(super) fn run(self: &Arc<Self>, own: Option<u64>) {
+        if !self.turn.begin() {
+            return;
+        }
+        let ran = catch_unwind(AssertUnwindSafe(|| self.run_turn(own)));
+        if ran.is_err() {
+            // A fault of the engine or of the host. The instance went with it; its seat must not stay taken.
+            self.gone();
+        }
+        if self.turn.end() {
+            self.start_turn();
         }
     }
 
-    fn moved(&self, state: State) {
+    fn run_turn(self: &Arc<Self>, own: Option<u64>) {
+        let Some(mut instance) = self.lock().take() else { return };
+        let waker = Waker::from(self.clone());
+        let mut cx = Context::from_waker(&waker);
+        while let Poll::Ready(report) = instance.poll_next(&mut cx) {
+            match report {
+                Report::Moved(State::Parked | State::Suspended) => match self.settle(instance) {
+                    Some(woken) => instance = woken,
+                    None => return,
+                },
+                Report::Moved(state) => self.moved(state, &instance),
+                Report::Answered(answered) => {
+                    let was_own = own == Some(answered.ticket());
+                    self.answered();
+                    self.pool.count(answered.code());
+                    answered.send();
+                    // The answer must not wait for pre-freeze or for the next caller's request.
+                    if instance.has_more_to_do() || (was_own && self.inbox.has_jobs()) {
+                        self.turn.want_another();
+                        break;
+                    }
+                }
+                Report::Bounced(job) => self.bounced(job),
+                Report::Stopped(answers) => {
+                    drop(instance);
+                    self.gone();
+                    for answered in answers {
+                        self.pool.count(answered.code());
+                        answered.send();
+                    }
+                    return;
+                }
+            }
+        }
+        self.admit(instance);
+    }
+
+    fn start_turn(self: &Arc<Self>) {
+        let driven = self.clone();
+        self.pool.0.ground.spawn(async move { driven.run(None) });
+    }
+
+    fn moved(&self, state: State, instance: &Instance) {
         let mut inside = self.pool.lock();
         if let Some(seated) = inside.find(self.id) {
-            seated.moved(state);
+            seated.moved(state, instance.now());
         }
         self.look_for_work(inside);
     }
@@ -97,7 +137,7 @@ impl Driving {
         self.look_for_work(inside);
     }
 
-    fn bounced(&self, job: Job) {
+    fn bounced(&self, job: Box<Job>) {
         self.pool.take_back(vec![job]);
         self.answered();
     }
@@ -112,12 +152,12 @@ impl Driving {
             && let Some(seated) = inside.find(self.id)
             && seated.in_flight == 0
         {
-            seated.inbox.order(Order::Stop(reason));
+            seated.order(Order::Stop(reason));
         }
     }
 
     /// Puts an instance that came to rest into the lot, unless it is wanted already.
-    fn settle(&mut self, mut instance: Box<Instance>) -> Option<Box<Instance>> {
+    fn settle(&self, mut instance: Box<Instance>) -> Option<Box<Instance>> {
         let mut inside = self.pool.lock();
         let phase = inside.phase;
         let waiting = !inside.waiting.is_empty();
@@ -142,25 +182,24 @@ impl Driving {
             self.pool.serve_waiting();
             return Some(instance);
         }
-        let now = Instant::now();
-        seated.moved(instance.state());
-        let resting = Resting { instance, seated, since: now };
+        let since = instance.now();
+        seated.moved(instance.state(), since);
+        seated.driven = None;
+        let resting = Resting { instance, seated, since };
         if suspended {
             inside.lot.suspend(resting);
         } else {
             inside.lot.park(resting);
         }
         drop(inside);
-        self.over = true;
         if !suspended {
-            self.pool.0.ground.reaper.expect(now + self.pool.0.settings.idle_timeout);
+            self.pool.0.ground.reaper.expect(since + self.pool.0.settings.idle_timeout);
         }
         None
     }
 
     /// The instance is gone. What it had been given and not begun goes elsewhere.
-    fn over(&mut self) {
-        self.over = true;
+    fn gone(&self) {
         let seated = self.pool.lock().take(self.id);
         drop(seated); // Its place on the host may be needed for what it leaves.
         let mut left = Vec::new();
@@ -171,12 +210,87 @@ impl Driving {
         self.pool.serve_waiting();
         self.pool.keep_minimum_soon();
     }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Box<Instance>>> {
+        self.instance.lock().expect("no holder of this lock panics")
+    }
 }
 
-impl Drop for Driving {
-    fn drop(&mut self) {
-        if !self.over {
-            self.over();
+impl Wake for Driven {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if self.turn.want() {
+            self.start_turn();
         }
+    }
+}
+
+/// Who runs an instance: nobody, somebody, or a task that was started for it.
+#[derive(Default)]
+struct Turn(AtomicU8);
+
+impl Turn {
+    const NOBODYS: u8 = 0;
+    /// A task was started that will run it.
+    const COMING: u8 = 1;
+    const TAKEN: u8 = 2;
+    /// Taken, and something came meanwhile that may need another turn.
+    const TAKEN_AND_WANTED: u8 = 3;
+
+    /// Takes the turn. False: somebody has it, and will see to it that there is another.
+    fn begin(&self) -> bool {
+        // The task that is coming, if there is one, finds nothing to do, or what came meanwhile.
+        self.change(|turn| match turn {
+            Self::NOBODYS | Self::COMING => Self::TAKEN,
+            _ => Self::TAKEN_AND_WANTED,
+        }) < Self::TAKEN
+    }
+
+    /// Ends the turn. True: there must be another, and a task for it.
+    fn end(&self) -> bool {
+        self.change(|turn| if turn == Self::TAKEN_AND_WANTED { Self::COMING } else { Self::NOBODYS })
+            == Self::TAKEN_AND_WANTED
+    }
+
+    /// Asks for a turn. True: a task must be started for it.
+    fn want(&self) -> bool {
+        self.change(|turn| match turn {
+            Self::NOBODYS | Self::COMING => Self::COMING,
+            _ => Self::TAKEN_AND_WANTED,
+        }) == Self::NOBODYS
+    }
+
+    /// Asks for another turn, from within one.
+    fn want_another(&self) {
+        self.change(|_| Self::TAKEN_AND_WANTED);
+    }
+
+    /// Returns the turn as it was. What one turn wrote, the next one sees.
+    fn change(&self, next: impl Fn(u8) -> u8) -> u8 {
+        let changed = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, |turn| Some(next(turn)));
+        changed.unwrap_or_else(|turn| turn)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_has_the_turn_and_whoever_comes_meanwhile_is_not_forgotten() {
+        let turn = Turn::default();
+        assert!(turn.begin(), "nobody has it");
+        assert!(!turn.begin(), "it is taken");
+        assert!(turn.end(), "somebody came meanwhile");
+        assert!(turn.begin(), "before the task that was started for it");
+        assert!(!turn.want(), "whoever has it will see");
+        assert!(turn.end());
+        assert!(!turn.want(), "a task is coming already");
+        assert!(turn.begin());
+        assert!(!turn.end(), "nothing came");
+        assert!(turn.want(), "a task must be started");
     }
 }

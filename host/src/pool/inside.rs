@@ -3,17 +3,19 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::driving::Driven;
 use super::lot::{Lot, Resting};
 use super::policy::{self, Bounds, Decision};
+use super::pool::Pool;
 use super::seat::Seated;
 use crate::ids::InstanceId;
-use crate::instance::{Instance, Job, Order, Start, State, StopReason, Terms};
+use crate::instance::{Instance, Job, Order, Start, State, StopReason};
 
 pub(super) struct Inside {
     pub(super) phase: Phase,
     pub(super) awake: Vec<Seated>,
     pub(super) lot: Lot,
-    pub(super) waiting: VecDeque<Job>,
+    pub(super) waiting: VecDeque<Box<Job>>,
 }
 
 /// What the pool as a whole is told to do.
@@ -26,14 +28,11 @@ pub(super) enum Phase {
 }
 
 /// What became of a job.
-#[expect(clippy::large_enum_variant, reason = "it lives for one match")]
 pub(super) enum Placed {
-    /// An awake instance has it.
-    Lent,
-    /// This instance has it, and needs a driver.
-    Drive(Box<Instance>),
+    /// This instance has it, and must be run.
+    Given(Arc<Driven>),
     /// Nobody has it, as was decided.
-    Left(Job, Decision),
+    Left(Box<Job>, Decision),
 }
 
 impl Inside {
@@ -48,8 +47,8 @@ impl Inside {
     }
 
     /// Finds an instance for a job, or says why it got none.
-    pub(super) fn place(&mut self, mut job: Job, terms: &Arc<Terms>, bounds: Bounds) -> Placed {
-        let decision = self.decide(bounds);
+    pub(super) fn place(&mut self, mut job: Box<Job>, pool: &Pool) -> Placed {
+        let decision = self.decide(pool.0.settings.bounds);
         match decision {
             Decision::Lend(index) => {
                 let seated = &mut self.awake[index];
@@ -57,26 +56,31 @@ impl Inside {
                     State::Starting | State::Initializing => Start::Cold,
                     _ => Start::Active,
                 };
-                seated.give(job);
-                Placed::Lent
+                match seated.driven.clone() {
+                    Some(driven) => {
+                        seated.give(job);
+                        Placed::Given(driven)
+                    }
+                    None => Placed::Left(job, decision),
+                }
             }
             Decision::Thaw => match self.lot.take_newest() {
                 Some(resting) => {
                     job.start = Start::Parked;
-                    Placed::Drive(self.seat(resting, Some(job)))
+                    Placed::Given(self.seat(resting, Some(job), pool))
                 }
                 None => Placed::Left(job, decision),
             },
             Decision::Start => {
                 job.start = Start::Cold;
-                Placed::Drive(self.start(terms, Some(job)))
+                Placed::Given(self.start(pool, Some(job)))
             }
             Decision::Wait | Decision::Refuse => Placed::Left(job, decision),
         }
     }
 
     /// Seats a resting instance among the awake ones, with a job if it is woken for one.
-    pub(super) fn seat(&mut self, resting: Resting, job: Option<Job>) -> Box<Instance> {
+    pub(super) fn seat(&mut self, resting: Resting, job: Option<Box<Job>>, pool: &Pool) -> Arc<Driven> {
         let Resting { mut instance, mut seated, .. } = resting;
         if let Some(job) = job {
             seated.give(job);
@@ -88,26 +92,35 @@ impl Inside {
         instance.wake();
         // Now, not when the driver reports it: requests that come with this one share the instance.
         seated.state = instance.state();
+        let driven = Driven::new(pool, &instance);
+        driven.admit(instance);
+        seated.driven = Some(driven.clone());
         self.awake.push(seated);
-        instance
+        driven
     }
 
-    pub(super) fn start(&mut self, terms: &Arc<Terms>, job: Option<Job>) -> Box<Instance> {
-        let instance = Box::new(Instance::new(terms.clone()));
-        let mut seated = Seated::new(&instance);
+    pub(super) fn start(&mut self, pool: &Pool, job: Option<Box<Job>>) -> Arc<Driven> {
+        let instance = Box::new(Instance::new(pool.0.terms.clone()));
+        let driven = Driven::new(pool, &instance);
+        let mut seated = Seated::new(&instance, driven.clone());
         if let Some(job) = job {
             seated.give(job);
         }
+        seated.place = pool.0.ground.room.take();
+        if seated.place.is_some() {
+            driven.admit(instance);
+        } else {
+            pool.0.ground.spawn(driven.clone().find_place(instance));
+        }
         self.awake.push(seated);
-        instance
+        driven
     }
 
-    #[expect(clippy::vec_box, reason = "instances move between lists as pointers")]
-    pub(super) fn wake_suspended(&mut self, order: Order) -> Vec<Box<Instance>> {
+    pub(super) fn wake_suspended(&mut self, order: Order, pool: &Pool) -> Vec<Arc<Driven>> {
         let suspended = self.lot.take_suspended();
         let wake = |resting: Resting| {
             resting.seated.inbox.order(order);
-            self.seat(resting, None)
+            self.seat(resting, None, pool)
         };
         suspended.into_iter().map(wake).collect()
     }
@@ -121,14 +134,14 @@ impl Inside {
         Some(self.awake.swap_remove(index))
     }
 
-    pub(super) fn take_waiting(&mut self, ticket: u64) -> Option<Job> {
+    pub(super) fn take_waiting(&mut self, ticket: u64) -> Option<Box<Job>> {
         let index = self.waiting.iter().position(|job| job.ticket == ticket)?;
         self.waiting.remove(index)
     }
 
-    pub(super) fn take_abandoned(&mut self) -> Vec<Job> {
+    pub(super) fn take_abandoned(&mut self) -> Vec<Box<Job>> {
         let (left, waiting) = std::mem::take(&mut self.waiting).into_iter().partition(|job| job.reply.is_closed());
         self.waiting = waiting;
-        Vec::from_iter::<VecDeque<Job>>(left)
+        Vec::from_iter::<VecDeque<Box<Job>>>(left)
     }
 }

@@ -18,6 +18,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use self::reaper::Reaper;
@@ -49,6 +50,8 @@ pub enum Refused {
 #[derive(Clone)]
 struct Ground {
     tasks: Tasks,
+    /// Instances may be woken on threads that know of no runtime.
+    runtime: Handle,
     room: Room,
     reaper: Reaper,
     metrics: Arc<Metrics>,
@@ -74,10 +77,11 @@ pub struct Pools {
 impl Pools {
     /// No pools yet; starts the reaper.
     pub fn new(tasks: Tasks, room: Room, metrics: Arc<Metrics>) -> Pools {
-        let ground = Ground { tasks, room, reaper: Reaper::default(), metrics, registry: Registry::default() };
+        let runtime = Handle::current();
+        let ground = Ground { tasks, runtime, room, reaper: Reaper::default(), metrics, registry: Registry::default() };
         let pools = Pools { ground };
         let reaping = pools.clone();
-        pools.ground.tasks.spawn(async move { reaping.reap().await });
+        pools.ground.spawn(async move { reaping.reap().await });
         pools
     }
 
@@ -180,6 +184,10 @@ impl Registry {
 }
 
 impl Ground {
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn_on(&self.runtime, task);
+    }
+
     /// A place for a new instance. While there is none, the longest parked instance of the host is stopped for it; none
     /// if nothing is parked either.
     async fn find_place(&self) -> Option<Place> {

@@ -1,25 +1,26 @@
 //! The instances of one function: borrow, return, wait.
 //!
-//! The pool counts and chooses; only an instance's driver moves its state. Each awake instance has one task, [`drive`],
-//! which passes the driver's reports on to the pool.
+//! The pool counts and chooses; only an instance's driver moves its state. [`Driven`] runs the driver and passes its
+//! reports on to the pool.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::Wake;
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
-use super::driving::drive;
+use super::driving::Driven;
 use super::inside::{Inside, Phase, Placed};
 use super::lot::Lot;
 use super::policy::{Bounds, Decision};
 use super::seat::{InstanceCounts, Portrait, Seated};
 use super::{Ground, Refused};
 use crate::ids::{InstanceId, RequestId};
-use crate::instance::{Answer, Instance, Job, Order, Outcome, Start, State, StopReason, Terms, Timings};
+use crate::instance::{Answer, Job, Order, Outcome, Start, State, StopReason, Terms, Timings};
 use crate::meter::InvocationMeter;
 
 /// How long after an instance went its replacement starts, if one is always kept.
@@ -83,13 +84,9 @@ impl Pool {
         let terms = &self.0.terms;
         let ticket = self.0.tickets.fetch_add(1, Ordering::Relaxed);
         let now = Instant::now();
-        let meter = InvocationMeter::accept(
-            request.id.clone(),
-            terms.function.clone(),
-            terms.version.clone(),
-            terms.post.clone(),
-        );
-        let job = Job {
+        let (function, version) = (terms.function.clone(), terms.version.clone());
+        let meter = InvocationMeter::accept(request.id.clone(), function, version, now, terms.post.clone());
+        let job = Box::new(Job {
             ticket,
             request: request.id,
             event: request.event,
@@ -100,13 +97,13 @@ impl Pool {
             assigned: now,
             meter,
             reply,
-        };
-        let queued = self.give(job)?;
-        if queued {
-            match timeout(self.0.settings.queue_timeout, &mut answer).await {
+        });
+        match self.give(job)? {
+            Some(driven) => driven.run(Some(ticket)),
+            None => match timeout(self.0.settings.queue_timeout, &mut answer).await {
                 Ok(answer) => return answer.map_err(|_| self.unanswered()),
                 Err(_elapsed) => self.give_up(ticket, now),
-            }
+            },
         }
         answer.await.map_err(|_| self.unanswered())
     }
@@ -126,11 +123,11 @@ impl Pool {
     }
 
     /// Takes back jobs that an instance was given and will not run. They wait first in line, but not for ever.
-    pub(super) fn take_back(&self, jobs: Vec<Job>) {
+    pub(super) fn take_back(&self, jobs: Vec<Box<Job>>) {
         for job in jobs.into_iter().rev() {
             let (pool, ticket) = (self.clone(), job.ticket);
             self.lock().waiting.push_front(job);
-            self.0.ground.tasks.spawn(async move {
+            self.0.ground.spawn(async move {
                 let since = Instant::now();
                 tokio::select! {
                     () = tokio::time::sleep(pool.0.settings.queue_timeout) => pool.give_up(ticket, since),
@@ -140,16 +137,11 @@ impl Pool {
         }
     }
 
-    /// Finds an instance for a job; says whether it has to wait.
-    fn give(&self, job: Job) -> Result<bool, Refused> {
+    /// Finds an instance for a job, which must be run then; none if the job has to wait.
+    fn give(&self, job: Box<Job>) -> Result<Option<Arc<Driven>>, Refused> {
         let mut inside = self.lock();
-        let (job, left) = match inside.place(job, &self.0.terms, self.0.settings.bounds) {
-            Placed::Lent => return Ok(false),
-            Placed::Drive(instance) => {
-                drop(inside);
-                self.drive(instance);
-                return Ok(false);
-            }
+        let (job, left) = match inside.place(job, self) {
+            Placed::Given(driven) => return Ok(Some(driven)),
             // Callers that left do not keep others out.
             Placed::Left(job, Decision::Refuse) => match inside.take_abandoned() {
                 left if left.is_empty() => {
@@ -165,24 +157,24 @@ impl Pool {
         inside.waiting.push_back(job);
         drop(inside);
         self.drop_cancelled(left);
-        Ok(true)
+        Ok(None)
     }
 
     /// Gives waiting requests to instances for as long as there is one for them.
     pub(super) fn serve_waiting(&self) {
         loop {
             let mut inside = self.lock();
-            let Some(job) = inside.waiting.pop_front() else { return };
+            let Some(mut job) = inside.waiting.pop_front() else { return };
             if job.reply.is_closed() {
                 drop(inside);
                 self.drop_cancelled(vec![job]);
                 continue;
             }
-            match inside.place(job, &self.0.terms, self.0.settings.bounds) {
-                Placed::Lent => {}
-                Placed::Drive(instance) => {
+            job.assigned = Instant::now();
+            match inside.place(job, self) {
+                Placed::Given(driven) => {
                     drop(inside);
-                    self.drive(instance);
+                    driven.wake();
                 }
                 Placed::Left(job, _) => return inside.waiting.push_front(job),
             }
@@ -197,9 +189,9 @@ impl Pool {
             if enough || inside.phase != Phase::Open {
                 return;
             }
-            let instance = inside.start(&self.0.terms, None);
+            let driven = inside.start(self, None);
             drop(inside);
-            self.drive(instance);
+            driven.wake();
         }
     }
 
@@ -209,7 +201,7 @@ impl Pool {
             return;
         }
         let pool = self.clone();
-        self.0.ground.tasks.spawn(async move {
+        self.0.ground.spawn(async move {
             tokio::select! {
                 () = tokio::time::sleep(RESTART_DELAY) => pool.keep_minimum(),
                 () = pool.0.ground.tasks.drained() => {}
@@ -222,7 +214,7 @@ impl Pool {
         let mut inside = self.lock();
         if inside.phase == Phase::Open {
             inside.phase = Phase::Suspended;
-            inside.awake.iter().for_each(|seated| seated.inbox.order(Order::Suspend));
+            inside.awake.iter().for_each(|seated| seated.order(Order::Suspend));
         }
     }
 
@@ -233,10 +225,10 @@ impl Pool {
             return;
         }
         inside.phase = Phase::Open;
-        inside.awake.iter().for_each(|seated| seated.inbox.order(Order::Run));
-        let woken = inside.wake_suspended(Order::Run);
+        inside.awake.iter().for_each(|seated| seated.order(Order::Run));
+        let woken = inside.wake_suspended(Order::Run, self);
         drop(inside);
-        woken.into_iter().for_each(|instance| self.drive(instance));
+        woken.into_iter().for_each(Wake::wake);
         self.serve_waiting();
         self.keep_minimum();
     }
@@ -245,19 +237,19 @@ impl Pool {
     pub(super) fn retire(&self, reason: StopReason) {
         let mut inside = self.lock();
         inside.phase = Phase::Retiring(reason);
-        let mut woken = inside.wake_suspended(Order::Stop(reason));
+        let mut woken = inside.wake_suspended(Order::Stop(reason), self);
         while let Some(resting) = inside.lot.take_oldest() {
             resting.seated.inbox.order(Order::Stop(reason));
-            woken.push(inside.seat(resting, None));
+            woken.push(inside.seat(resting, None, self));
         }
         for seated in &inside.awake {
-            seated.inbox.order(Order::Run); // Ends a suspension that was ordered and not yet carried out.
+            seated.order(Order::Run); // Ends a suspension that was ordered and not yet carried out.
             if seated.in_flight == 0 {
-                seated.inbox.order(Order::Stop(reason));
+                seated.order(Order::Stop(reason));
             }
         }
         drop(inside);
-        woken.into_iter().for_each(|instance| self.drive(instance));
+        woken.into_iter().for_each(Wake::wake);
         self.serve_waiting();
     }
 
@@ -265,14 +257,14 @@ impl Pool {
     pub fn stop(&self, id: InstanceId, reason: StopReason) -> bool {
         let mut inside = self.lock();
         if let Some(seated) = inside.awake.iter().find(|seated| seated.id == id) {
-            seated.inbox.order(Order::Stop(reason));
+            seated.order(Order::Stop(reason));
             return true;
         }
         let Some(resting) = inside.lot.take(id) else { return false };
         resting.seated.inbox.order(Order::Stop(reason));
-        let instance = inside.seat(resting, None);
+        let driven = inside.seat(resting, None, self);
         drop(inside);
-        self.drive(instance);
+        driven.wake();
         true
     }
 
@@ -286,9 +278,9 @@ impl Pool {
         let mut inside = self.lock();
         let Some(resting) = inside.lot.take_oldest() else { return false };
         resting.seated.inbox.order(Order::Stop(reason));
-        let instance = inside.seat(resting, None);
+        let driven = inside.seat(resting, None, self);
         drop(inside);
-        self.drive(instance);
+        driven.wake();
         true
     }
 
@@ -305,9 +297,9 @@ impl Pool {
                 return inside.lot.oldest_since().map(|since| since + idle_timeout);
             };
             resting.seated.inbox.order(Order::Stop(StopReason::Idle));
-            let instance = inside.seat(resting, None);
+            let driven = inside.seat(resting, None, self);
             drop(inside);
-            self.drive(instance);
+            driven.wake();
         }
     }
 
@@ -342,7 +334,7 @@ impl Pool {
     }
 
     /// Closes the records of requests whose callers left before an instance took them.
-    fn drop_cancelled(&self, jobs: Vec<Job>) {
+    fn drop_cancelled(&self, jobs: Vec<Box<Job>>) {
         for mut job in jobs {
             self.count("cancelled");
             job.meter.outcome("cancelled", false);
@@ -358,10 +350,5 @@ impl Pool {
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Inside> {
         self.0.state.lock().expect("no holder of this lock panics")
-    }
-
-    fn drive(&self, instance: Box<Instance>) {
-        let pool = self.clone();
-        self.0.ground.tasks.spawn(async move { drive(pool, instance).await });
     }
 }

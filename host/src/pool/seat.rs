@@ -1,16 +1,18 @@
 //! What a pool knows of one instance.
 
 use std::sync::Arc;
+use std::task::Wake as _;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
+use super::driving::Driven;
 use super::policy::Seat;
 use super::room::Place;
 use crate::ids::InstanceId;
-use crate::instance::{Inbox, Instance, Job, State, Vitals};
+use crate::instance::{Inbox, Instance, Job, Order, State, Vitals};
 
 /// An instance of the pool, awake or at rest.
 pub(super) struct Seated {
@@ -18,10 +20,12 @@ pub(super) struct Seated {
     pub(super) state: State,
     /// Counts changes of state.
     pub(super) generation: u64,
-    pub(super) since: SystemTime,
+    pub(super) since: Instant,
     /// Requests it was given and has not answered.
     pub(super) in_flight: u32,
     pub(super) inbox: Arc<Inbox>,
+    /// Runs it; none while it rests.
+    pub(super) driven: Option<Arc<Driven>>,
     pub(super) vitals: Arc<Vitals>,
     /// Its place on the host; none until there was room.
     pub(super) place: Option<Place>,
@@ -89,30 +93,38 @@ impl InstanceCounts {
 }
 
 impl Seated {
-    pub(super) fn new(instance: &Instance) -> Seated {
+    pub(super) fn new(instance: &Instance, driven: Arc<Driven>) -> Seated {
         Seated {
             id: instance.id(),
             state: State::Starting,
             generation: 0,
-            since: SystemTime::now(),
+            since: instance.now(),
             in_flight: 0,
             inbox: instance.inbox(),
+            driven: Some(driven),
             vitals: instance.vitals(),
             place: None,
         }
     }
 
-    /// Hands a job to the instance.
-    pub(super) fn give(&mut self, mut job: Job) {
+    /// Hands a job to the instance, which must be run then.
+    pub(super) fn give(&mut self, job: Box<Job>) {
         self.in_flight += 1;
-        job.assigned = Instant::now();
         self.inbox.send(job);
     }
 
-    pub(super) fn moved(&mut self, state: State) {
+    /// Gives an order to the instance, and wakes it if it is awake.
+    pub(super) fn order(&self, order: Order) {
+        self.inbox.order(order);
+        if let Some(driven) = &self.driven {
+            driven.wake_by_ref();
+        }
+    }
+
+    pub(super) fn moved(&mut self, state: State, now: Instant) {
         self.state = state;
         self.generation += 1;
-        self.since = SystemTime::now();
+        self.since = now;
     }
 
     pub(super) fn seat(&self) -> Seat {
@@ -124,7 +136,7 @@ impl Seated {
             id: self.id,
             state: self.state,
             generation: self.generation,
-            since: self.since,
+            since: SystemTime::now() - self.since.elapsed(),
             in_flight: self.in_flight,
             vitals: self.vitals.clone(),
         }

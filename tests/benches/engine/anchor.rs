@@ -32,11 +32,11 @@ impl WasiView for Data {
 #[component(record)]
 struct CallContext {
     #[component(name = "request-id")]
-    request_id: String,
-    function: String,
-    version: String,
+    request_id: std::sync::Arc<str>,
+    function: std::sync::Arc<str>,
+    version: std::sync::Arc<str>,
     #[component(name = "instance-id")]
-    instance_id: String,
+    instance_id: std::sync::Arc<str>,
     #[component(name = "memory-mb")]
     memory_mb: u32,
     #[component(name = "deadline-ms")]

@@ -5,6 +5,7 @@
 
 mod anchor;
 
+use std::future::poll_fn;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use dormouse::guest::{
 use dormouse::ids::{FunctionName, InstanceId, RequestId};
 use dormouse::instance::{Instance, Job, Metrics, Outcome, Report, Start, State, Terms};
 use dormouse::log::Log;
-use dormouse::meter::{Account, Basis, InvocationMeter, Post, Reading, WindowMeter};
+use dormouse::meter::{Account, Basis, InvocationMeter, Post, Reading, Rest, WindowMeter};
 use tokio::sync::oneshot;
 
 /// Rounds of each case; the median counts.
@@ -121,16 +122,17 @@ impl Bench {
             memory_mb: 128,
             basis: Basis::Execution,
         };
-        let mut meter = WindowMeter::open(&account, 1, Duration::ZERO, 0, Arc::new(|_| {}));
+        let mut meter = WindowMeter::open(&account, 1, Rest::default(), tokio::time::Instant::now(), Arc::new(|_| {}));
         let (mut metered, mut plain, mut id) = (guest(), guest(), 0);
         let with = || {
             per_call(20_000, || {
                 id += 1;
-                meter.request_began();
                 let from = tokio::time::Instant::now();
+                meter.request_began(from);
                 call(&mut metered, id);
-                meter.executed(from, tokio::time::Instant::now());
-                meter.ended_one();
+                let to = tokio::time::Instant::now();
+                meter.executed(from, to);
+                meter.ended_one(to);
             })
         };
         let mut other = 0;
@@ -218,10 +220,10 @@ fn blueprint(component: &Component) -> Arc<Blueprint> {
 
 fn context() -> CallContext {
     CallContext {
-        request_id: "01a2039f-31e7-7175-8d2d-0819a41f3f33".to_owned(),
-        function: "bench".to_owned(),
-        version: "LATEST".to_owned(),
-        instance_id: "i-0123456789abcdef".to_owned(),
+        request_id: "01a2039f-31e7-7175-8d2d-0819a41f3f33".into(),
+        function: "bench".into(),
+        version: "LATEST".into(),
+        instance_id: "i-0123456789abcdef".into(),
         memory_mb: 128,
         deadline_ms: 0,
         attempt: 1,
@@ -289,8 +291,8 @@ impl Caller {
         Caller { function, version: "LATEST".into(), post: Arc::new(|_| {}) }
     }
 
-    fn accept(&self, request: RequestId) -> InvocationMeter {
-        InvocationMeter::accept(request, self.function.clone(), self.version.clone(), self.post.clone())
+    fn accept(&self, request: RequestId, now: tokio::time::Instant) -> InvocationMeter {
+        InvocationMeter::accept(request, self.function.clone(), self.version.clone(), now, self.post.clone())
     }
 }
 
@@ -299,7 +301,7 @@ async fn run(instance: &mut Instance, caller: &Caller, event: &str) {
     let (reply, mut answer) = oneshot::channel();
     let now = tokio::time::Instant::now();
     let request = RequestId::new();
-    instance.inbox().send(Job {
+    instance.inbox().send(Box::new(Job {
         ticket: 0,
         request: request.clone(),
         event: event.as_bytes().to_vec(),
@@ -308,12 +310,12 @@ async fn run(instance: &mut Instance, caller: &Caller, event: &str) {
         start: Start::Parked,
         accepted: now,
         assigned: now,
-        meter: caller.accept(request),
+        meter: caller.accept(request, now),
         reply,
-    });
+    }));
     instance.wake();
     loop {
-        match instance.next().await {
+        match poll_fn(|cx| instance.poll_next(cx)).await {
             Report::Moved(State::Parked) => break,
             Report::Answered(answered) => answered.send(),
             Report::Moved(_) => {}

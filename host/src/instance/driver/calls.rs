@@ -16,10 +16,10 @@ impl Instance {
         self.settled = true;
         let from = Instant::now();
         self.guest.poll(cx);
-        let to = Instant::now();
+        self.now = Instant::now();
         if let Some(meter) = &mut self.meter {
-            meter.executed(from, to);
-            self.vitals.add_executed(to - from);
+            meter.executed(from, self.now);
+            self.vitals.add_executed(self.now - from);
         }
         self.vitals.set_memory_bytes(self.guest.memory_bytes());
         while let Some(event) = self.guest.take_event() {
@@ -56,29 +56,30 @@ impl Instance {
     }
 
     pub(super) fn context(&self, request: &RequestId, timeout: Duration, traceparent: Option<String>) -> CallContext {
-        let deadline = SystemTime::now() + timeout;
+        let wall = self.meter.as_ref().map_or_else(SystemTime::now, |meter| meter.wall(self.now));
+        let deadline = (wall + timeout).duration_since(UNIX_EPOCH);
         CallContext {
-            request_id: request.as_str().to_owned(),
-            function: self.terms.function.as_str().to_owned(),
-            version: self.terms.version.as_ref().to_owned(),
-            instance_id: self.id.to_string(),
+            request_id: request.shared(),
+            function: self.terms.function.shared(),
+            version: self.terms.version.clone(),
+            instance_id: self.id_text.clone(),
             memory_mb: self.terms.memory_mb,
-            deadline_ms: deadline.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
+            deadline_ms: deadline.map_or(0, |since| since.as_millis() as u64),
             attempt: 1,
             traceparent,
         }
     }
 
-    pub(super) fn begin_request(&mut self, mut job: Job) {
-        let now = Instant::now();
+    pub(super) fn begin_request(&mut self, mut job: Box<Job>) {
+        let now = self.now;
         self.linger_ends = None;
-        job.meter.began(self.id);
+        job.meter.began(self.id, now);
         let context = self.context(&job.request, job.timeout, job.traceparent.take());
         let event = std::mem::take(&mut job.event);
         let call = self.call(Entry::Handler, context, event);
         let mut executed_before = Duration::ZERO;
         if let Some(meter) = &mut self.meter {
-            meter.request_began();
+            meter.request_began(now);
             executed_before = meter.executed_so_far();
         }
         self.vitals.add_request();
@@ -96,10 +97,11 @@ impl Instance {
     }
 
     pub(super) fn wait_for_hook(&mut self, call: CallId, entry: Entry, request: RequestId, earlier: bool) {
+        let now = self.now;
         if let Some(meter) = &mut self.meter {
-            if earlier { meter.hook_resumed() } else { meter.hook_began() }
+            if earlier { meter.hook_resumed(now) } else { meter.hook_began(now) }
         }
-        let deadline = Instant::now() + self.terms.timeout(entry);
+        let deadline = now + self.terms.timeout(entry);
         self.hook = Some(HookCall { call, entry, request, deadline, earlier });
         self.note_sole_request();
     }
@@ -133,17 +135,17 @@ impl Instance {
 
     pub(super) fn take_running(&mut self, index: usize, outcome: Outcome) -> Answered {
         let mut running = self.running.swap_remove(index);
-        running.job.meter.ended();
+        running.job.meter.ended(self.now);
         let mut executed = Duration::ZERO;
         if let Some(meter) = &mut self.meter {
-            meter.ended_one();
+            meter.ended_one(self.now);
             executed = meter.executed_so_far().saturating_sub(running.executed_before);
         }
         self.note_sole_request();
         let timings = Timings {
             queue: running.job.assigned.duration_since(running.job.accepted),
             start: running.began.duration_since(running.job.assigned),
-            handler: running.began.elapsed(),
+            handler: self.now.duration_since(running.began),
             executed,
         };
         Answered { job: running.job, outcome, timings }
@@ -152,7 +154,7 @@ impl Instance {
     pub(super) fn hook_returned(&mut self, returned: Returned) {
         let Some(hook) = self.hook.take() else { return };
         if let Some(meter) = &mut self.meter {
-            meter.ended_one();
+            meter.ended_one(self.now);
         }
         self.note_sole_request();
         match (hook.entry, returned) {
@@ -172,7 +174,7 @@ impl Instance {
     pub(super) fn abandon_hook(&mut self) {
         if let Some(hook) = self.hook.take() {
             if let Some(meter) = &mut self.meter {
-                meter.ended_one();
+                meter.ended_one(self.now);
             }
             if hook.entry == Entry::PreFreeze {
                 self.leftover = Some(hook.call);

@@ -115,7 +115,8 @@ impl Instance {
         let mut answers = Vec::new();
         while let Some(job) = self.inbox.take() {
             let queue = job.assigned.duration_since(job.accepted);
-            let timings = Timings { queue, start: job.assigned.elapsed(), ..Timings::default() };
+            let timings =
+                Timings { queue, start: self.now.saturating_duration_since(job.assigned), ..Timings::default() };
             answers.push(Answered { job, outcome: outcome(), timings });
         }
         self.gone(answers);

@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use super::Instance;
 use crate::instance::lifecycle::Event;
-use crate::meter::{Account, WindowMeter};
+use crate::meter::{Account, Rest, WindowMeter};
 
 impl Instance {
     pub(super) fn open_window(&mut self, parked: Duration) {
@@ -19,13 +17,14 @@ impl Instance {
             memory_mb: self.terms.memory_mb,
             basis: self.terms.basis,
         };
-        let bytes = self.guest.memory_bytes();
-        self.meter = Some(WindowMeter::open(&account, self.windows, parked, bytes, self.terms.post.clone()));
+        let rest = Rest { time: parked, bytes: self.guest.memory_bytes() };
+        self.meter = Some(WindowMeter::open(&account, self.windows, rest, self.now, self.terms.post.clone()));
     }
 
     pub(super) fn close_window(&mut self) {
         if let Some(mut meter) = self.meter.take() {
             meter.memory_peak(self.guest.memory_bytes_peak());
+            meter.close(self.now);
         }
     }
 
@@ -36,17 +35,17 @@ impl Instance {
         self.linger_ends = None;
         self.running.shrink_to_fit();
         self.reports.shrink_to(1);
-        self.since = Instant::now();
+        self.since = self.now;
     }
 
     pub(super) fn suspend(&mut self) {
         self.abandon_hook();
         if let Some(meter) = &mut self.meter {
-            meter.pause();
+            meter.pause(self.now);
         }
         self.timer = None;
         self.linger_ends = None;
-        self.since = Instant::now();
+        self.since = self.now;
         self.step(Event::Suspend);
     }
 
@@ -56,7 +55,7 @@ impl Instance {
             running.deadline += rested;
         }
         if let Some(meter) = &mut self.meter {
-            meter.resume();
+            meter.resume(self.now);
         }
     }
 }
