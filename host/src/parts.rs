@@ -104,6 +104,7 @@ impl Parts {
             memory_mb: settings.memory_mb,
             basis: settings.billing_basis.unwrap_or(self.billing_basis),
             concurrency,
+            requests_max: settings.max_requests_per_instance,
             freeze_after: Duration::from_millis(settings.freeze_after_ms),
             initializer_timeout: settings.lifecycle.initializer.timeout(),
             pre_freeze_timeout: settings.lifecycle.pre_freeze.timeout(),
@@ -114,7 +115,12 @@ impl Parts {
             metrics: self.metrics.clone(),
         };
         let pool_settings = PoolSettings {
-            bounds: Bounds { concurrency, instances_max: settings.max_instances, queue_depth: settings.queue_depth },
+            bounds: Bounds {
+                concurrency,
+                requests_max: settings.max_requests_per_instance,
+                instances_max: settings.max_instances,
+                queue_depth: settings.queue_depth,
+            },
             instances_min: settings.min_instances,
             idle_timeout: Duration::from_millis(settings.idle_timeout_ms),
             queue_timeout: Duration::from_millis(settings.queue_timeout_ms),

@@ -1,6 +1,6 @@
 //! Which instance a request gets, and what becomes of it if there is none; `pool/policy.rs` decides.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use futures::future::{join, join_all};
@@ -174,4 +174,29 @@ async fn no_request_is_lost_and_none_is_answered_twice() {
     let records = records.await;
     let requests: HashSet<&str> = records.iter().map(|record| record["request"].as_str().unwrap()).collect();
     assert_eq!((records.len(), requests.len()), (300, 300));
+}
+
+#[tokio::test]
+async fn an_instance_answers_as_many_requests_as_it_may_and_goes() {
+    let host = TestHost::start().await;
+    let settings = json!({"maxRequestsPerInstance": 2, "freezeAfterMs": 60_000, "concurrency": 10});
+    let probe = host.deploy("probe", "guest-probe", settings).await;
+    let first = instance(&probe.script(json!(["context"])).await);
+    assert_eq!(instance(&probe.script(json!(["context"])).await), first);
+    // It does not linger for requests that it may not take, and its end is in order.
+    probe.logs("pre-stop ", 1).await;
+    assert_eq!(probe.lines_with("pre-freeze ").await, 0);
+    assert_ne!(instance(&probe.script(json!(["context"])).await), first);
+    let replies = join_all((0..9).map(|_| probe.script(context_and_sleep(100)))).await;
+    let mut answered: HashMap<String, u32> = HashMap::new();
+    for reply in &replies {
+        *answered.entry(instance(reply)).or_default() += 1;
+    }
+    assert!(answered.values().all(|requests| *requests <= 2), "{answered:?}");
+    let stops = "dormouse_instance_stops_total{reason=\"spent\"}";
+    eventually("six spent instances", async || {
+        let stops = host.metric(stops).await;
+        if stops == 6.0 { Ok(()) } else { Err(stops.to_string()) }
+    })
+    .await;
 }

@@ -34,6 +34,9 @@ pub struct Settings {
     pub concurrency: u32,
     /// Instances that may exist at once: 1 to 100 000.
     pub max_instances: u32,
+    /// Requests that an instance answers before it is stopped: 1 for a fresh instance each time. Left out: no bound.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_requests_per_instance: Option<u32>,
     /// Instances that are kept, parked, even when nobody calls.
     pub min_instances: u32,
     /// Parked this long, an instance is stopped; in ms.
@@ -90,6 +93,7 @@ impl Default for Settings {
             timeout_ms: 60_000,
             concurrency: 1,
             max_instances: 100,
+            max_requests_per_instance: None,
             min_instances: 0,
             idle_timeout_ms: 600_000,
             freeze_after_ms: 10,
@@ -136,6 +140,7 @@ impl Settings {
         range("timeoutMs", self.timeout_ms, 1, TIMEOUT_MS_MAX);
         range("concurrency", self.concurrency.into(), 1, 200);
         range("maxInstances", self.max_instances.into(), 1, 100_000);
+        range("maxRequestsPerInstance", self.max_requests_per_instance.unwrap_or(1).into(), 1, u32::MAX.into());
         range("minInstances", self.min_instances.into(), 0, self.max_instances.into());
         range("idleTimeoutMs", self.idle_timeout_ms, 0, 30 * TIMEOUT_MS_MAX);
         range("freezeAfterMs", self.freeze_after_ms, 0, 60_000);

@@ -164,9 +164,14 @@ impl Instance {
         self.now
     }
 
-    /// Whether it would go on now, rather than wait, if it had no request: to pre-freeze.
+    /// Whether it has no request now and goes on, to pre-freeze or to its end, rather than wait for one.
     pub fn has_more_to_do(&self) -> bool {
-        self.running.is_empty() && self.terms.freeze_after.is_zero()
+        self.running.is_empty() && (self.terms.freeze_after.is_zero() || self.is_spent())
+    }
+
+    /// Whether it has begun all the requests that it may.
+    fn is_spent(&self) -> bool {
+        self.terms.requests_max.is_some_and(|most| self.vitals.requests() >= most.into())
     }
 
     /// Where its jobs and orders go.
@@ -247,7 +252,7 @@ impl Instance {
             }
             _ => return,
         }
-        while self.running.len() < self.terms.concurrency as usize {
+        while self.running.len() < self.terms.concurrency as usize && !self.is_spent() {
             let Some(job) = self.inbox.take() else { break };
             self.begin_request(job);
         }
@@ -281,6 +286,7 @@ impl Instance {
     /// Moves on where nothing is left to wait for.
     fn advance(&mut self) {
         match self.state {
+            State::Active if self.running.is_empty() && self.is_spent() => self.begin_stop(StopReason::Spent),
             State::Active if self.running.is_empty() && !self.inbox.has_jobs() => self.linger(),
             State::Freezing if self.hook.is_none() => {
                 self.step(Event::Frozen);

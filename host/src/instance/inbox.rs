@@ -33,6 +33,8 @@ pub enum StopReason {
     Shutdown,
     /// A request in it timed out while it waited.
     RequestTimedOut,
+    /// It answered as many requests as `maxRequestsPerInstance` allows.
+    Spent,
 }
 
 impl StopReason {
@@ -46,6 +48,7 @@ impl StopReason {
             StopReason::Evicted => "evicted",
             StopReason::Shutdown => "shutdown",
             StopReason::RequestTimedOut => "request-timed-out",
+            StopReason::Spent => "spent",
         }
     }
 }

@@ -25,6 +25,8 @@ pub struct Terms {
     pub basis: Basis,
     /// Requests in one instance at once; 1 unless the handler is asynchronous.
     pub concurrency: u32,
+    /// Requests that an instance answers before it is stopped.
+    pub requests_max: Option<u32>,
     /// The linger between the last reply and pre-freeze.
     pub freeze_after: Duration,
     /// The initializer's timeout.

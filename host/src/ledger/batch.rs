@@ -1,12 +1,13 @@
-//! Readings on their way to SQLite, with the readings of one window folded into the latest.
+//! Readings on their way to SQLite: open windows folded into their latest reading, everything else encoded in blocks.
 //!
-//! Owned by the writer. It keeps the order in which windows and invocations first came, and knows no SQLite and no
-//! clock. A reading leaves it only when its transaction is committed.
+//! Owned by the writer. It knows no SQLite and no clock. A reading leaves it only when its transaction is committed.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet};
 
+use super::block::{Block, Blocks};
+use super::record::{Invocation, Window};
 use crate::ids::InstanceId;
-use crate::meter::{InvocationReading, Reading, WindowReading};
+use crate::meter::{Reading, WindowReading};
 
 /// What names a window.
 pub(super) type Key = (InstanceId, u32);
@@ -16,109 +17,101 @@ pub(super) fn key(reading: &WindowReading) -> Key {
     (reading.instance, reading.sequence)
 }
 
-/// Rows from the front of a [`Batch`] that go into one transaction.
+/// The numbers that come next in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Chunk {
-    pub(super) windows: usize,
-    pub(super) invocations: usize,
+pub(super) struct Numbers {
+    pub(super) window_block: i64,
+    pub(super) invocation_block: i64,
+    pub(super) invocation: u64,
 }
 
 /// Readings that are not stored yet.
-#[derive(Default)]
 pub(super) struct Batch {
-    windows: VecDeque<WindowReading>,
-    /// The place of each window in `windows`, counted from the first window that was ever added.
-    places: HashMap<Key, u64>,
-    /// The place of the front of `windows`.
-    first: u64,
-    invocations: VecDeque<InvocationReading>,
+    /// Windows that have not ended.
+    open: HashMap<Key, WindowReading>,
+    windows: Blocks,
+    /// Windows that ended, if a row may be left of the time when they were open.
+    ended: HashSet<Key>,
+    invocations: Blocks,
 }
 
 impl Batch {
-    /// Adds `reading`; false if it was folded into one that is here already.
-    pub(super) fn add(&mut self, reading: Reading) -> bool {
+    /// An empty one; numbers count on from those in the file.
+    pub(super) fn new(numbers: Numbers) -> Batch {
+        Batch {
+            open: HashMap::new(),
+            // Nothing refers to a window by a number.
+            windows: Blocks::new(numbers.window_block, 0),
+            ended: HashSet::new(),
+            invocations: Blocks::new(numbers.invocation_block, numbers.invocation),
+        }
+    }
+
+    /// Adds `reading`; `was_stored` says of a window whether it has a row as an open one. Returns how many earlier
+    /// readings it took the place of.
+    ///
+    /// The readings of a window come in order, and its end, which its meter posts when it is dropped, comes last.
+    pub(super) fn add(&mut self, reading: &Reading, was_stored: impl FnOnce(&Key) -> bool) -> u64 {
         match reading {
-            Reading::Window(window) => self.add_window(window),
+            Reading::Window(window) if window.ended => {
+                let key = key(window);
+                self.windows.push(&Window::from(window));
+                if was_stored(&key) {
+                    self.ended.insert(key);
+                }
+                u64::from(!self.open.is_empty() && self.open.remove(&key).is_some())
+            }
+            Reading::Window(window) => u64::from(self.open.insert(key(window), window.clone()).is_some()),
             Reading::Invocation(invocation) => {
-                self.invocations.push_back(invocation);
-                true
+                self.invocations.push(&Invocation::from(invocation));
+                0
             }
         }
     }
 
-    fn add_window(&mut self, window: WindowReading) -> bool {
-        let next = self.first + self.windows.len() as u64;
-        let place = *self.places.entry(key(&window)).or_insert(next);
-        if place == next {
-            self.windows.push_back(window);
-            return true;
-        }
-        let known = &mut self.windows[(place - self.first) as usize];
-        if progress(&window) >= progress(known) {
-            *known = window;
-        }
-        false
-    }
-
     /// Whether nothing waits.
     pub(super) fn is_empty(&self) -> bool {
-        self.windows.is_empty() && self.invocations.is_empty()
+        self.open.is_empty() && self.windows.is_empty() && self.invocations.is_empty()
     }
 
-    /// The next transaction: at most `rows_max` rows, the windows first.
-    pub(super) fn chunk(&self, rows_max: usize) -> Chunk {
-        let windows = self.windows.len().min(rows_max);
-        Chunk { windows, invocations: self.invocations.len().min(rows_max - windows) }
+    /// The latest readings of windows that have not ended.
+    pub(super) fn open(&self) -> impl Iterator<Item = &WindowReading> {
+        self.open.values()
     }
 
-    /// Whether `chunk` is all that waits.
-    pub(super) fn is_whole(&self, chunk: Chunk) -> bool {
-        chunk.windows == self.windows.len() && chunk.invocations == self.invocations.len()
+    /// Windows that ended and have a row as open ones.
+    pub(super) fn ended(&self) -> impl Iterator<Item = &Key> {
+        self.ended.iter()
     }
 
-    /// The windows of `chunk`.
-    pub(super) fn windows(&self, chunk: Chunk) -> impl Iterator<Item = &WindowReading> {
-        self.windows.iter().take(chunk.windows)
+    /// Windows that ended.
+    pub(super) fn windows(&mut self) -> &[Block] {
+        self.windows.finished()
     }
 
-    /// The invocations of `chunk`.
-    pub(super) fn invocations(&self, chunk: Chunk) -> impl Iterator<Item = &InvocationReading> {
-        self.invocations.iter().take(chunk.invocations)
+    /// Requests that ended.
+    pub(super) fn invocations(&mut self) -> &[Block] {
+        self.invocations.finished()
     }
 
-    /// Forgets `chunk`, which is stored.
-    pub(super) fn forget(&mut self, chunk: Chunk) {
-        for window in self.windows.drain(..chunk.windows) {
-            self.places.remove(&key(&window));
-        }
-        self.first += chunk.windows as u64;
-        self.invocations.drain(..chunk.invocations);
-        if self.is_empty() {
-            // A burst must not hold its memory for ever.
-            *self = Batch { first: self.first, ..Batch::default() };
-        }
+    /// Forgets everything, which is stored; how many readings it was.
+    pub(super) fn forget(&mut self) -> u64 {
+        let open = self.open.len() as u64;
+        // A burst must not hold its memory for ever.
+        (self.open, self.ended) = (HashMap::new(), HashSet::new());
+        open + self.windows.forget() + self.invocations.forget()
     }
-}
-
-/// Orders the readings of one window by age. Every figure is a total that only grows, so the order needs no clock, and
-/// an ended reading comes after all others. `store.rs` compares rows in the same way.
-fn progress(reading: &WindowReading) -> impl Ord + use<> {
-    let times = (reading.open, reading.executed, reading.duration);
-    (reading.ended, times, reading.requests, reading.hook_calls, reading.memory_bytes_peak)
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
+    use super::super::block::records;
     use super::super::tests::{invocation, window};
     use super::*;
 
-    const ALL: Chunk = Chunk { windows: usize::MAX, invocations: usize::MAX };
-
-    fn executed_ms(batch: &Batch) -> Vec<u128> {
-        batch.windows(ALL).map(|window| window.executed.as_millis()).collect()
-    }
+    const NUMBERS: Numbers = Numbers { window_block: 1, invocation_block: 7, invocation: 40 };
 
     fn reading(instance: u64, executed_ms: u64, ended: bool) -> Reading {
         let instance = InstanceId::from_u64(instance);
@@ -127,50 +120,57 @@ mod tests {
     }
 
     #[test]
-    fn the_latest_reading_of_a_window_wins_in_any_order() {
-        for order in [[1, 2, 3], [3, 2, 1], [2, 3, 1]] {
-            let mut batch = Batch::default();
-            let added: Vec<bool> = order.iter().map(|&ms| batch.add(reading(1, ms, false))).collect();
-            assert_eq!(added, [true, false, false]);
-            assert_eq!(executed_ms(&batch), [3]);
-        }
+    fn the_latest_reading_of_an_open_window_takes_the_place_of_the_earlier_ones() {
+        let mut batch = Batch::new(NUMBERS);
+        let replaced: Vec<u64> = (1..=3).map(|ms| batch.add(&reading(1, ms, false), |_| false)).collect();
+        assert_eq!(replaced, [0, 1, 1]);
+        assert_eq!(batch.open().map(|window| window.executed.as_millis()).collect::<Vec<_>>(), [3]);
+        assert_eq!(batch.forget(), 1);
+        assert!(batch.is_empty());
     }
 
     #[test]
-    fn an_ended_reading_wins_over_any_that_is_not() {
-        for order in [[true, false], [false, true]] {
-            let mut batch = Batch::default();
-            for ended in order {
-                batch.add(reading(1, if ended { 5 } else { 9 }, ended));
+    fn a_window_that_ends_is_open_no_more_and_its_row_is_to_go() {
+        let mut batch = Batch::new(NUMBERS);
+        batch.add(&reading(1, 1, false), |_| false);
+        assert_eq!(batch.add(&reading(1, 2, true), |_| false), 1);
+        batch.add(&reading(2, 2, true), |_| true);
+        assert_eq!((batch.open().count(), batch.ended().count()), (0, 1));
+        assert_eq!(batch.windows()[0].records, 2);
+        assert_eq!(batch.forget(), 2);
+    }
+
+    #[test]
+    fn records_are_numbered_on_from_those_in_the_file_and_stay_until_they_are_forgotten() {
+        let mut batch = Batch::new(NUMBERS);
+        let mut numbers = Vec::new();
+        for round in 0..2 {
+            for _ in 0..3 {
+                batch.add(&Reading::Invocation(invocation("f")), |_| false);
             }
-            assert_eq!(executed_ms(&batch), [5]);
+            // A transaction that failed finds the same blocks with the same numbers.
+            for _ in 0..2 {
+                let block = &batch.invocations()[0];
+                assert_eq!((block.id, block.function.as_deref()), (7 + round, Some("f")));
+            }
+            let block = &batch.invocations()[0];
+            let read = records::<Invocation<'_>>(block.first_number, &block.data).map(|read| read.unwrap().0);
+            numbers.extend(read);
+            assert_eq!(batch.forget(), 3);
         }
+        assert_eq!(numbers, [40, 41, 42, 43, 44, 45]);
     }
 
     #[test]
-    fn windows_keep_their_places_when_earlier_ones_are_stored() {
-        let mut batch = Batch::default();
-        for instance in 1..=4 {
-            assert!(batch.add(reading(instance, instance, false)));
+    fn a_block_holds_one_hour() {
+        let mut batch = Batch::new(NUMBERS);
+        let now = window("f").start;
+        for hours in [0, 5, 0, 5] {
+            let start = now - Duration::from_secs(hours * 3600);
+            batch.add(&Reading::Window(WindowReading { start, ..window("f") }), |_| false);
         }
-        batch.forget(Chunk { windows: 2, invocations: 0 });
-        assert!(!batch.add(reading(4, 40, true)));
-        assert!(batch.add(reading(1, 10, true)), "the stored window is here again");
-        assert_eq!(executed_ms(&batch), [3, 40, 10]);
-    }
-
-    #[test]
-    fn chunks_are_bounded_and_windows_go_first() {
-        let mut batch = Batch::default();
-        for number in 0..5 {
-            batch.add(Reading::Invocation(invocation("f")));
-            batch.add(reading(number, 1, true));
-        }
-        assert_eq!(batch.chunk(3), Chunk { windows: 3, invocations: 0 });
-        let chunk = batch.chunk(7);
-        assert_eq!(chunk, Chunk { windows: 5, invocations: 2 });
-        assert!(!batch.is_whole(chunk));
-        batch.forget(chunk);
-        assert!(batch.is_whole(batch.chunk(3)) && !batch.is_empty());
+        batch.add(&Reading::Window(WindowReading { start: now, ..window("other") }), |_| false);
+        let blocks: Vec<_> = batch.windows().iter().map(|block| (block.records, block.function.as_deref())).collect();
+        assert_eq!(blocks, [(3, None), (2, Some("f"))]);
     }
 }

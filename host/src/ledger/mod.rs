@@ -1,21 +1,25 @@
 //! The ledger: receives readings, stores them in SQLite, and answers what was used.
 //!
 //! `meter.rs` posts readings from `Drop`; [`Ledger::post`] puts them into the shards of `intake.rs` and returns. One
-//! thread (`writer.rs`) takes them out, coalesces them (`batch.rs`) and commits them in groups (`store.rs`). Queries
-//! (`usage.rs` for sums, `records.rs` for single records) open their own read-only connection on the caller's thread.
+//! thread (`writer.rs`) takes them out, encodes them in blocks (`batch.rs`, `block.rs`, `record.rs`) and commits those
+//! (`store.rs`). Queries (`usage.rs` for sums, `records.rs` for single records) open their own read-only connection on the
+//! caller's thread and decode the blocks that they need (`query.rs`): writing is done at every request, reading seldom.
 //!
 //! What holds at any time:
 //!
 //! - A posted reading is stored within [`COMMIT_WITHIN`], or it waits until SQLite works again; none is dropped.
-//! - A window is one row that later readings replace, so that no reading is ever charged twice.
+//! - A window is one row that later readings replace, until its end moves it into a block, so that no reading is ever
+//!   charged twice.
 //! - While no window is busy and nothing is posted, no timer runs and the thread sleeps.
 //!
 //! The ledger calls no other part of the host. It does not guard against a second host on the same file: whoever owns
 //! the state directory does.
 
 mod batch;
+mod block;
 mod intake;
 mod query;
+mod record;
 mod records;
 mod store;
 #[cfg(test)]

@@ -1,14 +1,15 @@
-//! What all queries share: their errors, their connection, and their conditions.
+//! What all queries share: their errors, their connection, and the way through the stored records.
 //!
 //! Queries block, so asynchronous callers run them in `spawn_blocking`. Readers of a write-ahead log see one moment
 //! and never hold up the writer.
 
 use std::time::{Duration, SystemTime};
 
-use rusqlite::types::Value;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, params};
 
 use super::Ledger;
+use super::block::{SPAN_US, records};
+use super::record::{Kind, Record, Window};
 use super::time::to_unix_us;
 use crate::ids::FunctionName;
 
@@ -33,6 +34,9 @@ pub enum QueryError {
     /// SQLite failed.
     #[error("read the ledger: {0}")]
     Store(#[from] rusqlite::Error),
+    /// A record cannot be read.
+    #[error("read the ledger: a record is damaged: {0}")]
+    Damaged(#[from] postcard::Error),
 }
 
 impl Ledger {
@@ -46,42 +50,97 @@ impl Ledger {
     }
 }
 
-/// Conditions of a `WHERE`, and the values of their placeholders.
-pub(super) struct Conditions {
-    sql: String,
-    values: Vec<Value>,
+/// Which records a query is about.
+#[derive(Clone, Copy)]
+pub(super) struct Filter<'a> {
+    function: Option<&'a str>,
+    from_us: i64,
+    /// Not included.
+    to_us: i64,
 }
 
-impl Conditions {
-    /// Rows of `function` that start in the time from `from` until before `to`.
-    pub(super) fn new(function: Option<&FunctionName>, from: Option<SystemTime>, to: Option<SystemTime>) -> Conditions {
-        let mut conditions = Conditions { sql: "WHERE true".to_owned(), values: Vec::new() };
-        if let Some(function) = function {
-            conditions.and("function = ?", [function.as_str().to_owned()]);
+impl<'a> Filter<'a> {
+    /// Records of `function` that start in the time from `from` until before `to`.
+    pub(super) fn new(
+        function: Option<&'a FunctionName>,
+        from: Option<SystemTime>,
+        to: Option<SystemTime>,
+    ) -> Filter<'a> {
+        Filter {
+            function: function.map(FunctionName::as_str),
+            from_us: from.map_or(i64::MIN, to_unix_us),
+            to_us: to.map_or(i64::MAX, to_unix_us),
         }
-        if let Some(from) = from {
-            conditions.and("start_us >= ?", [to_unix_us(from)]);
-        }
-        if let Some(to) = to {
-            conditions.and("start_us < ?", [to_unix_us(to)]);
-        }
-        conditions
     }
 
-    /// Adds a condition with as many placeholders as there are values.
-    pub(super) fn and<V: Into<Value>>(&mut self, condition: &str, values: impl IntoIterator<Item = V>) {
-        self.sql.push_str(" AND ");
-        self.sql.push_str(condition);
-        self.values.extend(values.into_iter().map(Into::into));
+    /// Leaves out what starts before `from_us`.
+    pub(super) fn not_before(self, from_us: i64) -> Filter<'a> {
+        Filter { from_us: self.from_us.max(from_us), ..self }
     }
 
-    /// The whole `WHERE`.
-    pub(super) fn sql(&self) -> &str {
-        &self.sql
+    fn takes<'r>(&self, record: &impl Record<'r>) -> bool {
+        let start_us = record.start_us();
+        self.from_us <= start_us
+            && start_us < self.to_us
+            && self.function.is_none_or(|function| function == record.function())
     }
+}
 
-    /// The values, for `Statement::query`.
-    pub(super) fn values(&self) -> impl rusqlite::Params + use<'_> {
-        rusqlite::params_from_iter(&self.values)
+/// Whether to read on.
+pub(super) enum Next {
+    Block,
+    Enough,
+}
+
+const BLOCKS: &str = "
+    SELECT first_us, first_number, data FROM blocks
+    WHERE kind = ?1 AND first_us >= ?2 AND first_us < ?3 AND last_us >= ?4
+        AND (?5 IS NULL OR function IS NULL OR function = ?5)
+    ORDER BY first_us";
+
+/// Shows `look` every stored record of one kind that `filter` takes, block by block in the order of their first starts;
+/// before each block, `next` is told when its first record starts. Each record comes with its number.
+pub(super) fn read_blocks<R>(
+    connection: &Connection,
+    filter: Filter<'_>,
+    mut next: impl FnMut(i64) -> Next,
+    mut look: impl for<'a> FnMut(u64, R::Of<'a>) -> Result<(), QueryError>,
+) -> Result<(), QueryError>
+where
+    R: Kind,
+{
+    let mut statement = connection.prepare_cached(BLOCKS)?;
+    let first_us = filter.from_us.saturating_sub(SPAN_US);
+    let kind = <R::Of<'static> as Record<'static>>::KIND;
+    let mut rows = statement.query(params![kind, first_us, filter.to_us, filter.from_us, filter.function])?;
+    while let Some(row) = rows.next()? {
+        if matches!(next(row.get(0)?), Next::Enough) {
+            break;
+        }
+        let data = row.get_ref(2)?.as_blob().map_err(rusqlite::Error::from)?;
+        for record in records::<R::Of<'_>>(row.get(1)?, data) {
+            let (number, record) = record?;
+            if filter.takes(&record) {
+                look(number, record)?;
+            }
+        }
     }
+    Ok(())
+}
+
+/// Shows `look` the windows that have not ended and that `filter` takes.
+pub(super) fn read_open_windows(
+    connection: &Connection,
+    filter: Filter<'_>,
+    mut look: impl FnMut(Window<'_>) -> Result<(), QueryError>,
+) -> Result<(), QueryError> {
+    let mut statement = connection.prepare_cached("SELECT data FROM open_windows")?;
+    let mut rows = statement.query(())?;
+    while let Some(row) = rows.next()? {
+        let window: Window<'_> = postcard::from_bytes(row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?)?;
+        if filter.takes(&window) {
+            look(window)?;
+        }
+    }
+    Ok(())
 }

@@ -1,15 +1,18 @@
 //! Single records, page by page: windows and invocations in the order of their starts.
 //!
-//! A page's cursor is the start and the row number of its last record, so a page costs the same wherever it is. A
+//! A page's cursor is the place of its last record in that order, so a page costs about the same wherever it is. A
 //! record that is stored later but started earlier than the cursor is not on a later page: who follows a running host
 //! asks again for a time range.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use rusqlite::Row;
+use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 
-use super::query::{Conditions, QueryError};
+use super::query::{Filter, Next, QueryError, read_blocks, read_open_windows};
+use super::record::{self, Invocation, Invocations, Kind, Record, Window, Windows};
 use super::{Ledger, time};
 use crate::ids::{FunctionName, InstanceId};
 use crate::meter::{Basis, compute_units, epochs};
@@ -162,131 +165,153 @@ pub struct InvocationRecord {
 impl Ledger {
     /// Lists windows. It blocks.
     pub fn windows(&self, query: &RecordQuery) -> Result<WindowPage, QueryError> {
-        let (windows, next) = self.page(
-            query,
-            "id, start_us, function, version, instance, sequence, at_us, state, open_ns, executed_ns, duration_ns, \
-             requests, hook_calls, memory_bytes_peak, memory_mb, by_duration, parked_ns, parked_bytes FROM windows",
-            window,
-        )?;
+        let (mut page, reader) = self.page(query)?;
+        read_open_windows(&reader, page.filter, |window| page.offer(&window, 0, shown_window))?;
+        let page = page.fill::<Windows>(&reader, shown_window)?;
+        let (windows, next) = page.into_records();
         Ok(WindowPage { windows, next })
     }
 
     /// Lists invocations. It blocks.
     pub fn invocations(&self, query: &RecordQuery) -> Result<InvocationPage, QueryError> {
-        let (invocations, next) = self.page(
-            query,
-            "id, start_us, request, function, version, instance, queued_ns, handler_ns, outcome, delivered \
-             FROM invocations",
-            invocation,
-        )?;
+        let (page, reader) = self.page(query)?;
+        let page = page.fill::<Invocations>(&reader, shown_invocation)?;
+        let (invocations, next) = page.into_records();
         Ok(InvocationPage { invocations, next })
     }
 
-    fn page<R>(
-        &self,
-        query: &RecordQuery,
-        columns: &str,
-        record: fn(&Row<'_>) -> rusqlite::Result<R>,
-    ) -> Result<(Vec<R>, Option<String>), QueryError> {
+    fn page<'q, S>(&self, query: &'q RecordQuery) -> Result<(Page<'q, S>, Connection), QueryError> {
         if !(1..=LIMIT_MAX).contains(&query.limit) {
             return Err(QueryError::InvalidLimit(query.limit));
         }
-        let mut conditions = Conditions::new(query.function.as_ref(), query.from, query.to);
-        if let Some(after) = &query.after {
-            conditions.and("(start_us, id) > (?, ?)", Cursor::parse(after)?.values());
+        let mut filter = Filter::new(query.function.as_ref(), query.from, query.to);
+        let after = query.after.as_deref().map(Cursor::parse).transpose()?;
+        if let Some(after) = after {
+            filter = filter.not_before(after.start_us);
         }
-        let limit = query.limit as usize;
-        // One more than the page has room for tells whether there is a next one.
-        let sql = format!("SELECT {columns} {} ORDER BY start_us, id LIMIT {}", conditions.sql(), limit + 1);
-        let reader = self.reader()?;
-        let mut statement = reader.prepare(&sql)?;
-        let mut rows = statement.query(conditions.values())?;
-        let mut records = Vec::new();
-        let mut last = Cursor { start_us: 0, id: 0 };
-        while let Some(row) = rows.next()? {
-            if records.len() == limit {
-                return Ok((records, Some(last.text())));
-            }
-            last = Cursor { id: row.get(0)?, start_us: row.get(1)? };
-            records.push(record(row)?);
-        }
-        Ok((records, None))
+        let page = Page { filter, after, limit: query.limit as usize, records: BTreeMap::new() };
+        Ok((page, self.reader()?))
     }
 }
 
-/// The last record of a page.
+/// The earliest records that come after a cursor: one more than the page has room for, which tells whether there is a
+/// next one.
+struct Page<'q, S> {
+    filter: Filter<'q>,
+    after: Option<Cursor>,
+    limit: usize,
+    records: BTreeMap<Cursor, S>,
+}
+
+impl<S> Page<'_, S> {
+    /// Takes a record if it is among the earliest so far.
+    fn offer<'a, R: Record<'a>>(&mut self, record: &R, number: u64, show: fn(&R, u64) -> S) -> Result<(), QueryError> {
+        let at = Cursor { start_us: record.start_us(), tie: record.tie(number) };
+        let too_late = self.is_full() && self.records.last_key_value().is_some_and(|(last, _)| *last < at);
+        if self.after.is_none_or(|after| after < at) && !too_late {
+            self.records.insert(at, show(record, number));
+            if self.records.len() > self.limit + 1 {
+                self.records.pop_last();
+            }
+        }
+        Ok(())
+    }
+
+    fn is_full(&self) -> bool {
+        self.records.len() > self.limit
+    }
+
+    /// Reads blocks for as long as they may hold an earlier record than those it has.
+    fn fill<K: Kind>(self, reader: &Connection, show: for<'a> fn(&K::Of<'a>, u64) -> S) -> Result<Self, QueryError> {
+        let filter = self.filter;
+        let page = RefCell::new(self);
+        let next = |first_us| {
+            let page = page.borrow();
+            let last = page.records.last_key_value().map(|(last, _)| last.start_us);
+            if page.is_full() && last.is_some_and(|last| last < first_us) { Next::Enough } else { Next::Block }
+        };
+        read_blocks::<K>(reader, filter, next, |number, record| page.borrow_mut().offer(&record, number, show))?;
+        Ok(page.into_inner())
+    }
+
+    fn into_records(mut self) -> (Vec<S>, Option<String>) {
+        let more = self.is_full();
+        if more {
+            self.records.pop_last();
+        }
+        let next = self.records.last_key_value().filter(|_| more).map(|(last, _)| last.text());
+        (self.records.into_values().collect(), next)
+    }
+}
+
+/// Where a record is in the order of all; a page's last one names the next page.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Cursor {
     start_us: i64,
-    id: i64,
+    tie: u128,
 }
 
 impl Cursor {
     fn parse(text: &str) -> Result<Cursor, QueryError> {
-        let number = |text: &str| text.parse().map_err(|_| QueryError::InvalidCursor);
-        let (start_us, id) = text.split_once('-').ok_or(QueryError::InvalidCursor)?;
-        Ok(Cursor { start_us: number(start_us)?, id: number(id)? })
+        let (start_us, tie) = text.split_once('-').ok_or(QueryError::InvalidCursor)?;
+        Ok(Cursor {
+            start_us: start_us.parse().map_err(|_| QueryError::InvalidCursor)?,
+            tie: tie.parse().map_err(|_| QueryError::InvalidCursor)?,
+        })
     }
 
     fn text(&self) -> String {
-        format!("{}-{}", self.start_us, self.id)
-    }
-
-    fn values(&self) -> [i64; 2] {
-        [self.start_us, self.id]
+        format!("{}-{}", self.start_us, self.tie)
     }
 }
 
-fn window(row: &Row<'_>) -> rusqlite::Result<WindowRecord> {
-    let span = |column| -> rusqlite::Result<Duration> { Ok(time::from_ns(row.get(column)?)) };
-    let state = match row.get("state")? {
-        0 => WindowState::Open,
-        1 => WindowState::Ended,
-        2 => WindowState::Lost,
-        other => return Err(rusqlite::Error::IntegralValueOutOfRange(7, other)),
+fn ms(ns: u64) -> f64 {
+    time::to_ms(Duration::from_nanos(ns))
+}
+
+fn shown_window(window: &Window<'_>, _number: u64) -> WindowRecord {
+    let state = match window.state {
+        record::OPEN => WindowState::Open,
+        record::ENDED => WindowState::Ended,
+        _ => WindowState::Lost,
     };
-    let (executed, duration) = (span("executed_ns")?, span("duration_ns")?);
-    let (basis, charged) =
-        if row.get("by_duration")? { (Basis::Duration, duration) } else { (Basis::Execution, executed) };
-    let epochs = epochs(charged);
-    let memory_mb = row.get("memory_mb")?;
-    Ok(WindowRecord {
-        function: row.get("function")?,
-        version: row.get("version")?,
-        instance: instance(row.get("instance")?),
-        sequence: row.get("sequence")?,
-        start: time::rfc3339_ms(row.get("start_us")?),
-        end: if state == WindowState::Open { None } else { Some(time::rfc3339_ms(row.get("at_us")?)) },
-        executed_ms: time::to_ms(executed),
-        duration_ms: time::to_ms(duration),
-        open_ms: time::to_ms(span("open_ns")?),
-        requests: row.get("requests")?,
-        hook_calls: row.get("hook_calls")?,
-        memory_bytes_peak: row.get::<_, i64>("memory_bytes_peak")?.cast_unsigned(),
-        memory_mb,
+    let (basis, charged_ns) =
+        if window.by_duration { (Basis::Duration, window.duration_ns) } else { (Basis::Execution, window.executed_ns) };
+    let epochs = epochs(Duration::from_nanos(charged_ns));
+    WindowRecord {
+        function: window.function.to_owned(),
+        version: window.version.to_owned(),
+        instance: InstanceId::from_u64(window.instance).to_string(),
+        sequence: window.sequence,
+        start: time::rfc3339_ms(window.start_us),
+        end: if state == WindowState::Open { None } else { Some(time::rfc3339_ms(window.at_us)) },
+        executed_ms: ms(window.executed_ns),
+        duration_ms: ms(window.duration_ns),
+        open_ms: ms(window.open_ns),
+        requests: window.requests,
+        hook_calls: window.hook_calls,
+        memory_bytes_peak: window.memory_bytes_peak,
+        memory_mb: window.memory_mb,
         epochs,
-        cu: compute_units(epochs * u64::from(memory_mb)),
+        cu: compute_units(epochs * u64::from(window.memory_mb)),
         basis,
-        parked_ms: time::to_ms(span("parked_ns")?),
-        parked_bytes: row.get::<_, i64>("parked_bytes")?.cast_unsigned(),
+        parked_ms: ms(window.parked_ns),
+        parked_bytes: window.parked_bytes,
         state,
-    })
+    }
 }
 
-fn invocation(row: &Row<'_>) -> rusqlite::Result<InvocationRecord> {
-    Ok(InvocationRecord {
-        id: row.get::<_, i64>("id")?.cast_unsigned(),
-        request: row.get("request")?,
-        function: row.get("function")?,
-        version: row.get("version")?,
-        instance: row.get::<_, Option<i64>>("instance")?.map(instance),
-        start: time::rfc3339_ms(row.get("start_us")?),
-        queued_ms: time::to_ms(time::from_ns(row.get("queued_ns")?)),
-        handler_ms: time::to_ms(time::from_ns(row.get("handler_ns")?)),
-        outcome: row.get("outcome")?,
-        delivered: row.get("delivered")?,
-    })
-}
-
-fn instance(stored: i64) -> String {
-    InstanceId::from_u64(stored.cast_unsigned()).to_string()
+fn shown_invocation(invocation: &Invocation<'_>, number: u64) -> InvocationRecord {
+    InvocationRecord {
+        id: number,
+        request: invocation.request.to_owned(),
+        function: invocation.function.to_owned(),
+        version: invocation.version.to_owned(),
+        instance: invocation.instance.map(|instance| InstanceId::from_u64(instance).to_string()),
+        start: time::rfc3339_ms(invocation.start_us),
+        queued_ms: ms(invocation.queued_ns),
+        handler_ms: ms(invocation.handler_ns),
+        outcome: invocation.outcome.to_owned(),
+        delivered: invocation.delivered,
+    }
 }

@@ -1,47 +1,27 @@
--- The ledger's tables, version 1. Times are microseconds since 1970 (_us), spans are nanoseconds (_ns).
+-- The ledger's tables, version 2. Times are microseconds since 1970 (_us). What `data` holds is in `record.rs`.
 
--- One row for each active window. state: 0 open, 1 ended, 2 lost with a killed host.
-CREATE TABLE windows (
-    id INTEGER PRIMARY KEY,
-    function TEXT NOT NULL,
-    version TEXT NOT NULL,
+-- Many records each, of windows that ended (kind 1) and of requests (kind 2). All start within one hour. `function` is
+-- theirs if it is the same; `first_number` is the first record's, the others follow.
+CREATE TABLE blocks (
+    kind INTEGER NOT NULL,
+    id INTEGER NOT NULL,
+    first_us INTEGER NOT NULL,
+    last_us INTEGER NOT NULL,
+    first_number INTEGER NOT NULL,
+    records INTEGER NOT NULL,
+    function TEXT,
+    data BLOB NOT NULL,
+    PRIMARY KEY (kind, id)
+) STRICT;
+CREATE INDEX blocks_start ON blocks (kind, first_us, last_us, function);
+
+-- One row for each window that has not ended.
+CREATE TABLE open_windows (
     instance INTEGER NOT NULL,
     sequence INTEGER NOT NULL,
-    start_us INTEGER NOT NULL,
-    at_us INTEGER NOT NULL,
-    state INTEGER NOT NULL,
-    busy INTEGER NOT NULL,
-    open_ns INTEGER NOT NULL,
-    executed_ns INTEGER NOT NULL,
-    duration_ns INTEGER NOT NULL,
-    requests INTEGER NOT NULL,
-    hook_calls INTEGER NOT NULL,
-    memory_bytes_peak INTEGER NOT NULL,
-    memory_mb INTEGER NOT NULL,
-    by_duration INTEGER NOT NULL,
-    parked_ns INTEGER NOT NULL,
-    parked_bytes INTEGER NOT NULL,
-    UNIQUE (instance, sequence)
-) STRICT;
-CREATE INDEX windows_function_start ON windows (function, start_us);
-CREATE INDEX windows_start ON windows (start_us);
-CREATE INDEX windows_open ON windows (state) WHERE state = 0;
-
--- One row for each request that was accepted. Callers choose request identifiers, so they may repeat.
-CREATE TABLE invocations (
-    id INTEGER PRIMARY KEY,
-    request TEXT NOT NULL,
-    function TEXT NOT NULL,
-    version TEXT NOT NULL,
-    instance INTEGER,
-    start_us INTEGER NOT NULL,
-    queued_ns INTEGER NOT NULL,
-    handler_ns INTEGER NOT NULL,
-    outcome TEXT NOT NULL,
-    delivered INTEGER NOT NULL
-) STRICT;
-CREATE INDEX invocations_function_start ON invocations (function, start_us);
-CREATE INDEX invocations_start ON invocations (start_us);
+    data BLOB NOT NULL,
+    PRIMARY KEY (instance, sequence)
+) STRICT, WITHOUT ROWID;
 
 -- When the host was last known to be alive; one row.
 CREATE TABLE heartbeat (

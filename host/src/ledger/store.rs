@@ -2,18 +2,20 @@
 //!
 //! Owned by the writer's thread after [`Store::open`]. It never waits for work and knows nothing of shards.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, anyhow, bail, ensure};
-use rusqlite::{Connection, ErrorCode, TransactionBehavior, params};
+use anyhow::{Context, bail, ensure};
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, params};
 
-use super::batch::{self, Batch, Chunk, Key};
-use super::time::{to_ns, to_unix_us};
-use crate::meter::{Basis, InvocationReading, WindowReading};
+use super::batch::{self, Batch, Key, Numbers};
+use super::block::{Block, Blocks};
+use super::record::{Invocation, Record, Window};
+use super::time::to_unix_us;
 
 /// The version of the schema, in the file's `user_version`.
-const SCHEMA_VERSION: i32 = 1;
+const SCHEMA_VERSION: i32 = 2;
 
 /// `DORM`: tells a ledger from other SQLite files.
 const APPLICATION_ID: i32 = 0x444f_524d;
@@ -26,52 +28,28 @@ const CHECK_BYTES_MAX: u64 = 32 * 1024 * 1024;
 /// How long SQLite itself waits for a lock. Nobody else should hold one, so this is only for an operator's shell.
 const BUSY_WAIT: Duration = Duration::from_millis(100);
 
-/// A later reading replaces an open window's row, and nothing else: a window that ended or was lost never changes, and
-/// an earlier reading changes nothing. The order is that of `batch::progress`.
-const PUT_WINDOW: &str = "
-    INSERT INTO windows (function, version, instance, sequence, start_us, at_us, state, busy, open_ns, executed_ns,
-        duration_ns, requests, hook_calls, memory_bytes_peak, memory_mb, by_duration, parked_ns, parked_bytes)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)
-    ON CONFLICT (instance, sequence) DO UPDATE SET at_us = excluded.at_us, state = excluded.state,
-        busy = excluded.busy, open_ns = excluded.open_ns, executed_ns = excluded.executed_ns,
-        duration_ns = excluded.duration_ns, requests = excluded.requests, hook_calls = excluded.hook_calls,
-        memory_bytes_peak = excluded.memory_bytes_peak, memory_mb = excluded.memory_mb,
-        by_duration = excluded.by_duration, parked_ns = excluded.parked_ns, parked_bytes = excluded.parked_bytes
-    WHERE windows.state = 0 AND (excluded.state, excluded.open_ns, excluded.executed_ns, excluded.duration_ns,
-            excluded.requests, excluded.hook_calls, excluded.memory_bytes_peak)
-        >= (windows.state, windows.open_ns, windows.executed_ns, windows.duration_ns,
-            windows.requests, windows.hook_calls, windows.memory_bytes_peak)";
+/// Blocks keep their numbers when a transaction is tried again, so no attempt adds a second row.
+const PUT_BLOCK: &str = "
+    INSERT INTO blocks (kind, id, first_us, last_us, first_number, records, function, data)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+    ON CONFLICT (kind, id) DO NOTHING";
 
-/// The writer chooses the row's number and keeps it when a transaction is tried again, so no attempt adds a second row.
-const PUT_INVOCATION: &str = "
-    INSERT INTO invocations (id, request, function, version, instance, start_us, queued_ns, handler_ns, outcome,
-        delivered)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
-    ON CONFLICT (id) DO NOTHING";
+const PUT_OPEN_WINDOW: &str = "INSERT OR REPLACE INTO open_windows (instance, sequence, data) VALUES (?1, ?2, ?3)";
+
+const DELETE_OPEN_WINDOW: &str = "DELETE FROM open_windows WHERE instance = ?1 AND sequence = ?2";
 
 const PUT_HEARTBEAT: &str = "UPDATE heartbeat SET at_us = ?1 WHERE id = 1";
 
-/// What a killed host left open was alive until the heartbeat. A busy window's clocks ran until then; one that was not
-/// busy lingered, which nobody is charged for, or was suspended, when its clocks stood still.
-const CLOSE_LOST: &str = "
-    UPDATE windows SET state = 2, busy = 0,
-        open_ns = open_ns + busy * 1000 * max(0, beat.at_us - windows.at_us),
-        duration_ns = duration_ns + busy * 1000 * max(0, beat.at_us - windows.at_us),
-        at_us = CASE busy WHEN 0 THEN windows.at_us ELSE max(windows.at_us, beat.at_us) END
-    FROM heartbeat AS beat WHERE state = 0";
-
-const PRUNE_INVOCATIONS: &str = "
-    DELETE FROM invocations
-    WHERE id IN (SELECT id FROM invocations WHERE start_us < ?1 ORDER BY start_us LIMIT ?2)";
-
-const PRUNE_WINDOWS: &str = "
-    DELETE FROM windows
-    WHERE id IN (SELECT id FROM windows WHERE start_us < ?1 AND state <> 0 ORDER BY start_us LIMIT ?2)";
+const PRUNE: &str = "
+    DELETE FROM blocks WHERE kind = ?1 AND id IN (
+        SELECT id FROM blocks WHERE kind = ?1 AND first_us < ?2 AND last_us < ?2 ORDER BY first_us LIMIT ?3)";
 
 /// The connection that writes.
 pub(super) struct Store {
     connection: Connection,
-    next_invocation: i64,
+    /// Windows that have a row as open ones.
+    open: HashSet<Key>,
+    numbers: Numbers,
 }
 
 impl Store {
@@ -88,49 +66,55 @@ impl Store {
         Ok(store)
     }
 
-    /// Stores `chunk` of `batch` and, if given, the heartbeat, all or nothing. The windows it returns were closed
-    /// before, so that their readings changed nothing.
-    pub(super) fn write(
-        &mut self,
-        batch: &Batch,
-        chunk: Chunk,
-        heartbeat: Option<SystemTime>,
-    ) -> rusqlite::Result<Vec<Key>> {
-        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut closed = Vec::new();
-        let mut put = transaction.prepare_cached(PUT_WINDOW)?;
-        for window in batch.windows(chunk) {
-            if put_window(&mut put, window)? == 0 {
-                closed.push(batch::key(window));
-            }
-        }
-        drop(put);
-        let mut put = transaction.prepare_cached(PUT_INVOCATION)?;
-        let mut id = self.next_invocation;
-        for invocation in batch.invocations(chunk) {
-            put_invocation(&mut put, id, invocation)?;
-            id += 1;
-        }
-        drop(put);
-        if let Some(at) = heartbeat {
-            transaction.prepare_cached(PUT_HEARTBEAT)?.execute([to_unix_us(at)])?;
-        }
-        transaction.commit()?;
-        self.next_invocation = id;
-        Ok(closed)
+    /// The numbers that came next when the file was opened.
+    pub(super) fn numbers(&self) -> Numbers {
+        self.numbers
     }
 
-    /// Deletes at most `rows_max` invocations and as many windows that started before the given times.
+    /// Whether the window has a row as an open one.
+    pub(super) fn has_open(&self, key: &Key) -> bool {
+        !self.open.is_empty() && self.open.contains(key)
+    }
+
+    /// Stores `batch` and the heartbeat, all or nothing; how many rows it wrote.
+    pub(super) fn write(&mut self, batch: &mut Batch, heartbeat: SystemTime) -> rusqlite::Result<usize> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut rows = put_blocks(&transaction, Window::KIND, batch.windows())?;
+        rows += put_blocks(&transaction, Invocation::KIND, batch.invocations())?;
+        let mut put = transaction.prepare_cached(PUT_OPEN_WINDOW)?;
+        for reading in batch.open() {
+            let (instance, sequence) = batch::key(reading);
+            // Writing plain values into memory cannot fail.
+            let data = postcard::to_allocvec(&Window::from(reading)).unwrap_or_default();
+            rows += put.execute(params![instance.as_u64().cast_signed(), sequence, data])?;
+        }
+        drop(put);
+        let mut delete = transaction.prepare_cached(DELETE_OPEN_WINDOW)?;
+        for (instance, sequence) in batch.ended() {
+            delete.execute(params![instance.as_u64().cast_signed(), sequence])?;
+        }
+        drop(delete);
+        transaction.prepare_cached(PUT_HEARTBEAT)?.execute([to_unix_us(heartbeat)])?;
+        transaction.commit()?;
+        self.open.extend(batch.open().map(batch::key));
+        for key in batch.ended() {
+            self.open.remove(key);
+        }
+        Ok(rows)
+    }
+
+    /// Deletes at most `blocks_max` blocks of invocations and as many of windows that all started before the given
+    /// times.
     pub(super) fn prune(
         &self,
         invocations: SystemTime,
         windows: SystemTime,
-        rows_max: usize,
+        blocks_max: usize,
     ) -> rusqlite::Result<usize> {
-        let rows_max = i64::try_from(rows_max).unwrap_or(i64::MAX);
-        let mut prune = self.connection.prepare_cached(PRUNE_INVOCATIONS)?;
-        let pruned = prune.execute([to_unix_us(invocations), rows_max])?;
-        Ok(pruned + self.connection.prepare_cached(PRUNE_WINDOWS)?.execute([to_unix_us(windows), rows_max])?)
+        let blocks_max = i64::try_from(blocks_max).unwrap_or(i64::MAX);
+        let mut prune = self.connection.prepare_cached(PRUNE)?;
+        let pruned = prune.execute([Invocation::KIND, to_unix_us(invocations), blocks_max])?;
+        Ok(pruned + prune.execute([Window::KIND, to_unix_us(windows), blocks_max])?)
     }
 
     /// Folds the write-ahead log into the file.
@@ -139,50 +123,21 @@ impl Store {
     }
 }
 
-fn put_window(put: &mut rusqlite::Statement<'_>, window: &WindowReading) -> rusqlite::Result<usize> {
-    put.execute(params![
-        window.function.as_str(),
-        &*window.version,
-        window.instance.as_u64().cast_signed(),
-        window.sequence,
-        to_unix_us(window.start),
-        to_unix_us(window.at),
-        window.ended,
-        window.busy && !window.ended,
-        to_ns(window.open),
-        to_ns(window.executed),
-        to_ns(window.duration),
-        window.requests,
-        window.hook_calls,
-        bytes(window.memory_bytes_peak),
-        window.memory_mb,
-        window.basis == Basis::Duration,
-        to_ns(window.parked),
-        bytes(window.parked_bytes),
-    ])
-}
-
-fn put_invocation(
-    put: &mut rusqlite::Statement<'_>,
-    id: i64,
-    invocation: &InvocationReading,
-) -> rusqlite::Result<usize> {
-    put.execute(params![
-        id,
-        invocation.request.as_str(),
-        invocation.function.as_str(),
-        &*invocation.version,
-        invocation.instance.map(|instance| instance.as_u64().cast_signed()),
-        to_unix_us(invocation.start),
-        to_ns(invocation.queued),
-        to_ns(invocation.handler),
-        invocation.outcome,
-        invocation.delivered,
-    ])
-}
-
-fn bytes(bytes: u64) -> i64 {
-    i64::try_from(bytes).unwrap_or(i64::MAX)
+fn put_blocks(transaction: &Transaction<'_>, kind: i64, blocks: &[Block]) -> rusqlite::Result<usize> {
+    let mut put = transaction.prepare_cached(PUT_BLOCK)?;
+    for block in blocks {
+        put.execute(params![
+            kind,
+            block.id,
+            block.first_us,
+            block.last_us,
+            block.first_number,
+            block.records,
+            block.function,
+            block.data,
+        ])?;
+    }
+    Ok(blocks.len())
 }
 
 fn open(path: &Path) -> anyhow::Result<Store> {
@@ -204,15 +159,43 @@ fn open(path: &Path) -> anyhow::Result<Store> {
     // Each checkpoint waits for the disk: let 16 MB gather for one, and keep no log longer than a burst of 64 MB.
     connection.pragma_update(None, "wal_autocheckpoint", 4096)?;
     connection.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
-    // Instances' identifiers are random, so their index is written everywhere at once; 32 MB keep it in memory.
-    connection.pragma_update(None, "cache_size", -32 * 1024)?;
-    let lost = connection.execute(CLOSE_LOST, ()).context("close the windows that were open")?;
+    let lost = close_lost(&mut connection).context("close the windows that were open")?;
     if lost > 0 {
         tracing::warn!(windows = lost, "the host was killed before; windows were closed at its last sign of life");
     }
-    let next_invocation =
-        connection.query_row("SELECT coalesce(max(id), 0) + 1 FROM invocations", (), |row| row.get(0))?;
-    Ok(Store { connection, next_invocation })
+    let next = |what: &str, kind: i64| {
+        let sql = format!("SELECT coalesce(max({what}), 1) FROM blocks WHERE kind = ?1");
+        connection.query_row(&sql, [kind], |row| row.get::<_, i64>(0))
+    };
+    let numbers = Numbers {
+        window_block: next("id + 1", Window::KIND)?,
+        invocation_block: next("id + 1", Invocation::KIND)?,
+        invocation: next("first_number + records", Invocation::KIND)?.cast_unsigned(),
+    };
+    Ok(Store { connection, open: HashSet::new(), numbers })
+}
+
+/// Closes what a killed host left open: it was alive until the heartbeat.
+fn close_lost(connection: &mut Connection) -> anyhow::Result<usize> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let alive_us = transaction.query_row("SELECT at_us FROM heartbeat", (), |row| row.get(0))?;
+    let id = "SELECT coalesce(max(id), 0) + 1 FROM blocks WHERE kind = ?1";
+    let mut blocks = Blocks::new(transaction.query_row(id, [Window::KIND], |row| row.get(0))?, 0);
+    let mut lost = 0;
+    let mut read = transaction.prepare("SELECT data FROM open_windows")?;
+    let mut rows = read.query(())?;
+    while let Some(row) = rows.next()? {
+        let mut window: Window<'_> = postcard::from_bytes(row.get_ref(0)?.as_blob()?)?;
+        window.lose(alive_us);
+        blocks.push(&window);
+        lost += 1;
+    }
+    drop(rows);
+    drop(read);
+    put_blocks(&transaction, Window::KIND, blocks.finished())?;
+    transaction.execute("DELETE FROM open_windows", ())?;
+    transaction.commit()?;
+    Ok(lost)
 }
 
 fn prepare_schema(connection: &mut Connection) -> anyhow::Result<()> {
@@ -233,8 +216,12 @@ fn prepare_schema(connection: &mut Connection) -> anyhow::Result<()> {
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
         transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
     } else {
-        // Version 1 is the first; a later one brings its predecessors up to date here.
-        ensure!(version == SCHEMA_VERSION, anyhow!("its schema has the unknown version {version}"));
+        // Version 1 was never released; a later one brings its predecessors up to date here.
+        ensure!(
+            version == SCHEMA_VERSION,
+            "its schema is of version {version}, from before the first release: move the file and its `-wal` and \
+             `-shm` away to start with an empty ledger"
+        );
     }
     transaction.commit().context("make its tables")
 }

@@ -27,14 +27,9 @@ pub(super) fn rfc3339(unix_us: i64) -> String {
     humantime::format_rfc3339_seconds(from_unix_us(unix_us)).to_string()
 }
 
-/// `time` in nanoseconds; 292 years at most.
-pub(super) fn to_ns(time: Duration) -> i64 {
-    i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
-}
-
-/// A stored time span.
-pub(super) fn from_ns(ns: i64) -> Duration {
-    Duration::from_nanos(u64::try_from(ns).unwrap_or_default())
+/// `time` in nanoseconds; 584 years at most.
+pub(super) fn to_ns(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// `time` in milliseconds.
@@ -74,8 +69,8 @@ mod tests {
 
     #[test]
     fn spans_survive_storing() {
-        assert_eq!(from_ns(to_ns(Duration::from_nanos(1_000_000_001))), Duration::from_nanos(1_000_000_001));
-        assert_eq!(to_ns(Duration::MAX), i64::MAX);
+        assert_eq!(to_ns(Duration::from_nanos(1_000_000_001)), 1_000_000_001);
+        assert_eq!(to_ns(Duration::MAX), u64::MAX);
         assert_eq!(to_ms(Duration::from_nanos(1_500_001)), 1.500_001);
     }
 }

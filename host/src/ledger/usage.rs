@@ -1,17 +1,18 @@
 //! Sums over window records: what was used, what is charged, and what the other basis would have charged.
 //!
-//! SQLite adds integers, so the sums are exact whatever their number; only the last step makes milliseconds and CU of
+//! Integers are added, so the sums are exact whatever their number; only the last step makes milliseconds and CU of
 //! them. The control plane and the CLI use these types as they are.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use rusqlite::Row;
 use serde::{Deserialize, Serialize};
 
-use super::query::{Conditions, QueryError};
+use super::query::{Filter, Next, QueryError, read_blocks, read_open_windows};
+use super::record::{Window, Windows};
 use super::{Ledger, time};
 use crate::ids::{FunctionName, InstanceId};
-use crate::meter::{self, compute_units};
+use crate::meter::{compute_units, epochs};
 
 /// Groups that one answer may have.
 pub(super) const GROUPS_MAX: usize = 100_000;
@@ -131,59 +132,52 @@ impl Ledger {
     /// Adds up the windows of `query`. It blocks.
     pub fn usage(&self, query: &UsageQuery) -> Result<Usage, QueryError> {
         let reader = self.reader()?;
-        let conditions = Conditions::new(query.function.as_ref(), query.from, query.to);
-        let mut statement = reader.prepare(&sql(query.group, conditions.sql()))?;
-        let mut rows = statement.query(conditions.values())?;
-        let mut total = Exact::default();
-        let mut groups = Vec::new();
-        while let Some(row) = rows.next()? {
-            let exact = Exact::read(row)?;
-            total.add(&exact);
-            let Some(key) = key(query.group, row)? else { continue };
-            if groups.len() == GROUPS_MAX {
+        let filter = Filter::new(query.function.as_ref(), query.from, query.to);
+        let (mut total, mut groups) = (Exact::default(), BTreeMap::new());
+        let mut add = |window: Window<'_>| {
+            total.add(&window);
+            let Some(key) = Key::of(query.group, &window) else { return Ok(()) };
+            if groups.len() == GROUPS_MAX && !groups.contains_key(&key) {
                 return Err(QueryError::TooManyGroups);
             }
-            groups.push(UsageGroup { key, sums: exact.sums() });
-        }
-        Ok(Usage { groups, total: total.sums() })
+            groups.entry(key).or_insert_with(Exact::default).add(&window);
+            Ok(())
+        };
+        read_open_windows(&reader, filter, &mut add)?;
+        read_blocks::<Windows>(&reader, filter, |_| Next::Block, |_, window| add(window))?;
+        let groups = groups.into_iter().map(|(key, exact)| UsageGroup { key: key.text(), sums: exact.sums() });
+        Ok(Usage { groups: groups.collect(), total: total.sums() })
     }
 }
 
-/// The statement whose columns [`key`] and [`Exact::read`] read. Nanoseconds are summed as whole milliseconds and
-/// the rest, because the parked time of a few thousand instances would pass 292 years, which is all an integer holds.
-fn sql(group: Group, conditions: &str) -> String {
-    let key = match group {
-        Group::None => "''".to_owned(),
-        Group::Function => "function".to_owned(),
-        Group::Instance => "instance".to_owned(),
-        Group::Hour => format!("start_us - start_us % {HOUR_US}"),
-        Group::Day => format!("start_us - start_us % {DAY_US}"),
-    };
-    let epoch = meter::EPOCH.as_nanos();
-    let whole = |column: &str| format!("({column} / {epoch} + ({column} % {epoch} > 0))");
-    let (execution, duration) = (whole("executed_ns"), whole("duration_ns"));
-    format!(
-        "SELECT {key}, count(*), sum(requests), sum(hook_calls), max(memory_bytes_peak),
-            sum(executed_ns / 1000000), sum(executed_ns % 1000000),
-            sum(duration_ns / 1000000), sum(duration_ns % 1000000),
-            sum(open_ns / 1000000), sum(open_ns % 1000000),
-            sum(parked_ns / 1000000), sum(parked_ns % 1000000),
-            sum({execution}), sum({execution} * memory_mb),
-            sum({duration}), sum({duration} * memory_mb),
-            sum(iif(by_duration, {duration}, {execution})),
-            sum(iif(by_duration, {duration}, {execution}) * memory_mb),
-            total(CAST(parked_ns AS REAL) * parked_bytes)
-        FROM windows {conditions} GROUP BY 1 ORDER BY 1"
-    )
+/// What a group has in common.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Key {
+    Function(String),
+    Instance(InstanceId),
+    /// The start of an hour or a day.
+    Time(i64),
 }
 
-fn key(group: Group, row: &Row<'_>) -> rusqlite::Result<Option<String>> {
-    Ok(match group {
-        Group::None => None,
-        Group::Function => Some(row.get(0)?),
-        Group::Instance => Some(InstanceId::from_u64(row.get::<_, i64>(0)?.cast_unsigned()).to_string()),
-        Group::Hour | Group::Day => Some(time::rfc3339(row.get(0)?)),
-    })
+impl Key {
+    fn of(group: Group, window: &Window<'_>) -> Option<Key> {
+        let start_of = |span_us| Key::Time(window.start_us - window.start_us.rem_euclid(span_us));
+        match group {
+            Group::None => None,
+            Group::Function => Some(Key::Function(window.function.to_owned())),
+            Group::Instance => Some(Key::Instance(InstanceId::from_u64(window.instance))),
+            Group::Hour => Some(start_of(HOUR_US)),
+            Group::Day => Some(start_of(DAY_US)),
+        }
+    }
+
+    fn text(self) -> String {
+        match self {
+            Key::Function(function) => function,
+            Key::Instance(instance) => instance.to_string(),
+            Key::Time(start_us) => time::rfc3339(start_us),
+        }
+    }
 }
 
 /// Epochs, and epochs times configured MB.
@@ -194,13 +188,13 @@ struct Charge {
 }
 
 impl Charge {
-    fn add(&mut self, other: &Charge) {
-        self.epochs += other.epochs;
-        self.epoch_mb += other.epoch_mb;
+    fn add(&mut self, epochs: u64, memory_mb: u32) {
+        self.epochs += epochs;
+        self.epoch_mb += epochs * u64::from(memory_mb);
     }
 }
 
-/// Sums as SQLite made them.
+/// Sums without rounding.
 #[derive(Default)]
 struct Exact {
     windows: u64,
@@ -218,43 +212,22 @@ struct Exact {
 }
 
 impl Exact {
-    fn read(row: &Row<'_>) -> rusqlite::Result<Exact> {
-        let number = |column: usize| -> rusqlite::Result<u64> { Ok(row.get::<_, i64>(column)?.cast_unsigned()) };
-        let span = |column| -> rusqlite::Result<Duration> {
-            Ok(Duration::from_millis(number(column)?) + Duration::from_nanos(number(column + 1)?))
-        };
-        let charge = |column| -> rusqlite::Result<Charge> {
-            Ok(Charge { epochs: number(column)?, epoch_mb: number(column + 1)? })
-        };
-        Ok(Exact {
-            windows: number(1)?,
-            requests: number(2)?,
-            hook_calls: number(3)?,
-            memory_bytes_peak: number(4)?,
-            executed: span(5)?,
-            duration: span(7)?,
-            open: span(9)?,
-            parked: span(11)?,
-            by_execution: charge(13)?,
-            by_duration: charge(15)?,
-            charged: charge(17)?,
-            parked_byte_ns: row.get(19)?,
-        })
-    }
-
-    fn add(&mut self, other: &Exact) {
-        self.windows += other.windows;
-        self.requests += other.requests;
-        self.hook_calls += other.hook_calls;
-        self.memory_bytes_peak = self.memory_bytes_peak.max(other.memory_bytes_peak);
-        self.executed += other.executed;
-        self.duration += other.duration;
-        self.open += other.open;
-        self.parked += other.parked;
-        self.by_execution.add(&other.by_execution);
-        self.by_duration.add(&other.by_duration);
-        self.charged.add(&other.charged);
-        self.parked_byte_ns += other.parked_byte_ns;
+    fn add(&mut self, window: &Window<'_>) {
+        let (executed, duration) = (Duration::from_nanos(window.executed_ns), Duration::from_nanos(window.duration_ns));
+        let (execution_epochs, duration_epochs) = (epochs(executed), epochs(duration));
+        let charged = if window.by_duration { duration_epochs } else { execution_epochs };
+        self.windows += 1;
+        self.requests += u64::from(window.requests);
+        self.hook_calls += u64::from(window.hook_calls);
+        self.memory_bytes_peak = self.memory_bytes_peak.max(window.memory_bytes_peak);
+        self.executed += executed;
+        self.duration += duration;
+        self.open += Duration::from_nanos(window.open_ns);
+        self.parked += Duration::from_nanos(window.parked_ns);
+        self.by_execution.add(execution_epochs, window.memory_mb);
+        self.by_duration.add(duration_epochs, window.memory_mb);
+        self.charged.add(charged, window.memory_mb);
+        self.parked_byte_ns += window.parked_ns as f64 * window.parked_bytes as f64;
     }
 
     fn sums(&self) -> Sums {

@@ -9,19 +9,17 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::batch::{self, Batch, Chunk, Key};
+use super::batch::{self, Batch, Key};
 use super::intake::{Intake, Woken};
 use super::store::Store;
 use super::{COMMIT_WITHIN, Options};
+use crate::meter::Reading;
 
 /// How long the first reading waits for others to share its commit; the rest of [`COMMIT_WITHIN`] is for the commit.
 const GATHER: Duration = Duration::from_millis(30);
 
 /// This many waiting readings are committed at once.
 const GATHERED_MAX: u64 = 8192;
-
-/// Rows in one transaction, so that a long backlog neither holds the file for long nor starts over when it fails.
-const TRANSACTION_ROWS_MAX: usize = 16_384;
 
 /// Waits between attempts while SQLite fails; they double.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
@@ -30,9 +28,9 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 /// How long a closing ledger goes on trying.
 const CLOSE_WITHIN: Duration = Duration::from_secs(10);
 
-/// Rows deleted for their age after one commit: at least and at most. Twice what was written, so that it catches up.
-const PRUNE_ROWS_MIN: usize = 256;
-const PRUNE_ROWS_MAX: usize = 4096;
+/// Blocks deleted for their age after one commit: at least and at most. Twice what was written, so that it catches up.
+const PRUNE_BLOCKS_MIN: usize = 16;
+const PRUNE_BLOCKS_MAX: usize = 256;
 
 /// When a failed attempt is repeated.
 struct Retry {
@@ -48,7 +46,7 @@ pub(super) struct Writer {
     batch: Batch,
     /// Readings ever taken from the intake.
     taken: u64,
-    /// Stored windows whose duration runs on.
+    /// Windows whose duration runs on.
     busy: HashSet<Key>,
     /// When the heartbeat was last written.
     beat: Instant,
@@ -68,11 +66,12 @@ impl Drop for Finish {
 
 impl Writer {
     pub(super) fn new(store: Store, intake: Arc<Intake>, options: Options) -> Writer {
+        let batch = Batch::new(store.numbers());
         Writer {
             store,
             intake,
             options,
-            batch: Batch::default(),
+            batch,
             taken: 0,
             busy: HashSet::new(),
             beat: Instant::now(),
@@ -134,41 +133,28 @@ impl Writer {
         // says that the host was alive.
         let alive = SystemTime::now();
         self.take(last);
-        let mut rows = 0;
-        while !self.batch.is_empty() || (rows == 0 && !self.busy.is_empty()) {
-            let chunk = self.batch.chunk(TRANSACTION_ROWS_MAX);
-            let heartbeat = self.batch.is_whole(chunk).then_some(alive);
-            let closed = self.store.write(&self.batch, chunk, heartbeat)?;
-            self.note_busy(chunk, &closed);
-            self.batch.forget(chunk);
-            self.intake.settle((chunk.windows + chunk.invocations) as u64);
-            rows += chunk.windows + chunk.invocations;
-            if heartbeat.is_some() {
-                self.beat = Instant::now();
-                break;
-            }
+        if self.batch.is_empty() && self.busy.is_empty() {
+            return Ok(0);
         }
+        let rows = self.store.write(&mut self.batch, alive)?;
+        self.intake.settle(self.batch.forget());
+        self.beat = Instant::now();
         Ok(rows)
     }
 
     fn take(&mut self, last: bool) {
-        let mut folded = 0;
-        let taken = self.intake.drain(last, |reading| folded += u64::from(!self.batch.add(reading)));
-        self.taken += taken;
-        self.intake.settle(folded);
-    }
-
-    fn note_busy(&mut self, chunk: Chunk, closed: &[Key]) {
-        for window in self.batch.windows(chunk) {
+        let (batch, store, busy) = (&mut self.batch, &self.store, &mut self.busy);
+        let mut replaced = 0;
+        self.taken += self.intake.drain(last, |reading| {
+            replaced += batch.add(&reading, |key| store.has_open(key));
+            let Reading::Window(window) = &reading else { return };
             if window.busy && !window.ended {
-                self.busy.insert(batch::key(window));
-            } else {
-                self.busy.remove(&batch::key(window));
+                busy.insert(batch::key(window));
+            } else if !busy.is_empty() {
+                busy.remove(&batch::key(window));
             }
-        }
-        for key in closed {
-            self.busy.remove(key);
-        }
+        });
+        self.intake.settle(replaced);
     }
 
     fn succeeded(&mut self) {
@@ -192,8 +178,9 @@ impl Writer {
         }
         let now = SystemTime::now();
         let before = |retention| now.checked_sub(retention).unwrap_or(SystemTime::UNIX_EPOCH);
-        let rows_max = (2 * rows).clamp(PRUNE_ROWS_MIN, PRUNE_ROWS_MAX);
-        let pruned = self.store.prune(before(self.options.retention), before(self.options.window_retention), rows_max);
+        let blocks_max = (2 * rows).clamp(PRUNE_BLOCKS_MIN, PRUNE_BLOCKS_MAX);
+        let pruned =
+            self.store.prune(before(self.options.retention), before(self.options.window_retention), blocks_max);
         match pruned {
             Ok(_) => self.prune_failed = false,
             Err(error) if !self.prune_failed => {

@@ -70,38 +70,44 @@ impl Driven {
             return;
         }
         let ran = catch_unwind(AssertUnwindSafe(|| self.run_turn(own)));
-        if ran.is_err() {
+        let unfinished = ran.unwrap_or_else(|_| {
             // A fault of the engine or of the host. The instance went with it; its seat must not stay taken.
             self.gone();
+            false
+        });
+        if unfinished {
+            self.turn.want();
         }
         if self.turn.end() {
-            self.start_turn();
+            self.start_turn(if unfinished { Start::Next } else { Start::InLine });
         }
     }
 
-    fn run_turn(self: &Arc<Self>, own: Option<u64>) {
-        let Some(mut instance) = self.lock().take() else { return };
+    /// Says whether there is more to do at once.
+    fn run_turn(self: &Arc<Self>, own: Option<u64>) -> bool {
+        let Some(mut instance) = self.lock().take() else { return false };
+        let mut unfinished = false;
         let waker = Waker::from(self.clone());
         let mut cx = Context::from_waker(&waker);
         while let Poll::Ready(report) = instance.poll_next(&mut cx) {
             match report {
                 Report::Moved(State::Parked | State::Suspended) => match self.settle(instance) {
                     Some(woken) => instance = woken,
-                    None => return,
+                    None => return false,
                 },
                 Report::Moved(state) => self.moved(state, &instance),
                 Report::Answered(answered) => {
                     let was_own = own == Some(answered.ticket());
-                    self.answered();
+                    self.answered(instance.state());
                     self.pool.count(answered.code());
                     answered.send();
                     // The answer must not wait for pre-freeze or for the next caller's request.
                     if instance.has_more_to_do() || (was_own && self.inbox.has_jobs()) {
-                        self.turn.want_another();
+                        unfinished = true;
                         break;
                     }
                 }
-                Report::Bounced(job) => self.bounced(job),
+                Report::Bounced(job) => self.bounced(job, instance.state()),
                 Report::Stopped(answers) => {
                     drop(instance);
                     self.gone();
@@ -109,16 +115,22 @@ impl Driven {
                         self.pool.count(answered.code());
                         answered.send();
                     }
-                    return;
+                    return false;
                 }
             }
         }
         self.admit(instance);
+        unfinished
     }
 
-    fn start_turn(self: &Arc<Self>) {
+    fn start_turn(self: &Arc<Self>, start: Start) {
         let driven = self.clone();
-        self.pool.0.ground.spawn(async move { driven.run(None) });
+        self.pool.0.ground.spawn(async move {
+            if start == Start::InLine {
+                tokio::task::yield_now().await;
+            }
+            driven.run(None);
+        });
     }
 
     fn moved(&self, state: State, instance: &Instance) {
@@ -129,17 +141,19 @@ impl Driven {
         self.look_for_work(inside);
     }
 
-    fn answered(&self) {
+    fn answered(&self, state: State) {
         let mut inside = self.pool.lock();
         if let Some(seated) = inside.find(self.id) {
+            // Its report comes later; who asks because of this answer must not find it active.
+            seated.state = state;
             seated.in_flight = seated.in_flight.saturating_sub(1);
         }
         self.look_for_work(inside);
     }
 
-    fn bounced(&self, job: Box<Job>) {
+    fn bounced(&self, job: Box<Job>, state: State) {
         self.pool.take_back(vec![job]);
-        self.answered();
+        self.answered(state);
     }
 
     /// Takes waiting requests; an instance of a retiring pool that finds none goes.
@@ -223,9 +237,18 @@ impl Wake for Driven {
 
     fn wake_by_ref(self: &Arc<Self>) {
         if self.turn.want() {
-            self.start_turn();
+            self.start_turn(Start::Next);
         }
     }
+}
+
+/// When a task's turn comes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Start {
+    /// Soon.
+    Next,
+    /// After all that wait: the guest used up its slice.
+    InLine,
 }
 
 /// Who runs an instance: nobody, somebody, or a task that was started for it.
@@ -255,17 +278,12 @@ impl Turn {
             == Self::TAKEN_AND_WANTED
     }
 
-    /// Asks for a turn. True: a task must be started for it.
+    /// Asks for a turn, or for another from within one. True: a task must be started for it.
     fn want(&self) -> bool {
         self.change(|turn| match turn {
             Self::NOBODYS | Self::COMING => Self::COMING,
             _ => Self::TAKEN_AND_WANTED,
         }) == Self::NOBODYS
-    }
-
-    /// Asks for another turn, from within one.
-    fn want_another(&self) {
-        self.change(|_| Self::TAKEN_AND_WANTED);
     }
 
     /// Returns the turn as it was. What one turn wrote, the next one sees.

@@ -7,6 +7,8 @@ use crate::instance::State;
 pub struct Bounds {
     /// Requests that one instance may have in flight.
     pub concurrency: u32,
+    /// Requests that one instance may be given in its life; none: any number.
+    pub requests_max: Option<u32>,
     /// Instances that may exist at once.
     pub instances_max: u32,
     /// Requests that may wait.
@@ -19,6 +21,14 @@ pub(super) struct Seat {
     pub(super) state: State,
     /// Requests it was given and has not answered.
     pub(super) in_flight: u32,
+    /// Requests it was ever given.
+    pub(super) given: u32,
+}
+
+impl Seat {
+    fn has_room(self, bounds: Bounds) -> bool {
+        self.in_flight < bounds.concurrency && bounds.requests_max.is_none_or(|most| self.given < most)
+    }
 }
 
 /// What becomes of a request.
@@ -57,7 +67,7 @@ pub(super) fn decide(
 ) -> Decision {
     let best = awake
         .enumerate()
-        .filter(|(_, seat)| seat.in_flight < bounds.concurrency)
+        .filter(|(_, seat)| seat.has_room(bounds))
         .filter_map(|(index, seat)| preference(seat.state).map(|preference| (index, seat, preference)))
         // Of equals the fullest is taken, so that the others come to rest.
         .min_by_key(|(_, seat, preference)| (*preference, std::cmp::Reverse(seat.in_flight)));
@@ -98,20 +108,29 @@ mod tests {
     ];
 
     fn has_room(seat: Seat, bounds: Bounds) -> bool {
-        seat.in_flight < bounds.concurrency && preference(seat.state).is_some()
+        let spent = bounds.requests_max.is_some_and(|most| seat.given >= most);
+        seat.in_flight < bounds.concurrency && !spent && preference(seat.state).is_some()
     }
 
     fn seats() -> impl Strategy<Value = Vec<Seat>> {
-        let seat = (0..STATES.len(), 0..5u32).prop_map(|(state, in_flight)| Seat { state: STATES[state], in_flight });
+        let seat = (0..STATES.len(), 0..5u32, 0..4u32).prop_map(|(state, in_flight, before)| Seat {
+            state: STATES[state],
+            in_flight,
+            given: before + in_flight,
+        });
         prop::collection::vec(seat, 0..8)
     }
 
     fn bounds() -> impl Strategy<Value = Bounds> {
-        (1..5u32, 1..12u32, 0..4u32).prop_map(|(concurrency, instances_max, queue_depth)| Bounds {
-            concurrency,
-            instances_max,
-            queue_depth,
-        })
+        let requests_max = prop::option::of(1..6u32);
+        (1..5u32, requests_max, 1..12u32, 0..4u32).prop_map(
+            |(concurrency, requests_max, instances_max, queue_depth)| Bounds {
+                concurrency,
+                requests_max,
+                instances_max,
+                queue_depth,
+            },
+        )
     }
 
     proptest! {
@@ -120,7 +139,7 @@ mod tests {
             let instances = awake.len() + parked;
             match decide(awake.iter().copied(), parked, instances, waiting, bounds) {
                 Decision::Lend(index) => {
-                    prop_assert!(has_room(awake[index], bounds), "never above concurrency, never to one that stops");
+                    prop_assert!(has_room(awake[index], bounds), "never above concurrency, never to one that stops or is spent");
                     if parked > 0 {
                         prop_assert_eq!(awake[index].state, State::Active, "a parked one answers sooner");
                     }
@@ -151,8 +170,8 @@ mod tests {
 
     #[test]
     fn the_order_is_active_parked_starting_freezing_new() {
-        let bounds = Bounds { concurrency: 1, instances_max: 9, queue_depth: 1 };
-        let seat = |state| Seat { state, in_flight: 0 };
+        let bounds = Bounds { concurrency: 1, requests_max: None, instances_max: 9, queue_depth: 1 };
+        let seat = |state| Seat { state, in_flight: 0, given: 0 };
         let all = [seat(State::Freezing), seat(State::Starting), seat(State::Active)];
         assert_eq!(decide(all.iter().copied(), 1, 4, 0, bounds), Decision::Lend(2));
         assert_eq!(decide(all[..2].iter().copied(), 1, 3, 0, bounds), Decision::Thaw);

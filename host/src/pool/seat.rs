@@ -23,6 +23,8 @@ pub(super) struct Seated {
     pub(super) since: Instant,
     /// Requests it was given and has not answered.
     pub(super) in_flight: u32,
+    /// Requests it was ever given.
+    pub(super) given: u32,
     pub(super) inbox: Arc<Inbox>,
     /// Runs it; none while it rests.
     pub(super) driven: Option<Arc<Driven>>,
@@ -100,6 +102,7 @@ impl Seated {
             generation: 0,
             since: instance.now(),
             in_flight: 0,
+            given: 0,
             inbox: instance.inbox(),
             driven: Some(driven),
             vitals: instance.vitals(),
@@ -110,6 +113,7 @@ impl Seated {
     /// Hands a job to the instance, which must be run then.
     pub(super) fn give(&mut self, job: Box<Job>) {
         self.in_flight += 1;
+        self.given = self.given.saturating_add(1);
         self.inbox.send(job);
     }
 
@@ -128,7 +132,7 @@ impl Seated {
     }
 
     pub(super) fn seat(&self) -> Seat {
-        Seat { state: self.state, in_flight: self.in_flight }
+        Seat { state: self.state, in_flight: self.in_flight, given: self.given }
     }
 
     pub(super) fn portrait(&self) -> Portrait {

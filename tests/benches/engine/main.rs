@@ -267,6 +267,7 @@ fn terms(blueprint: Arc<Blueprint>) -> Arc<Terms> {
         memory_mb: 128,
         basis: Basis::Execution,
         concurrency: 1,
+        requests_max: None,
         freeze_after: Duration::ZERO,
         initializer_timeout: Duration::from_secs(3),
         pre_freeze_timeout: Duration::from_secs(3),

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
+use super::record::{Invocation, Record as _, Window};
 use super::*;
 use crate::ids::{InstanceId, RequestId};
 use crate::meter::{Basis, InvocationReading, Reading, WindowReading};
@@ -87,6 +88,12 @@ impl Fixture {
     /// A connection beside the ledger's own.
     fn sqlite(&self) -> Connection {
         Connection::open(self.folder.path().join("ledger.db")).unwrap()
+    }
+
+    /// Requests, or windows that ended, that are in the file.
+    fn stored(&self, kind: i64) -> u64 {
+        let sum = "SELECT coalesce(sum(records), 0) FROM blocks WHERE kind = ?1";
+        self.sqlite().query_row(sum, [kind], |row| row.get::<_, i64>(0)).unwrap().cast_unsigned()
     }
 
     fn windows(&self) -> Vec<WindowRecord> {

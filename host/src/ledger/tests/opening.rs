@@ -40,7 +40,7 @@ fn a_closed_ledger_has_stored_everything_and_can_be_closed_again() {
     }
     host.ledger.flush().unwrap();
     let reader = host.sqlite();
-    reader.query_row("SELECT count(*) FROM invocations", (), |_| Ok(())).unwrap();
+    reader.query_row("SELECT count(*) FROM blocks", (), |_| Ok(())).unwrap();
     host.ledger.close().unwrap();
     host.ledger.close().unwrap();
     host.ledger.flush().unwrap();
@@ -74,6 +74,15 @@ fn a_newer_schema_is_refused_and_left_alone() {
     assert!(text.contains("newer Dormouse") && text.contains("99") && text.contains("ledger.db"), "{text}");
     let version: i32 = host.sqlite().pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
     assert_eq!(version, 99);
+}
+
+#[test]
+fn an_older_schema_is_refused_with_advice() {
+    let host = Fixture::new();
+    host.ledger.close().unwrap();
+    host.sqlite().pragma_update(None, "user_version", 1).unwrap();
+    let text = refusal(&host.folder.path().join("ledger.db"));
+    assert!(text.contains("version 1") && text.contains("move the file"), "{text}");
 }
 
 #[test]

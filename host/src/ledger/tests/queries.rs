@@ -230,3 +230,37 @@ fn queries_are_json_with_times_in_rfc_3339() {
     assert_eq!((&json["key"], &json["requests"], &json["hookCalls"]), (&"f".into(), &3.into(), &0.into()));
     assert_eq!(serde_json::from_value::<UsageGroup>(json).unwrap(), group);
 }
+
+#[test]
+fn pages_are_in_order_although_later_blocks_hold_earlier_starts() {
+    let host = Fixture::new();
+    let hour = UNIX_EPOCH + DAY * 365;
+    for starts_s in [&[10, 50][..], &[5, 60], &[7, 3700], &[3], &[3650, 7300]] {
+        for start_s in starts_s {
+            host.invocation(InvocationReading { start: hour + MS(start_s * 1000), ..invocation("f") });
+        }
+        host.ledger.flush().unwrap();
+    }
+    let mut query = RecordQuery { limit: 2, ..RecordQuery::default() };
+    let mut starts = Vec::new();
+    loop {
+        let page = host.ledger.invocations(&query).unwrap();
+        starts.extend(page.invocations.iter().map(|record| humantime::parse_rfc3339(&record.start).unwrap()));
+        query.after = page.next;
+        if query.after.is_none() {
+            break;
+        }
+    }
+    let seconds: Vec<u64> = starts.iter().map(|start| start.duration_since(hour).unwrap().as_secs()).collect();
+    assert_eq!(seconds, [3, 5, 7, 10, 50, 60, 3650, 3700, 7300]);
+}
+
+#[test]
+fn a_damaged_record_is_an_error_and_not_a_lower_sum() {
+    let host = Fixture::new();
+    host.window(window("f"));
+    host.ledger.flush().unwrap();
+    host.sqlite().execute("UPDATE blocks SET data = substr(data, 1, length(data) - 1)", ()).unwrap();
+    let error = host.ledger.usage(&UsageQuery::default()).unwrap_err();
+    assert!(matches!(error, QueryError::Damaged(_)), "{error}");
+}
