@@ -44,10 +44,10 @@ pub struct ServeArgs {
     /// Connections that callers may have open at once [default: 10000]
     #[arg(long, env = "DORMOUSE_CONNECTIONS_MAX", value_name = "COUNT")]
     pub connections_max: Option<usize>,
-    /// Instances in all, awake or parked [default: as many as the kernel's map limit allows]
+    /// Instances in all, awake or parked [default: as many as there is memory for]
     #[arg(long, env = "DORMOUSE_INSTANCES_MAX", value_name = "COUNT")]
     pub instances_max: Option<usize>,
-    /// Memory of all instances together, in MB [default: three quarters of the machine's]
+    /// Memory of the host above which it starts no more instances, in MB [default: three quarters of the machine's]
     #[arg(long, env = "DORMOUSE_MEMORY_MAX_MB", value_name = "MB")]
     pub memory_max_mb: Option<u64>,
     /// How long a stopping host waits for requests and pre-stop hooks, in ms [default: 30000]

@@ -8,8 +8,8 @@ use std::fs;
 use anyhow::Context as _;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Kernel maps that one instance needs, measured: 7 for a Rust component, one more for growth.
-pub const MAPS_PER_INSTANCE: u64 = 8;
+/// Kernel maps that an instance of a large component needs, measured: 7, and one for growth.
+pub const MAPS_PER_LARGE_INSTANCE: u64 = 8;
 /// Maps that are left for everything else: compiled code, threads, the allocator.
 const MAPS_RESERVED: u64 = 4096;
 
@@ -31,15 +31,23 @@ impl Machine {
         Ok(Machine { maps_max, memory_bytes: memory_bytes()?, open_files_max: raise_open_files() })
     }
 
-    /// Instances that the map limit allows.
-    pub fn instances_max(&self) -> usize {
-        (self.maps_max.saturating_sub(MAPS_RESERVED) / MAPS_PER_INSTANCE).max(1) as usize
+    /// Maps that instances may have together.
+    pub fn instance_maps_max(&self) -> u64 {
+        self.maps_max.saturating_sub(MAPS_RESERVED)
     }
 
-    /// Memory that instances may have together: three quarters, the rest is for compiled code, buffers and the system.
+    /// Memory that the host may have when it starts another instance: three quarters, the rest is for the system and for
+    /// what instances that are there may still want.
     pub fn instance_memory_bytes_max(&self) -> u64 {
         self.memory_bytes / 4 * 3
     }
+}
+
+/// Memory that this process has now, in bytes.
+pub fn resident_bytes() -> u64 {
+    let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages: u64 = statm.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).unwrap_or_default();
+    pages * rustix::param::page_size() as u64
 }
 
 fn raise_open_files() -> u64 {
@@ -70,10 +78,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernels_default_allows_the_instances_that_were_measured_to_fit() {
+    fn some_maps_and_some_memory_are_left_for_everything_else() {
         let machine = Machine { maps_max: 65_530, memory_bytes: 24 << 30, open_files_max: 1024 };
         // Creation stops near 9,300 stores at seven maps each.
-        assert_eq!(machine.instances_max(), 7679);
+        assert_eq!(machine.instance_maps_max() / MAPS_PER_LARGE_INSTANCE, 7679);
         assert_eq!(machine.instance_memory_bytes_max(), 18 << 30);
     }
 
@@ -81,5 +89,6 @@ mod tests {
     fn this_machine_can_be_read() {
         let machine = Machine::read().unwrap();
         assert!(machine.maps_max > 0 && machine.memory_bytes > 0 && machine.open_files_max > 0);
+        assert!((1 << 20..machine.memory_bytes).contains(&resident_bytes()));
     }
 }

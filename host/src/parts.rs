@@ -2,6 +2,7 @@
 //! takes more than one of them, such as preparing a function's pool or deploying new code under running instances.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,7 +15,7 @@ use crate::guest::{Blueprint, Engine, HostPattern, Sandbox};
 use crate::ids::{FunctionName, LATEST};
 use crate::instance::{self, StopReason, Terms};
 use crate::ledger::{Ledger, Options};
-use crate::machine::{MAPS_PER_INSTANCE, Machine};
+use crate::machine::{MAPS_PER_LARGE_INSTANCE, Machine, resident_bytes};
 use crate::meter::{Basis, Post};
 use crate::pool::{self, Bounds, Pool, PoolSettings, Pools, Room, RoomBounds};
 use crate::shutdown::Tasks;
@@ -33,6 +34,7 @@ pub struct Parts {
     /// The drain signal.
     pub tasks: Tasks,
     billing_basis: Basis,
+    guest_memory_bytes: Arc<AtomicU64>,
     metrics: Arc<instance::Metrics>,
     charges: Charges,
 }
@@ -42,14 +44,16 @@ impl Parts {
     pub fn open(config: &Config, tasks: Tasks) -> anyhow::Result<Parts> {
         let machine = Machine::read()?;
         let bounds = RoomBounds {
-            instances_max: config.instances_max.unwrap_or_else(|| machine.instances_max()),
+            instances_max: config.instances_max.unwrap_or(usize::MAX),
+            maps_max: machine.instance_maps_max(),
             memory_bytes_max: config.memory_bytes_max.unwrap_or_else(|| machine.instance_memory_bytes_max()),
         };
         tell_room(&machine, bounds);
         let engine = Engine::new()?;
         let options = Options { retention: config.invocation_retention, ..Options::default() };
         let ledger = Ledger::open(&config.state_dir.join("ledger.sqlite"), options)?;
-        let room = Room::new(bounds, engine.memory_bytes_total());
+        let guest_memory_bytes = engine.memory_bytes_total();
+        let room = Room::new(bounds, resident_bytes);
         let mut registry = Registry::with_prefix("dormouse");
         let metrics = Arc::new(instance::Metrics::register(&mut registry));
         let pool_metrics = Arc::new(pool::Metrics::register(&mut registry));
@@ -61,9 +65,15 @@ impl Parts {
             registry,
             tasks,
             billing_basis: config.billing_basis,
+            guest_memory_bytes,
             metrics,
             charges,
         })
+    }
+
+    /// Brings the gauges up to date; called when somebody looks at them.
+    pub fn measure(&self) {
+        self.pools.measure(self.guest_memory_bytes.load(Ordering::Relaxed));
     }
 
     /// Pre-stop hooks that were called so far.
@@ -211,21 +221,12 @@ impl Parts {
 }
 
 fn tell_room(machine: &Machine, bounds: RoomBounds) {
-    let maps_needed = bounds.instances_max as u64 * MAPS_PER_INSTANCE;
+    let large_instances_max = bounds.maps_max / MAPS_PER_LARGE_INSTANCE;
     tracing::info!(
-        instances_max = bounds.instances_max,
         memory_mb = bounds.memory_bytes_max >> 20,
+        large_instances_max,
         open_files = machine.open_files_max,
-        "room for instances; more of them need a higher vm.max_map_count (now {})",
+        "room for instances; more of large components need a higher vm.max_map_count (now {})",
         machine.maps_max,
     );
-    if maps_needed > machine.maps_max {
-        tracing::warn!(
-            "{} instances need about {maps_needed} kernel maps and vm.max_map_count allows {}: raise it with \
-             `sysctl vm.max_map_count={}`, or lower --instances-max",
-            bounds.instances_max,
-            machine.maps_max,
-            maps_needed + maps_needed / 4,
-        );
-    }
 }

@@ -34,7 +34,7 @@ pub(super) async fn ready(State(plane): State<Arc<Plane>>) -> Result<&'static st
 pub(super) async fn metrics(
     State(plane): State<Arc<Plane>>,
 ) -> Result<([(header::HeaderName, &'static str); 1], String), Failure> {
-    plane.parts.pools.measure();
+    plane.parts.measure();
     let mut text = String::new();
     encode(&mut text, &plane.parts.registry).map_err(anyhow::Error::from)?;
     let open_metrics = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -29,6 +29,10 @@ impl Component {
         self.engine.link(&self.compiled, names)
     }
 
+    pub(super) fn maps_per_instance(&self) -> u64 {
+        self.engine.maps_per_instance(&self.compiled)
+    }
+
     pub(super) fn engine(&self) -> &Engine {
         &self.engine
     }

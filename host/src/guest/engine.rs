@@ -9,58 +9,85 @@ use anyhow::Context as _;
 use wasmtime::component::Linker;
 use wasmtime::{Config, OptLevel};
 
+use super::arena;
 use super::component::Component;
 use super::epoch::Ticker;
 use super::exports::EntryNames;
 use super::refusal::Refusal;
 use super::world::World;
+use crate::machine::MAPS_PER_LARGE_INSTANCE;
 
 /// Bytes of stack that guest code may use.
 const WASM_STACK_BYTES: usize = 512 << 10;
-/// Bytes of a fiber's stack: the guest's and room for the host calls on top.
+/// Bytes of a fiber's stack where it is mapped by itself: the guest's and room for the host calls on top.
 const FIBER_STACK_BYTES: usize = 1 << 20;
+/// Components with more initial data than this have it mapped, not copied, into each instance.
+const COPIED_DATA_BYTES_MAX: usize = 512 << 10;
 
-/// One engine a host; cheap to clone.
+/// The engine as this host uses it; cheap to clone.
 #[derive(Clone)]
 pub struct Engine {
     shared: Arc<Shared>,
 }
 
+/// wasmtime's engine twice, because no setting suits all components.
+///
+/// Small ones take their memory from an arena: they are cheaper to start, and as many as memory holds fit into the
+/// kernel's limit of maps; their code checks the bounds of each access. Large ones, language runtimes above all, share
+/// the pages of their initial data by copy on write and need no checks, but each costs maps.
 struct Shared {
-    engine: wasmtime::Engine,
-    linker: Linker<World>,
+    small: Side,
+    large: Side,
     ticker: Arc<Ticker>,
     memory_bytes_total: Arc<AtomicU64>,
+}
+
+struct Side {
+    engine: wasmtime::Engine,
+    linker: Linker<World>,
 }
 
 impl Engine {
     /// Sets the engine up and starts its epoch ticker, which sleeps until a store is polled.
     pub fn new() -> anyhow::Result<Engine> {
-        let engine = wasmtime::Engine::new(&config()).map_err(anyhow::Error::from).context("set up the engine")?;
-        let linker = imports(&engine).map_err(anyhow::Error::from).context("set up the guests' imports")?;
-        let ticker = Arc::new(Ticker::start(engine.clone()).context("start the epoch ticker")?);
-        Ok(Engine { shared: Arc::new(Shared { engine, linker, ticker, memory_bytes_total: Arc::default() }) })
+        let (small, large) = (Side::new(&small_config())?, Side::new(&large_config())?);
+        let ticker = Ticker::start([small.engine.clone(), large.engine.clone()]).context("start the epoch ticker")?;
+        let shared = Shared { small, large, ticker: Arc::new(ticker), memory_bytes_total: Arc::default() };
+        Ok(Engine { shared: Arc::new(shared) })
     }
 
     /// A name for everything that compiled code depends on: the engine's version, settings and machine.
     pub fn compatibility(&self) -> String {
         let mut hasher = DefaultHasher::new();
-        self.shared.engine.precompile_compatibility_hash().hash(&mut hasher);
+        for side in [&self.shared.small, &self.shared.large] {
+            side.engine.precompile_compatibility_hash().hash(&mut hasher);
+        }
+        COPIED_DATA_BYTES_MAX.hash(&mut hasher);
         format!("{:016x}", hasher.finish())
     }
 
     /// Compiles a component to machine code, or says why it is none. Takes long; call it where blocking is allowed.
     pub fn compile(&self, bytes: &[u8]) -> Result<Vec<u8>, Refusal> {
         Refusal::check_kind(bytes)?;
-        self.shared.engine.precompile_component(bytes).map_err(|error| Refusal::Invalid(format!("{error:#}")))
+        let small = initial_data_bytes(bytes) <= COPIED_DATA_BYTES_MAX;
+        let side = if small { &self.shared.small } else { &self.shared.large };
+        side.engine.precompile_component(bytes).map_err(|error| Refusal::Invalid(format!("{error:#}")))
     }
 
     /// Maps compiled code that this host wrote.
     pub fn load(&self, path: &Path) -> anyhow::Result<Component> {
-        let compiled = load_own(&self.shared.engine, path)
+        // Code says itself which settings it was compiled for, and the other engine refuses it for that.
+        let compiled = load_own(&self.shared.small.engine, path)
+            .or_else(|_| load_own(&self.shared.large.engine, path))
             .map_err(anyhow::Error::from)
             .with_context(|| format!("map compiled code {}", path.display()))?;
         Ok(Component::new(self.clone(), compiled))
+    }
+
+    /// Kernel maps that an instance of a component adds.
+    pub(super) fn maps_per_instance(&self, compiled: &wasmtime::component::Component) -> u64 {
+        let small = wasmtime::Engine::same(compiled.engine(), &self.shared.small.engine);
+        if small { arena::maps_per_instance() } else { MAPS_PER_LARGE_INSTANCE }
     }
 
     /// Checks a component against what this host offers and what `names` ask of it.
@@ -70,11 +97,10 @@ impl Engine {
         names: &EntryNames,
     ) -> Result<(wasmtime::component::InstancePre<World>, super::Exports), Refusal> {
         let exports = super::Exports::find(compiled, names)?;
-        let pre = self
-            .shared
-            .linker
-            .instantiate_pre(compiled)
-            .map_err(|error| Refusal::MissingImport(format!("{error:#}")))?;
+        let small = wasmtime::Engine::same(compiled.engine(), &self.shared.small.engine);
+        let side = if small { &self.shared.small } else { &self.shared.large };
+        let pre =
+            side.linker.instantiate_pre(compiled).map_err(|error| Refusal::MissingImport(format!("{error:#}")))?;
         Ok((pre, exports))
     }
 
@@ -88,6 +114,25 @@ impl Engine {
     }
 }
 
+impl Side {
+    fn new(config: &Config) -> anyhow::Result<Side> {
+        let engine = wasmtime::Engine::new(config).map_err(anyhow::Error::from).context("set up the engine")?;
+        let linker = imports(&engine).map_err(anyhow::Error::from).context("set up the guests' imports")?;
+        Ok(Side { engine, linker })
+    }
+}
+
+/// Bytes that instantiation writes into the memories of a component.
+fn initial_data_bytes(component: &[u8]) -> usize {
+    let sections = wasmparser::Parser::new(0).parse_all(component).filter_map(Result::ok);
+    let data = sections.filter_map(|section| match section {
+        wasmparser::Payload::DataSection(data) => Some(data),
+        _ => None,
+    });
+    // What cannot be parsed does not compile either.
+    data.flatten().filter_map(Result::ok).map(|segment| segment.data.len()).sum()
+}
+
 #[expect(unsafe_code, reason = "the engine offers no safe way to map compiled code")]
 fn load_own(engine: &wasmtime::Engine, path: &Path) -> wasmtime::Result<wasmtime::component::Component> {
     // SAFETY: The file holds what `Engine::compile` returned, unchanged: `catalog::artifacts` is the only caller, it
@@ -96,13 +141,24 @@ fn load_own(engine: &wasmtime::Engine, path: &Path) -> wasmtime::Result<wasmtime
     unsafe { wasmtime::component::Component::deserialize_file(engine, path) }
 }
 
+fn small_config() -> Config {
+    let mut config = config();
+    arena::install(&mut config);
+    config
+}
+
+fn large_config() -> Config {
+    let mut config = config();
+    config.async_stack_size(FIBER_STACK_BYTES);
+    config
+}
+
 fn config() -> Config {
     let mut config = Config::new();
     config
         .epoch_interruption(true)
         .cranelift_opt_level(OptLevel::Speed)
         .max_wasm_stack(WASM_STACK_BYTES)
-        .async_stack_size(FIBER_STACK_BYTES)
         .async_stack_zeroing(true)
         // Backtraces go to the log; without names and lines they would be numbers.
         .wasm_backtrace_details(wasmtime::WasmBacktraceDetails::Enable)

@@ -1,4 +1,4 @@
-//! The epoch ticker: advances the engine's epoch every millisecond while a store is being polled, and sleeps otherwise.
+//! The epoch ticker: advances the engines' epochs every millisecond while a store is being polled, and sleeps otherwise.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -47,11 +47,11 @@ fn own_slot() -> usize {
 }
 
 impl Ticker {
-    pub(super) fn start(engine: wasmtime::Engine) -> std::io::Result<Ticker> {
+    pub(super) fn start(engines: [wasmtime::Engine; 2]) -> std::io::Result<Ticker> {
         let polling = std::array::from_fn(|_| Slot::default());
         let shared = Arc::new(Shared { polling, asleep: AtomicBool::new(false), ended: AtomicBool::new(false) });
         let own = shared.clone();
-        let thread = thread::Builder::new().name("epoch".to_owned()).spawn(move || tick(&own, &engine))?;
+        let thread = thread::Builder::new().name("epoch".to_owned()).spawn(move || tick(&own, &engines))?;
         Ok(Ticker { shared, thread: Some(thread) })
     }
 
@@ -87,11 +87,11 @@ impl Drop for Ticker {
     }
 }
 
-fn tick(shared: &Shared, engine: &wasmtime::Engine) {
+fn tick(shared: &Shared, engines: &[wasmtime::Engine]) {
     let mut idle_ticks = 0;
     while !shared.ended.load(Ordering::SeqCst) {
         thread::sleep(EPOCH);
-        engine.increment_epoch();
+        engines.iter().for_each(wasmtime::Engine::increment_epoch);
         idle_ticks = if shared.anybody_polls() { 0 } else { idle_ticks + 1 };
         if idle_ticks < IDLE_TICKS {
             continue;

@@ -4,6 +4,7 @@
 //! `instance` polls guests, `catalog` compiles and loads components. Nothing here knows requests' queues, states of a
 //! lifecycle, or HTTP status codes.
 
+mod arena;
 mod call;
 mod component;
 mod ending;

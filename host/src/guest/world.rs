@@ -25,6 +25,8 @@ use crate::log::{Log, Stream};
 pub struct Blueprint {
     /// The exports that the function uses.
     pub exports: Exports,
+    /// Kernel maps that each instance needs.
+    pub maps_per_instance: u64,
     pub(super) pre: InstancePre<World>,
     pub(super) ticker: Arc<Ticker>,
     memory_bytes_total: Arc<AtomicU64>,
@@ -41,6 +43,7 @@ impl Blueprint {
         let environment = sandbox.environment.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
         Ok(Blueprint {
             exports,
+            maps_per_instance: component.maps_per_instance(),
             pre,
             ticker: component.engine().ticker(),
             memory_bytes_total: component.engine().memory_bytes_total(),

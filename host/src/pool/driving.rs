@@ -47,7 +47,8 @@ impl Driven {
     /// Waits until the host has room for a new instance. If it has none, its requests are told so.
     pub(super) async fn find_place(self: Arc<Self>, instance: Box<Instance>) {
         let ground = self.pool.0.ground.clone();
-        if let Some(place) = timeout(self.pool.0.settings.queue_timeout, ground.find_place()).await.ok().flatten() {
+        let place = ground.find_place(self.pool.maps_per_instance());
+        if let Some(place) = timeout(self.pool.0.settings.queue_timeout, place).await.ok().flatten() {
             if let Some(seated) = self.pool.lock().find(self.id) {
                 seated.place = Some(place);
             }

@@ -106,7 +106,7 @@ impl Inside {
         if let Some(job) = job {
             seated.give(job);
         }
-        seated.place = pool.0.ground.room.take();
+        seated.place = pool.0.ground.room.take(pool.maps_per_instance());
         if seated.place.is_some() {
             driven.admit(instance);
         } else {

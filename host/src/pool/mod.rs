@@ -133,8 +133,8 @@ impl Pools {
         slots.iter().map(|(function, slot)| (function.clone(), slot.pool.clone())).collect()
     }
 
-    /// Brings the gauges up to date; called when somebody looks at them.
-    pub fn measure(&self) {
+    /// Brings the gauges up to date; called when somebody looks at them. `memory_bytes` is the guests' linear memory.
+    pub fn measure(&self, memory_bytes: u64) {
         let mut totals = [("", 0); 6];
         let mut waiting = 0;
         for slot in self.ground.registry.0.load().values() {
@@ -143,7 +143,7 @@ impl Pools {
                 *total = (state, total.1 + count);
             }
         }
-        self.ground.metrics.measure(totals, waiting, self.ground.room.memory_bytes());
+        self.ground.metrics.measure(totals, waiting, memory_bytes);
     }
 
     /// The host's room.
@@ -188,24 +188,27 @@ impl Ground {
         self.tasks.spawn_on(&self.runtime, task);
     }
 
-    /// A place for a new instance. While there is none, the longest parked instance of the host is stopped for it; none
+    /// A place for a new instance that needs so many maps. While there is none, the longest parked instance of the host is stopped for it; none
     /// if nothing is parked either.
-    async fn find_place(&self) -> Option<Place> {
+    async fn find_place(&self, maps: u64) -> Option<Place> {
         loop {
             let freed = self.room.freed();
-            if let Some(place) = self.room.take() {
+            if let Some(place) = self.room.take(maps) {
                 return Some(place);
             }
-            if !self.evict() {
+            if !self.evict(self.room.lacks_maps(maps)) {
                 return None;
             }
             freed.await;
         }
     }
 
-    fn evict(&self) -> bool {
+    /// Stops the longest parked instance; if maps are needed, the longest parked one that has some.
+    fn evict(&self, for_maps: bool) -> bool {
         let slots = self.registry.0.load();
-        let parked = slots.values().filter_map(|slot| slot.pool.oldest_parked().map(|since| (since, &slot.pool)));
+        let helps = |slot: &&Slot| !for_maps || slot.pool.maps_per_instance() > 0;
+        let parked =
+            slots.values().filter(helps).filter_map(|slot| slot.pool.oldest_parked().map(|since| (since, &slot.pool)));
         let longest = parked.min_by_key(|(since, _)| *since);
         longest.is_some_and(|(_, pool)| pool.stop_oldest(StopReason::Evicted))
     }

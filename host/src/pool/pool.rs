@@ -268,6 +268,11 @@ impl Pool {
         true
     }
 
+    /// Kernel maps that each of its instances needs.
+    pub(super) fn maps_per_instance(&self) -> u64 {
+        self.0.terms.blueprint.maps_per_instance
+    }
+
     /// Since when its longest parked instance has been parked.
     pub(super) fn oldest_parked(&self) -> Option<Instant> {
         self.lock().lot.oldest_since()

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rustix::process::{Resource, getrlimit};
 
-use crate::machine::{MAPS_PER_INSTANCE, Machine};
+use crate::machine::{MAPS_PER_LARGE_INSTANCE, Machine};
 
 use super::super::units;
 use super::Finding;
@@ -44,9 +44,12 @@ fn read_number(path: impl AsRef<Path>) -> Option<u64> {
 }
 
 fn maps(machine: &Machine) -> Finding {
-    let (limit, instances) = (machine.maps_max, units::count(machine.instances_max() as u64));
-    let text = format!("vm.max_map_count is {limit}: room for {instances} instances, {MAPS_PER_INSTANCE} maps each");
-    let remedy = format!("for more instances: sudo sysctl -w vm.max_map_count={MAPS_FOR_MANY}");
+    let instances = units::count(machine.instance_maps_max() / MAPS_PER_LARGE_INSTANCE);
+    let limit = machine.maps_max;
+    let text = format!("vm.max_map_count is {limit}: room for {instances} instances of large components");
+    let remedy = format!(
+        "for more instances of components with much initial data: sudo sysctl -w vm.max_map_count={MAPS_FOR_MANY}"
+    );
     if limit < MAPS_USUAL {
         Finding::warn("memory maps", text).remedy(remedy)
     } else if limit < MAPS_FOR_MANY {

@@ -1,0 +1,134 @@
+//! Linear memories in slots.
+
+#![expect(unsafe_code, reason = "the engine asks for an unsafe trait: it trusts the memory's bounds")]
+
+use std::sync::Arc;
+
+use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
+
+use super::MEMORY_RESERVATION;
+use super::slots::{Slot, Slots};
+
+/// Sizes of slots. The last one holds all that 32 bits can address.
+const SLOT_BYTES: [usize; 3] = [MEMORY_RESERVATION, 512 << 20, 4 << 30];
+/// Slots of each size that are mapped together: 16 GiB of address space at a time, of the 128 TiB that there are.
+const CHUNK_SLOTS: [usize; 3] = [256, 32, 4];
+
+/// Where an engine's linear memories come from.
+pub(super) struct Memories(Arc<[Slots; 3]>);
+
+impl Memories {
+    pub(super) fn new() -> Memories {
+        let slots = |class: usize| Slots::new(SLOT_BYTES[class], CHUNK_SLOTS[class], |_| Ok(()));
+        Memories(Arc::new([slots(0), slots(1), slots(2)]))
+    }
+}
+
+// SAFETY: A new memory is a slot of its own, zeroed, with room for `minimum` bytes. The engine is configured without
+// guard pages, so its code checks every access against `byte_size`; see `install`.
+unsafe impl MemoryCreator for Memories {
+    fn new_memory(
+        &self,
+        _ty: MemoryType,
+        minimum: usize,
+        _maximum: Option<usize>,
+        reserved: Option<usize>,
+        guard: usize,
+    ) -> Result<Box<dyn LinearMemory>, String> {
+        if guard != 0 || reserved.is_some_and(|bytes| bytes > MEMORY_RESERVATION) {
+            return Err("an arena has no guard pages and no larger reservations".to_owned());
+        }
+        let (class, slot) = take(&self.0, minimum).map_err(|error| format!("no address space: {error}"))?;
+        Ok(Box::new(Memory { slots: self.0.clone(), class, slot, bytes: minimum }))
+    }
+}
+
+fn take(slots: &[Slots; 3], bytes: usize) -> std::io::Result<(usize, Slot)> {
+    let fits = slots.iter().position(|slots| bytes <= slots.slot_bytes());
+    let class = fits.ok_or_else(|| std::io::Error::other("more than 32 bits can address"))?;
+    Ok((class, slots[class].take()?))
+}
+
+/// One linear memory.
+struct Memory {
+    slots: Arc<[Slots; 3]>,
+    class: usize,
+    slot: Slot,
+    /// What the guest may use; memories never shrink.
+    bytes: usize,
+}
+
+// SAFETY: The slot is this memory's until it is dropped, readable and writable in all of its `byte_capacity`, and
+// `byte_size` never exceeds that. It moves only in `grow_to`, after which the engine asks for its address again.
+unsafe impl LinearMemory for Memory {
+    fn byte_size(&self) -> usize {
+        self.bytes
+    }
+
+    fn byte_capacity(&self) -> usize {
+        self.slots[self.class].slot_bytes()
+    }
+
+    fn grow_to(&mut self, bytes: usize) -> wasmtime::Result<()> {
+        if bytes > self.byte_capacity() {
+            let (class, slot) = take(&self.slots, bytes)?;
+            // SAFETY: Both slots are this memory's alone, do not overlap, and hold at least so many bytes.
+            unsafe { self.slot.start().copy_to_nonoverlapping(slot.start(), self.bytes) };
+            self.slots[self.class].put(self.slot, 0, self.bytes);
+            (self.class, self.slot) = (class, slot);
+        }
+        self.bytes = self.bytes.max(bytes);
+        Ok(())
+    }
+
+    fn as_ptr(&self) -> *mut u8 {
+        self.slot.start().as_ptr()
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        self.slots[self.class].put(self.slot, 0, self.bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn memory(memories: &Memories, bytes: usize) -> Memory {
+        let (class, slot) = take(&memories.0, bytes).unwrap();
+        Memory { slots: memories.0.clone(), class, slot, bytes }
+    }
+
+    fn bytes(memory: &Memory) -> &mut [u8] {
+        // SAFETY: The memory is this test's alone, and its slot is readable and writable throughout.
+        unsafe { std::slice::from_raw_parts_mut(memory.as_ptr(), memory.byte_size()) }
+    }
+
+    #[test]
+    fn a_memory_moves_when_it_outgrows_its_slot_and_keeps_its_bytes() {
+        let memories = Memories::new();
+        let mut moving = memory(&memories, 1 << 20);
+        bytes(&moving)[5] = 42;
+        let first = moving.as_ptr();
+        moving.grow_to(SLOT_BYTES[0]).unwrap();
+        assert_eq!(moving.as_ptr(), first, "it may not move within its reservation");
+        *bytes(&moving).last_mut().unwrap() = 43;
+        moving.grow_to(SLOT_BYTES[0] + 1).unwrap();
+        assert_ne!(moving.as_ptr(), first);
+        assert_eq!((bytes(&moving)[5], bytes(&moving)[SLOT_BYTES[0] - 1], bytes(&moving)[SLOT_BYTES[0]]), (42, 43, 0));
+        let next = memory(&memories, SLOT_BYTES[0]);
+        assert_eq!(next.as_ptr(), first);
+        assert!(bytes(&next).iter().all(|byte| *byte == 0), "what moved away is wiped");
+    }
+
+    #[test]
+    fn all_that_a_function_may_have_fits_and_more_is_refused() {
+        let memories = Memories::new();
+        let mut largest = memory(&memories, 0);
+        largest.grow_to(4096 << 20).unwrap();
+        bytes(&largest)[(4096 << 20) - 1] = 1;
+        assert!(largest.grow_to((4096 << 20) + 1).is_err());
+    }
+}

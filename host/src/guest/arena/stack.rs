@@ -1,0 +1,125 @@
+//! Fibers' stacks in slots, each with a guard below it.
+
+#![expect(unsafe_code, reason = "the engine asks for an unsafe trait: it runs guests and host calls on these stacks")]
+
+use std::ops::Range;
+use std::ptr::NonNull;
+use std::sync::{Arc, LazyLock};
+
+use wasmtime::{StackCreator, StackMemory};
+
+use super::slots::{Slot, Slots};
+use super::wipe;
+
+/// Bytes at the lower end of each slot that nobody may touch.
+pub(super) const GUARD_BYTES: usize = 16 << 10;
+const SLOT_BYTES: usize = 1 << 20;
+const CHUNK_SLOTS: usize = 1024;
+
+/// `MADV_GUARD_INSTALL` of Linux 6.13: pages that fault, without a map of their own.
+const GUARD_INSTALL: i32 = 102;
+
+/// Where an engine's stacks come from.
+pub(super) struct Stacks(Arc<Slots>);
+
+impl Stacks {
+    pub(super) fn new() -> Stacks {
+        Stacks(Arc::new(Slots::new(SLOT_BYTES, CHUNK_SLOTS, install_guard)))
+    }
+}
+
+/// Whether guards need no kernel maps.
+pub(super) fn guards_are_free() -> bool {
+    static FREE: LazyLock<bool> = LazyLock::new(|| {
+        let page = wipe::map(GUARD_BYTES);
+        page.is_ok_and(|page| wipe::advise(page.as_ptr().cast(), GUARD_BYTES, GUARD_INSTALL).is_ok())
+    });
+    *FREE
+}
+
+fn install_guard(slot: NonNull<u8>) -> std::io::Result<()> {
+    let start = slot.as_ptr().cast();
+    if guards_are_free() { wipe::advise(start, GUARD_BYTES, GUARD_INSTALL) } else { wipe::protect(start, GUARD_BYTES) }
+}
+
+// SAFETY: Each stack is a slot of its own, zeroed, whole pages, with a guard at its lower end that stays for as long as
+// the process lives.
+unsafe impl StackCreator for Stacks {
+    fn new_stack(&self, size: usize, _zeroed: bool) -> wasmtime::Result<Box<dyn StackMemory>> {
+        wasmtime::ensure!(size <= SLOT_BYTES - GUARD_BYTES, "a stack of {size} bytes does not fit into a slot");
+        Ok(Box::new(Stack { slots: self.0.clone(), slot: self.0.take()? }))
+    }
+}
+
+/// One stack.
+struct Stack {
+    slots: Arc<Slots>,
+    slot: Slot,
+}
+
+impl Stack {
+    fn at(&self, offset: usize) -> *mut u8 {
+        self.slot.start().as_ptr().wrapping_add(offset)
+    }
+}
+
+// SAFETY: The ranges are parts of the slot, which is this stack's until it is dropped.
+unsafe impl StackMemory for Stack {
+    fn top(&self) -> *mut u8 {
+        self.at(SLOT_BYTES)
+    }
+
+    fn range(&self) -> Range<usize> {
+        self.at(GUARD_BYTES) as usize..self.at(SLOT_BYTES) as usize
+    }
+
+    fn guard_range(&self) -> Range<*mut u8> {
+        self.at(0)..self.at(GUARD_BYTES)
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        self.slots.put(self.slot, GUARD_BYTES, SLOT_BYTES);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stack_that_is_used_again_shows_nothing_of_the_former_tenant() {
+        let stacks = Stacks::new();
+        let used = stacks.new_stack(SLOT_BYTES - GUARD_BYTES, true).unwrap();
+        let range = used.range();
+        // SAFETY: The stack is this test's alone.
+        let bytes =
+            |range: &Range<usize>| unsafe { std::slice::from_raw_parts_mut(range.start as *mut u8, range.len()) };
+        bytes(&range)[range.len() - 5000..].fill(0xa5);
+        bytes(&range)[0] = 1; // As deep as it goes.
+        drop(used);
+        let again = stacks.new_stack(SLOT_BYTES - GUARD_BYTES, true).unwrap();
+        assert_eq!(again.range(), range);
+        assert!(bytes(&range).iter().all(|byte| *byte == 0));
+    }
+
+    /// Whether the kernel refuses to write to `address`: it tells without stopping the test.
+    fn faults(address: *mut u8) -> bool {
+        let zeros = std::fs::File::open("/dev/zero").unwrap();
+        // SAFETY: The kernel writes one byte to a stack of this test's own, or refuses.
+        let read = unsafe { libc::read(std::os::fd::AsRawFd::as_raw_fd(&zeros), address.cast(), 1) };
+        read == -1 && std::io::Error::last_os_error().raw_os_error() == Some(libc::EFAULT)
+    }
+
+    #[test]
+    fn the_guard_stops_whoever_runs_off_the_stack_and_stays_when_the_slot_is_used_again() {
+        let stacks = Stacks::new();
+        for _ in 0..2 {
+            let stack = stacks.new_stack(SLOT_BYTES - GUARD_BYTES, true).unwrap();
+            let guard = stack.guard_range();
+            assert!(faults(guard.start) && faults(guard.end.wrapping_sub(1)));
+            assert!(!faults(guard.end) && !faults(stack.top().wrapping_sub(1)));
+        }
+    }
+}
