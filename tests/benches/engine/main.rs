@@ -4,6 +4,7 @@
 //! ratios move less than microseconds when the machine is busy. Each case is the median of several rounds.
 
 mod anchor;
+mod density;
 
 use std::future::poll_fn;
 use std::path::Path;
@@ -38,6 +39,7 @@ fn main() {
         bench.metering();
         bench.executed_against_cpu().await;
     });
+    density::show(&bench.hello);
 }
 
 struct Bench {
