@@ -2,25 +2,32 @@
 
 #![expect(unsafe_code, reason = "the engine asks for an unsafe trait: it trusts the memory's bounds")]
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
 
 use super::MEMORY_RESERVATION;
-use super::slots::{Slot, Slots};
+use super::slots::{Cells, Slot, Slots};
+use super::wipe::{self, Pages};
 
-/// Sizes of slots. The last one holds all that 32 bits can address.
-const SLOT_BYTES: [usize; 3] = [MEMORY_RESERVATION, 512 << 20, 4 << 30];
-/// Slots of each size that are mapped together: 16 GiB of address space at a time, of the 128 TiB that there are.
-const CHUNK_SLOTS: [usize; 3] = [256, 32, 4];
+/// Sizes of the slots of memories that have outgrown the smallest. The last one holds all that 32 bits can address.
+const LARGER_SLOT_BYTES: [usize; 2] = [512 << 20, 4 << 30];
+/// Slots of each of these sizes that are mapped together: 16 GiB of address space at a time, of the 128 TiB that there
+/// are.
+const CHUNK_SLOTS: [usize; 2] = [32, 4];
 
 /// Where an engine's linear memories come from.
 pub(super) struct Memories(Arc<[Slots; 3]>);
 
 impl Memories {
-    pub(super) fn new() -> Memories {
-        let slots = |class: usize| Slots::new(SLOT_BYTES[class], CHUNK_SLOTS[class], |_| Ok(()));
-        Memories(Arc::new([slots(0), slots(1), slots(2)]))
+    /// Small memories lie `within` cells that they share with stacks.
+    pub(super) fn new(cells: Arc<Cells>, within: Range<usize>) -> Memories {
+        let larger = |class: usize| {
+            let bytes = LARGER_SLOT_BYTES[class];
+            Slots::new(Cells::new(bytes, CHUNK_SLOTS[class], Pages::Huge), 0..bytes, |_| Ok(()))
+        };
+        Memories(Arc::new([Slots::new(cells, within, |_| Ok(())), larger(0), larger(1)]))
     }
 }
 
@@ -72,8 +79,7 @@ unsafe impl LinearMemory for Memory {
     fn grow_to(&mut self, bytes: usize) -> wasmtime::Result<()> {
         if bytes > self.byte_capacity() {
             let (class, slot) = take(&self.slots, bytes)?;
-            // SAFETY: Both slots are this memory's alone, do not overlap, and hold at least so many bytes.
-            unsafe { self.slot.start().copy_to_nonoverlapping(slot.start(), self.bytes) };
+            wipe::copy(self.slot.start(), slot.start(), self.bytes);
             self.slots[self.class].put(self.slot, 0, self.bytes);
             (self.class, self.slot) = (class, slot);
         }
@@ -94,41 +100,61 @@ impl Drop for Memory {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{MEMORY_SLOT, cells};
     use super::*;
+
+    fn memories() -> Memories {
+        Memories::new(cells(), MEMORY_SLOT)
+    }
 
     fn memory(memories: &Memories, bytes: usize) -> Memory {
         let (class, slot) = take(&memories.0, bytes).unwrap();
         Memory { slots: memories.0.clone(), class, slot, bytes }
     }
 
-    fn bytes(memory: &Memory) -> &mut [u8] {
+    fn bytes(memory: &mut Memory) -> &mut [u8] {
         // SAFETY: The memory is this test's alone, and its slot is readable and writable throughout.
         unsafe { std::slice::from_raw_parts_mut(memory.as_ptr(), memory.byte_size()) }
     }
 
     #[test]
     fn a_memory_moves_when_it_outgrows_its_slot_and_keeps_its_bytes() {
-        let memories = Memories::new();
+        let memories = memories();
         let mut moving = memory(&memories, 1 << 20);
-        bytes(&moving)[5] = 42;
+        bytes(&mut moving)[5] = 42;
         let first = moving.as_ptr();
-        moving.grow_to(SLOT_BYTES[0]).unwrap();
+        moving.grow_to(MEMORY_RESERVATION).unwrap();
         assert_eq!(moving.as_ptr(), first, "it may not move within its reservation");
-        *bytes(&moving).last_mut().unwrap() = 43;
-        moving.grow_to(SLOT_BYTES[0] + 1).unwrap();
+        *bytes(&mut moving).last_mut().unwrap() = 43;
+        moving.grow_to(MEMORY_RESERVATION + 1).unwrap();
         assert_ne!(moving.as_ptr(), first);
-        assert_eq!((bytes(&moving)[5], bytes(&moving)[SLOT_BYTES[0] - 1], bytes(&moving)[SLOT_BYTES[0]]), (42, 43, 0));
-        let next = memory(&memories, SLOT_BYTES[0]);
+        assert_eq!(
+            (bytes(&mut moving)[5], bytes(&mut moving)[MEMORY_RESERVATION - 1], bytes(&mut moving)[MEMORY_RESERVATION]),
+            (42, 43, 0)
+        );
+        let mut next = memory(&memories, MEMORY_RESERVATION);
         assert_eq!(next.as_ptr(), first);
-        assert!(bytes(&next).iter().all(|byte| *byte == 0), "what moved away is wiped");
+        assert!(bytes(&mut next).iter().all(|byte| *byte == 0), "what moved away is wiped");
     }
 
     #[test]
     fn all_that_a_function_may_have_fits_and_more_is_refused() {
-        let memories = Memories::new();
+        let memories = memories();
         let mut largest = memory(&memories, 0);
         largest.grow_to(4096 << 20).unwrap();
-        bytes(&largest)[(4096 << 20) - 1] = 1;
+        bytes(&mut largest)[(4096 << 20) - 1] = 1;
         assert!(largest.grow_to((4096 << 20) + 1).is_err());
+    }
+
+    #[test]
+    fn what_was_never_written_takes_no_memory_when_a_memory_moves() {
+        let memories = memories();
+        let mut moving = memory(&memories, 48 << 20);
+        bytes(&mut moving)[40 << 20] = 1;
+        let resident = crate::machine::resident_bytes;
+        let before = resident();
+        moving.grow_to(MEMORY_RESERVATION + 1).unwrap();
+        assert_eq!(bytes(&mut moving)[40 << 20], 1);
+        assert!(resident() < before + (24 << 20), "untouched memory was copied");
     }
 }

@@ -3,30 +3,50 @@
 //! The kernel allows a process some 65,000 maps, and an instance that maps its own memory and stack takes several. Here
 //! slots of one size lie side by side in one mapping, so that the number of maps does not grow with that of instances.
 //! A slot that comes back is wiped before anybody else gets it.
+//!
+//! A stack and a small memory lie in one cell, so that what an instance touches of both is covered by one page of page
+//! tables, 4 KiB: toolchains place a guest's own stack into the first MiB of its memory, growing downwards, and data and
+//! heap behind. Whose stack and whose memory share a cell is chance. Measured: 4.4 KiB of page tables an instance
+//! where stacks and memories are apart from each other take 6.3.
+//!
+//! ```text
+//! 0 KiB    16 KiB             832 KiB                  1856 KiB          2 MiB         64 MiB + 832 KiB
+//! | guard  | stack, downwards | memory: guest's stack  | data, first heap | more heap    | nothing
+//! ```
 
 mod memory;
 mod slots;
 mod stack;
 mod wipe;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use wasmtime::Config;
 
 use self::memory::Memories;
+use self::slots::Cells;
 use self::stack::Stacks;
+use self::wipe::Pages;
 
 /// Bytes of address space of a small memory. What grows beyond it moves to a larger slot; up to it, it stays in place,
 /// which the engine relies on for memories that are declared not to grow further.
 const MEMORY_RESERVATION: usize = 64 << 20;
+/// A stack and its guard, in a cell; the memory follows.
+const STACK_SLOT: Range<usize> = 0..832 << 10;
+const MEMORY_SLOT: Range<usize> = STACK_SLOT.end..STACK_SLOT.end + MEMORY_RESERVATION;
+const CELL_BYTES: usize = MEMORY_RESERVATION + wipe::TABLE_BYTES;
+/// Cells that are mapped together: 16 GiB of address space at a time.
+const CHUNK_CELLS: usize = 248;
 /// Bytes of a fiber's stack: the guest's and room for the host calls on top.
-const STACK_BYTES: usize = (1 << 20) - stack::GUARD_BYTES;
+const STACK_BYTES: usize = STACK_SLOT.end - stack::GUARD_BYTES;
 
 /// Makes an engine take all memories and stacks from an arena of its own.
 pub(super) fn install(config: &mut Config) {
+    let cells = cells();
     config
-        .with_host_memory(Arc::new(Memories::new()))
-        .with_host_stack(Arc::new(Stacks::new()))
+        .with_host_memory(Arc::new(Memories::new(cells.clone(), MEMORY_SLOT)))
+        .with_host_stack(Arc::new(Stacks::new(cells, STACK_SLOT)))
         .async_stack_size(STACK_BYTES)
         .memory_reservation(MEMORY_RESERVATION as u64)
         .memory_may_move(true)
@@ -36,6 +56,10 @@ pub(super) fn install(config: &mut Config) {
         .memory_reservation_for_growth(0)
         // The engine cannot map images into memory that it did not map itself.
         .memory_init_cow(false);
+}
+
+fn cells() -> Arc<Cells> {
+    Cells::new(CELL_BYTES, CHUNK_CELLS, Pages::Small)
 }
 
 /// Kernel maps that an instance of an arena adds.

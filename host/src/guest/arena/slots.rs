@@ -1,18 +1,28 @@
 //! [`Slots`]: equal pieces of address space, taken and given back.
 
+use std::ops::Range;
 use std::ptr::NonNull;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::wipe::{self, Wiped};
+use super::wipe::{self, Pages, Wiped};
 
 /// Wiped slots whose pages are kept for the next instance; others give them back to the kernel.
 const WARM_MAX: usize = 64;
 
-/// Slots of one size, all alike: zeroed, readable and writable.
+/// Equal pieces of address space, mapped many at a time. Never unmapped, so that addresses in them stay valid.
+pub(super) struct Cells {
+    bytes: usize,
+    /// Cells that are mapped together.
+    in_chunk: usize,
+    pages: Pages,
+    chunks: Mutex<Vec<Slot>>,
+}
+
+/// Slots of one size, one in each cell, all alike: zeroed, readable and writable.
 pub(super) struct Slots {
-    slot_bytes: usize,
-    /// Slots that are mapped together.
-    chunk_slots: usize,
+    cells: Arc<Cells>,
+    /// Where in its cell a slot lies.
+    within: Range<usize>,
     /// Made unusable at the start of each slot, when it is first taken.
     prepare: fn(NonNull<u8>) -> std::io::Result<()>,
     free: Mutex<Free>,
@@ -24,8 +34,8 @@ struct Free {
     warm: Vec<Slot>,
     /// Without.
     cold: Vec<Slot>,
-    /// What was mapped last and was never taken.
-    fresh: Vec<Slot>,
+    /// Cells whose slot was taken at least once.
+    carved: usize,
 }
 
 /// One slot's start.
@@ -47,18 +57,33 @@ impl Slot {
     }
 }
 
+impl Cells {
+    pub(super) fn new(bytes: usize, in_chunk: usize, pages: Pages) -> Arc<Cells> {
+        Arc::new(Cells { bytes, in_chunk, pages, chunks: Mutex::default() })
+    }
+
+    fn start(&self, index: usize) -> std::io::Result<NonNull<u8>> {
+        let mut chunks = self.chunks.lock().unwrap_or_else(PoisonError::into_inner);
+        while chunks.len() <= index / self.in_chunk {
+            chunks.push(Slot(wipe::map(self.bytes * self.in_chunk, self.pages)?));
+        }
+        let start = chunks[index / self.in_chunk].0.as_ptr().wrapping_add(index % self.in_chunk * self.bytes);
+        NonNull::new(start).ok_or_else(|| std::io::Error::other("a cell at address zero"))
+    }
+}
+
 impl Slots {
-    pub(super) const fn new(
-        slot_bytes: usize,
-        chunk_slots: usize,
+    pub(super) fn new(
+        cells: Arc<Cells>,
+        within: Range<usize>,
         prepare: fn(NonNull<u8>) -> std::io::Result<()>,
     ) -> Slots {
-        let free = Free { warm: Vec::new(), cold: Vec::new(), fresh: Vec::new() };
-        Slots { slot_bytes, chunk_slots, prepare, free: Mutex::new(free) }
+        debug_assert!(within.end <= cells.bytes);
+        Slots { cells, within, prepare, free: Mutex::default() }
     }
 
     pub(super) fn slot_bytes(&self) -> usize {
-        self.slot_bytes
+        self.within.len()
     }
 
     /// A slot full of zeros.
@@ -67,18 +92,18 @@ impl Slots {
         if let Some(slot) = free.warm.pop().or_else(|| free.cold.pop()) {
             return Ok(slot);
         }
-        if free.fresh.is_empty() {
-            self.map_chunk(&mut free)?;
-        }
-        let slot = free.fresh.pop().ok_or_else(|| std::io::Error::other("a chunk has no slots"))?;
+        let cell = self.cells.start(free.carved)?;
+        free.carved += 1;
         drop(free);
+        let start = cell.as_ptr().wrapping_add(self.within.start);
+        let slot = NonNull::new(start).map(Slot).ok_or_else(|| std::io::Error::other("a slot at address zero"))?;
         (self.prepare)(slot.0)?;
         Ok(slot)
     }
 
     /// Takes back a slot whose bytes from `from` to `to` may have been written.
     pub(super) fn put(&self, slot: Slot, from: usize, to: usize) {
-        debug_assert!(from <= to && to <= self.slot_bytes);
+        debug_assert!(from <= to && to <= self.slot_bytes());
         let keep = self.lock().warm.len() < WARM_MAX;
         // Wiped by whoever gives it back, outside of the lock.
         match wipe::wipe(slot.0, from, to, keep) {
@@ -87,17 +112,6 @@ impl Slots {
             // Whatever is in it, nobody will see it: it is never given out again.
             Wiped::Failed(error) => tracing::error!(%error, "cannot wipe memory of an instance; it is given up"),
         }
-    }
-
-    fn map_chunk(&self, free: &mut Free) -> std::io::Result<()> {
-        let bytes = self.slot_bytes * self.chunk_slots;
-        let chunk = wipe::map(bytes)?;
-        // The lowest is taken first.
-        for index in (0..self.chunk_slots).rev() {
-            let start = chunk.as_ptr().wrapping_add(index * self.slot_bytes);
-            free.fresh.extend(NonNull::new(start).map(Slot));
-        }
-        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, Free> {
@@ -112,7 +126,7 @@ mod tests {
     const PAGE: usize = 4096;
 
     fn slots() -> Slots {
-        Slots::new(1 << 20, 4, |_| Ok(()))
+        Slots::new(Cells::new(3 << 20, 4, Pages::Small), 1 << 20..2 << 20, |_| Ok(()))
     }
 
     #[expect(unsafe_code, reason = "the test is about raw memory")]

@@ -8,13 +8,11 @@ use std::sync::{Arc, LazyLock};
 
 use wasmtime::{StackCreator, StackMemory};
 
-use super::slots::{Slot, Slots};
+use super::slots::{Cells, Slot, Slots};
 use super::wipe;
 
 /// Bytes at the lower end of each slot that nobody may touch.
 pub(super) const GUARD_BYTES: usize = 16 << 10;
-const SLOT_BYTES: usize = 1 << 20;
-const CHUNK_SLOTS: usize = 1024;
 
 /// `MADV_GUARD_INSTALL` of Linux 6.13: pages that fault, without a map of their own.
 const GUARD_INSTALL: i32 = 102;
@@ -23,15 +21,16 @@ const GUARD_INSTALL: i32 = 102;
 pub(super) struct Stacks(Arc<Slots>);
 
 impl Stacks {
-    pub(super) fn new() -> Stacks {
-        Stacks(Arc::new(Slots::new(SLOT_BYTES, CHUNK_SLOTS, install_guard)))
+    /// Stacks lie `within` cells that they share with memories.
+    pub(super) fn new(cells: Arc<Cells>, within: Range<usize>) -> Stacks {
+        Stacks(Arc::new(Slots::new(cells, within, install_guard)))
     }
 }
 
 /// Whether guards need no kernel maps.
 pub(super) fn guards_are_free() -> bool {
     static FREE: LazyLock<bool> = LazyLock::new(|| {
-        let page = wipe::map(GUARD_BYTES);
+        let page = wipe::map(GUARD_BYTES, wipe::Pages::Small);
         page.is_ok_and(|page| wipe::advise(page.as_ptr().cast(), GUARD_BYTES, GUARD_INSTALL).is_ok())
     });
     *FREE
@@ -46,7 +45,10 @@ fn install_guard(slot: NonNull<u8>) -> std::io::Result<()> {
 // the process lives.
 unsafe impl StackCreator for Stacks {
     fn new_stack(&self, size: usize, _zeroed: bool) -> wasmtime::Result<Box<dyn StackMemory>> {
-        wasmtime::ensure!(size <= SLOT_BYTES - GUARD_BYTES, "a stack of {size} bytes does not fit into a slot");
+        wasmtime::ensure!(
+            size <= self.0.slot_bytes() - GUARD_BYTES,
+            "a stack of {size} bytes does not fit into a slot"
+        );
         Ok(Box::new(Stack { slots: self.0.clone(), slot: self.0.take()? }))
     }
 }
@@ -66,11 +68,11 @@ impl Stack {
 // SAFETY: The ranges are parts of the slot, which is this stack's until it is dropped.
 unsafe impl StackMemory for Stack {
     fn top(&self) -> *mut u8 {
-        self.at(SLOT_BYTES)
+        self.at(self.slots.slot_bytes())
     }
 
     fn range(&self) -> Range<usize> {
-        self.at(GUARD_BYTES) as usize..self.at(SLOT_BYTES) as usize
+        self.at(GUARD_BYTES) as usize..self.at(self.slots.slot_bytes()) as usize
     }
 
     fn guard_range(&self) -> Range<*mut u8> {
@@ -80,18 +82,23 @@ unsafe impl StackMemory for Stack {
 
 impl Drop for Stack {
     fn drop(&mut self) {
-        self.slots.put(self.slot, GUARD_BYTES, SLOT_BYTES);
+        self.slots.put(self.slot, GUARD_BYTES, self.slots.slot_bytes());
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::{STACK_BYTES, STACK_SLOT, cells};
     use super::*;
+
+    fn stacks() -> Stacks {
+        Stacks::new(cells(), STACK_SLOT)
+    }
 
     #[test]
     fn a_stack_that_is_used_again_shows_nothing_of_the_former_tenant() {
-        let stacks = Stacks::new();
-        let used = stacks.new_stack(SLOT_BYTES - GUARD_BYTES, true).unwrap();
+        let stacks = stacks();
+        let used = stacks.new_stack(STACK_BYTES, true).unwrap();
         let range = used.range();
         // SAFETY: The stack is this test's alone.
         let bytes =
@@ -99,7 +106,7 @@ mod tests {
         bytes(&range)[range.len() - 5000..].fill(0xa5);
         bytes(&range)[0] = 1; // As deep as it goes.
         drop(used);
-        let again = stacks.new_stack(SLOT_BYTES - GUARD_BYTES, true).unwrap();
+        let again = stacks.new_stack(STACK_BYTES, true).unwrap();
         assert_eq!(again.range(), range);
         assert!(bytes(&range).iter().all(|byte| *byte == 0));
     }
@@ -114,9 +121,9 @@ mod tests {
 
     #[test]
     fn the_guard_stops_whoever_runs_off_the_stack_and_stays_when_the_slot_is_used_again() {
-        let stacks = Stacks::new();
+        let stacks = stacks();
         for _ in 0..2 {
-            let stack = stacks.new_stack(SLOT_BYTES - GUARD_BYTES, true).unwrap();
+            let stack = stacks.new_stack(STACK_BYTES, true).unwrap();
             let guard = stack.guard_range();
             assert!(faults(guard.start) && faults(guard.end.wrapping_sub(1)));
             assert!(!faults(guard.end) && !faults(stack.top().wrapping_sub(1)));

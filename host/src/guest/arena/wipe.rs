@@ -13,15 +13,18 @@ use std::sync::LazyLock;
 /// interrupts the other cores that run this process.
 const PAGES_MAX: usize = 64;
 /// Stretches of pages that one look at the page table tells of.
-const STRETCHES_MAX: usize = 32;
+const STRETCHES_MAX: usize = PAGES_MAX;
 
-const PAGE_BYTES: usize = 4096;
+/// Alignment of what is mapped: the addresses that one page of page tables is for.
+pub(super) const TABLE_BYTES: usize = 2 << 20;
 
 /// `linux/fs.h`: `_IOWR('f', 16, struct pm_scan_arg)`.
 const PAGEMAP_SCAN: u64 = 0xc060_6610;
 /// Pages that are in memory, or were and are swapped out.
 const PAGE_IS_PRESENT: u64 = 1 << 3;
 const PAGE_IS_SWAPPED: u64 = 1 << 4;
+/// Pages that were read and never written: the kernel's one page of zeros.
+const PAGE_IS_PFNZERO: u64 = 1 << 5;
 
 /// `struct pm_scan_arg` of `linux/fs.h`.
 #[repr(C)]
@@ -50,6 +53,12 @@ struct Stretch {
     categories: u64,
 }
 
+impl Stretch {
+    fn bytes(&self) -> usize {
+        (self.end - self.start) as usize
+    }
+}
+
 /// What became of a slot that was wiped.
 pub(super) enum Wiped {
     /// It is zero, and its pages are in memory.
@@ -60,24 +69,42 @@ pub(super) enum Wiped {
     Failed(Error),
 }
 
-/// Maps zeroed address space for which no memory is set aside.
-pub(super) fn map(bytes: usize) -> Result<NonNull<u8>> {
+/// Which pages the kernel may give to whoever touches a byte.
+#[derive(Clone, Copy)]
+pub(super) enum Pages {
+    /// Small ones only: one byte must not cost two megabytes.
+    Small,
+    /// Huge ones as well, which speed up who uses much memory.
+    Huge,
+}
+
+/// Maps zeroed address space for which no memory is set aside, aligned to `TABLE_BYTES`.
+pub(super) fn map(bytes: usize, pages: Pages) -> Result<NonNull<u8>> {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    let (mapped, access) = (bytes + TABLE_BYTES, libc::PROT_READ | libc::PROT_WRITE);
     // SAFETY: A new private mapping at an address that the kernel chooses touches nothing that exists.
-    let start = unsafe { libc::mmap(std::ptr::null_mut(), bytes, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+    let start = unsafe { libc::mmap(std::ptr::null_mut(), mapped, access, flags, -1, 0) };
     if start == libc::MAP_FAILED {
         return Err(Error::last_os_error());
     }
-    // One page touched must not cost two megabytes.
-    advise(start, bytes, libc::MADV_NOHUGEPAGE)?;
-    NonNull::new(start.cast()).ok_or_else(|| Error::other("the kernel mapped address zero"))
+    if let Pages::Small = pages {
+        // A kernel without huge pages refuses, and does what is asked anyway.
+        let _ = advise(start, mapped, libc::MADV_NOHUGEPAGE);
+    }
+    let skipped = start.align_offset(TABLE_BYTES);
+    NonNull::new(start.cast::<u8>().wrapping_add(skipped)).ok_or_else(|| Error::other("mapped address zero"))
+}
+
+/// Bytes of the kernel's pages.
+pub(super) fn page_bytes() -> usize {
+    rustix::param::page_size()
 }
 
 /// Makes the bytes from `from` to `to` of the slot at `start` zero, whose holder gives it up. `keep` says whether its
 /// pages may stay in memory.
 pub(super) fn wipe(start: NonNull<u8>, from: usize, to: usize, keep: bool) -> Wiped {
-    let first = start.as_ptr().wrapping_add(from - from % PAGE_BYTES);
-    let end = start.as_ptr().wrapping_add(to.next_multiple_of(PAGE_BYTES));
+    let first = start.as_ptr().wrapping_add(from - from % page_bytes());
+    let end = start.as_ptr().wrapping_add(to.next_multiple_of(page_bytes()));
     if keep && overwrite(first, end).is_some() {
         return Wiped::Warm;
     }
@@ -90,23 +117,44 @@ pub(super) fn wipe(start: NonNull<u8>, from: usize, to: usize, keep: bool) -> Wi
 /// Overwrites all pages that are there, if they are few.
 fn overwrite(first: *mut u8, end: *mut u8) -> Option<()> {
     let mut stretches = [Stretch::default(); STRETCHES_MAX];
-    let found = scan(first, end, &mut stretches)?;
-    let pages: u64 = found.iter().map(|stretch| (stretch.end - stretch.start) / PAGE_BYTES as u64).sum();
-    if pages > PAGES_MAX as u64 {
+    let (found, scanned_to) = scan(first, end, &mut stretches)?;
+    let bytes: usize = found.iter().map(Stretch::bytes).sum();
+    if scanned_to != end || bytes > PAGES_MAX * page_bytes() {
         return None;
     }
     for stretch in found {
-        let bytes = (stretch.end - stretch.start) as usize;
         // SAFETY: The kernel reports stretches within what it was asked about: pages of a slot that is mapped readable
         // and writable, and that nobody else uses, for its holder gave it up to `wipe`.
-        unsafe { std::ptr::write_bytes(stretch.start as *mut u8, 0, bytes) };
+        unsafe { std::ptr::write_bytes(stretch.start as *mut u8, 0, stretch.bytes()) };
     }
     Some(())
 }
 
-/// The pages between `first` and `end` that are not known to be zero; none if they are too many stretches, or if the
-/// kernel cannot tell (`PAGEMAP_SCAN` came with Linux 6.7).
-fn scan<'s>(first: *mut u8, end: *mut u8, stretches: &'s mut [Stretch; STRETCHES_MAX]) -> Option<&'s [Stretch]> {
+/// Copies the first bytes of one slot to another, which is all zero, and leaves out what is zero by never having been
+/// written: a copy of that would take memory. The caller holds both slots, and `bytes` fit into both.
+pub(super) fn copy(from: NonNull<u8>, to: NonNull<u8>, bytes: usize) {
+    let end = from.as_ptr().wrapping_add(bytes.next_multiple_of(page_bytes()));
+    let mut at = from.as_ptr();
+    while at < end {
+        let mut stretches = [Stretch::default(); STRETCHES_MAX];
+        let rest = [Stretch { start: at as u64, end: end as u64, categories: 0 }];
+        let (found, scanned_to) = scan(at, end, &mut stretches).unwrap_or((&rest, end));
+        for stretch in found {
+            let offset = stretch.start as usize - from.as_ptr() as usize;
+            // SAFETY: The stretch lies within the pages of the first slot's first `bytes`, which are whole pages of both
+            // slots; the caller holds both, and slots do not overlap.
+            unsafe {
+                let (from, to) = (from.as_ptr().add(offset), to.as_ptr().add(offset));
+                std::ptr::copy_nonoverlapping(from, to, stretch.bytes());
+            }
+        }
+        at = scanned_to;
+    }
+}
+
+/// The pages between `first` and `end` that are not known to be zero, up to where the array of stretches is full, and
+/// where that is; none if the kernel cannot tell (`PAGEMAP_SCAN` came with Linux 6.7).
+fn scan(first: *mut u8, end: *mut u8, stretches: &mut [Stretch; STRETCHES_MAX]) -> Option<(&[Stretch], *mut u8)> {
     static PAGEMAP: LazyLock<Option<File>> = LazyLock::new(|| File::open("/proc/self/pagemap").ok());
     let pagemap = PAGEMAP.as_ref()?;
     let mut scan = Scan {
@@ -115,16 +163,17 @@ fn scan<'s>(first: *mut u8, end: *mut u8, stretches: &'s mut [Stretch; STRETCHES
         end: end as u64,
         vec: stretches.as_mut_ptr() as u64,
         vec_len: STRETCHES_MAX as u64,
+        // Not the page of zeros, and in memory or swapped out.
+        category_inverted: PAGE_IS_PFNZERO,
+        category_mask: PAGE_IS_PFNZERO,
         category_anyof_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
-        return_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
         ..Scan::default()
     };
     // SAFETY: The kernel reads and writes `scan`, and writes at most `vec_len` elements of `stretches`; both outlive
     // the call.
     let found = unsafe { libc::ioctl(pagemap.as_raw_fd(), PAGEMAP_SCAN as _, &raw mut scan) };
-    // It stops early when there is no room for another stretch.
-    let whole = scan.walk_end == end as u64;
-    usize::try_from(found).ok().filter(|_| whole).map(|found| &stretches[..found])
+    let found = usize::try_from(found).ok()?;
+    Some((&stretches[..found], first.wrapping_add(scan.walk_end as usize - first as usize)))
 }
 
 /// Tells the kernel how a stretch of an arena's own mapping will be used.
