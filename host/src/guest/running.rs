@@ -130,8 +130,9 @@ struct Papers {
 impl Default for Papers {
     fn default() -> Papers {
         Papers {
-            calls: VecDeque::new(),
-            events: VecDeque::new(),
+            // Most guests never have more than one of each, and a parked one keeps the space.
+            calls: VecDeque::with_capacity(1),
+            events: VecDeque::with_capacity(1),
             tasks: Vec::new(),
             preempted: Preempted::No,
             blamed: None,
