@@ -171,6 +171,32 @@ async fn a_new_instance_never_sees_what_another_left_in_memory() {
 }
 
 #[tokio::test]
+async fn memory_that_grows_is_empty_whoever_had_it_before() {
+    let host = TestHost::start().await;
+    for name in ["one", "two", "three"] {
+        let growing = deploy_small(&host, name, GROWING, json!({"memoryMb": 128})).await;
+        assert_eq!(growing.invoke("").await.body, [0; 8], "{name} finds somebody else's pattern");
+        assert_eq!(growing.invoke("").await.body, [0x5a; 8], "its own stays, also where it moved from");
+        let parked = growing.reaches("parked").await.remove(0);
+        let order = format!("/v1/instances/{}/stop", parked["id"].as_str().unwrap());
+        assert_eq!(host.post(&order).await.status, 202);
+        growing.is_gone().await;
+    }
+}
+
+#[tokio::test]
+async fn calls_into_the_host_from_the_end_of_a_stack_have_room() {
+    let host = TestHost::start().await;
+    let neighbour = deploy_small(&host, "neighbour", Small::PLAIN, json!({})).await;
+    let deep = deploy_small(&host, "deep", DESCENDING, json!({})).await;
+    for _ in 0..3 {
+        let detail = deep.invoke("").await.problem(502, "function-crashed");
+        assert!(detail.starts_with("stack-overflow: "), "{detail}");
+    }
+    assert_eq!(neighbour.invoke("").await.status, 200);
+}
+
+#[tokio::test]
 async fn long_lines_are_cut_and_every_line_says_whose_it_is() {
     let host = TestHost::start().await;
     let probe = host.deploy("probe", PROBE, json!({})).await;
@@ -228,6 +254,34 @@ const MARKING: Small = Small {
             (local.set $at (i32.add (local.get $at) (i32.const 8)))
             (br_if $again (i32.lt_u (local.get $at) (i32.const 16777216))))
         (i64.store (i32.const 32) (local.get $seen))",
+};
+
+/// A function that grows from 1 MB to 80 MB, answers all bits it finds in its memory, and sets some.
+const GROWING: Small = Small {
+    pages: 16,
+    imports: "",
+    body: "
+        (if (i32.lt_u (memory.size) (i32.const 1280))
+            (then (drop (memory.grow (i32.const 1264)))))
+        (local.set $at (i32.const 65536))
+        (loop $again
+            (local.set $seen (i64.or (local.get $seen) (i64.load (local.get $at))))
+            (i64.store (local.get $at) (i64.const 0x5a5a5a5a5a5a5a5a))
+            (local.set $at (i32.add (local.get $at) (i32.const 8)))
+            (br_if $again (i32.lt_u (local.get $at) (i32.const 83886080))))
+        (i64.store (i32.const 32) (local.get $seen))",
+};
+
+/// A function that calls itself, its third, for ever, and the host on every level.
+const DESCENDING: Small = Small {
+    imports: RANDOM.imports,
+    body: "
+        (drop (call $lowered))
+        (drop (call 2
+            (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
+            (i32.const 0) (i32.const 0) (i64.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
+            (i32.const 0) (i32.const 0)))",
+    ..RANDOM
 };
 
 /// A host with a guest that may misbehave, and one next door that must not notice.
