@@ -62,7 +62,7 @@ impl Cells {
         Arc::new(Cells { bytes, in_chunk, pages, chunks: Mutex::default() })
     }
 
-    fn start(&self, index: usize) -> std::io::Result<NonNull<u8>> {
+    pub(super) fn start(&self, index: usize) -> std::io::Result<NonNull<u8>> {
         let mut chunks = self.chunks.lock().unwrap_or_else(PoisonError::into_inner);
         while chunks.len() <= index / self.in_chunk {
             chunks.push(Slot(wipe::map(self.bytes * self.in_chunk, self.pages)?));

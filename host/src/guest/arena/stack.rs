@@ -129,4 +129,12 @@ mod tests {
             assert!(!faults(guard.end) && !faults(stack.top().wrapping_sub(1)));
         }
     }
+
+    #[test]
+    fn older_kernels_guard_by_protection() {
+        let slot = cells().start(0).unwrap();
+        wipe::protect(slot.as_ptr().cast(), GUARD_BYTES).unwrap();
+        assert!(faults(slot.as_ptr()) && faults(slot.as_ptr().wrapping_add(GUARD_BYTES - 1)));
+        assert!(!faults(slot.as_ptr().wrapping_add(GUARD_BYTES)));
+    }
 }

@@ -10,7 +10,8 @@ use std::ptr::NonNull;
 use std::sync::LazyLock;
 
 /// Up to so many pages are overwritten with zeros; more are given back to the kernel at once, which costs a call and
-/// interrupts the other cores that run this process.
+/// interrupts the other cores that run this process. Measured with a small Rust component on an otherwise idle machine:
+/// a fresh instance, one call and its end take 14 us when pages are overwritten, and 28 us when they are given back.
 const PAGES_MAX: usize = 64;
 /// Stretches of pages that one look at the page table tells of.
 const STRETCHES_MAX: usize = PAGES_MAX;
