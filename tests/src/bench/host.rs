@@ -4,14 +4,19 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::client::Client;
+use crate::clock;
 use crate::machine::Cores;
 use crate::server::Server;
+
+/// How long instances may take to come to rest.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running host.
 pub(crate) struct Host {
@@ -89,13 +94,35 @@ impl Host {
         })
     }
 
-    /// Instances of all functions by state, as the metrics have them.
-    pub(crate) fn instances(&self, state: &str) -> Result<f64> {
+    /// How many instances are parked, once all are.
+    pub(crate) fn settled(&self) -> Result<f64> {
+        self.parked_at_least(0.0)
+    }
+
+    /// How many instances are parked, once so many are, and none is awake.
+    pub(crate) fn parked_at_least(&self, least: f64) -> Result<f64> {
+        let began = clock::now();
+        loop {
+            let (parked, all) = self.parked()?;
+            if parked == all && parked >= least {
+                return Ok(parked);
+            }
+            ensure!(began.elapsed() < PATIENCE, "{parked} of {all} instances are parked, and no more");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Instances of all functions, as the metrics have them: those that are parked, and all.
+    fn parked(&self) -> Result<(f64, f64)> {
         let reply = self.admin()?.send("GET /metrics", "", b"")?;
         let text = String::from_utf8_lossy(&reply.body);
-        let label = format!("state=\"{state}\"");
-        let lines = text.lines().filter(|line| line.starts_with("dormouse_instances{") && line.contains(&label));
-        Ok(lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
+        let (mut parked, mut all) = (0.0, 0.0);
+        for line in text.lines().filter(|line| line.starts_with("dormouse_instances{")) {
+            let count: f64 = line.rsplit(' ').next().context("a value")?.parse()?;
+            all += count;
+            parked += if line.contains("state=\"parked\"") { count } else { 0.0 };
+        }
+        Ok((parked, all))
     }
 
     /// A new connection to the admin plane: one that idled for long may have been closed.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 
 use crate::clock;
@@ -65,7 +66,7 @@ pub(crate) struct Watch {
 impl Watch {
     /// `pids` are the servers under test; this process counts as well.
     pub(crate) fn start(pids: &[u32]) -> Result<Watch> {
-        let pids = [pids, &[std::process::id()]].concat();
+        let pids = pids.to_vec();
         Ok(Watch { before: Counters::read(&pids)?, pids })
     }
 
@@ -82,7 +83,11 @@ impl Watch {
 
 impl Counters {
     fn read(pids: &[u32]) -> Result<Counters> {
-        let ours = pids.iter().map(|pid| process_cpu(*pid)).sum::<Result<Duration>>()?;
+        let own = clock_gettime(ClockId::ProcessCPUTime);
+        // The load generator's threads end before the second reading; this clock goes on counting them.
+        let own = Duration::new(own.tv_sec as u64, own.tv_nsec as u32);
+        let servers = pids.iter().map(|pid| process_cpu(*pid)).sum::<Result<Duration>>()?;
+        let ours = own + servers;
         let stat = fs::read_to_string("/proc/stat").context("read /proc/stat")?;
         let line = stat.lines().next().unwrap_or_default();
         // After the name: user, nice, system, idle, iowait, irq, softirq, steal.

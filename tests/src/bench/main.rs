@@ -8,6 +8,7 @@
 mod client;
 mod clock;
 mod cold;
+mod density;
 mod fib;
 mod host;
 mod http;
@@ -15,6 +16,7 @@ mod load_generator;
 mod machine;
 mod measure;
 mod meter;
+mod overload;
 mod peers;
 mod plots;
 mod report;
@@ -38,9 +40,9 @@ struct Arguments {
     /// A minute in all: every case runs and its values are checked, but the figures are worth little
     #[arg(long, global = true)]
     quick: bool,
-    /// Other servers to compare with
-    #[arg(long, global = true, value_enum, default_value = "installed")]
-    peers: peers::Choice,
+    /// Other servers to compare with [default: installed, and none with --quick]
+    #[arg(long, global = true, value_enum)]
+    peers: Option<peers::Choice>,
     /// Where `bench.json` and the plots go [default: target/bench]
     #[arg(long, global = true, value_name = "FOLDER")]
     out: Option<PathBuf>,
@@ -50,10 +52,18 @@ struct Arguments {
 enum Command {
     /// Throughput, latency and CPU of a request
     Http,
+    /// Parked instances: their memory, their rest, and how they wake
+    Density {
+        /// Instances to park: up to 200000 [default: 1000]
+        #[arg(long)]
+        count: Option<usize>,
+    },
     /// Starts: of the host, of a function, of its first instance
     Cold,
     /// What the bill says against what the kernel says
     Meter,
+    /// Ten times more requests than there is capacity
+    Load,
     /// All of them
     All,
     /// The bare server, for `http`
@@ -65,11 +75,21 @@ enum Command {
 pub(crate) struct Options {
     pub(crate) plan: Plan,
     pub(crate) peers: peers::Choice,
+    /// Instances that `density` parks, if not its default.
+    pub(crate) count: Option<usize>,
     /// For results, and for the servers' logs and state.
     pub(crate) out: PathBuf,
 }
 
 type Bench = fn(&Options) -> Result<Vec<Figure>>;
+
+const BENCHES: [(&str, Bench); 5] = [
+    ("http", http::run),
+    ("density", density::run),
+    ("meter", meter::run),
+    ("cold", cold::run),
+    ("load", overload::run),
+];
 
 fn main() -> ExitCode {
     // The host under test is this program too, so that nothing else must be built.
@@ -86,22 +106,27 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<()> {
-    let benches: Vec<(&str, Bench)> = vec![("http", http::run), ("cold", cold::run), ("meter", meter::run)];
+    let mut count = None;
     let chosen = match arguments.command {
         Command::Bare => return peers::bare::serve(),
         Command::Http => "http",
-        Command::Cold => "cold",
+        Command::Density { count: instances } => {
+            count = instances;
+            "density"
+        }
         Command::Meter => "meter",
+        Command::Cold => "cold",
+        Command::Load => "load",
         Command::All => "",
     };
     let out = arguments.out.unwrap_or_else(|| tests::repository().join("target/bench"));
     std::fs::create_dir_all(&out).with_context(|| format!("create {}", out.display()))?;
-    let peers = if arguments.quick { peers::Choice::None } else { arguments.peers };
-    let options = Options { plan: Plan::new(arguments.quick), peers, out };
+    let peers = arguments.peers.unwrap_or(if arguments.quick { peers::Choice::None } else { peers::Choice::Installed });
+    let options = Options { plan: Plan::new(arguments.quick), peers, count, out };
     let machine = machine::describe();
     println!("{machine:#}");
     let mut figures = Vec::new();
-    for (name, bench) in benches.into_iter().filter(|(name, _)| chosen.is_empty() || *name == chosen) {
+    for (name, bench) in BENCHES.into_iter().filter(|(name, _)| chosen.is_empty() || *name == chosen) {
         println!("\n{name}");
         let measured = bench(&options).with_context(|| format!("benchmark {name}"))?;
         check(&measured).with_context(|| format!("benchmark {name}"))?;

@@ -10,7 +10,7 @@ use crate::machine::{self, Cores, GENERATOR_CORE, Watch};
 use crate::server::Server;
 
 /// A round in which more of the CPU went elsewhere is noisy.
-const FOREIGN_MAX: f64 = 0.05;
+pub(crate) const FOREIGN_MAX: f64 = 0.05;
 
 /// How much is measured.
 #[derive(Clone, Copy)]

@@ -10,17 +10,15 @@ use serde_json::json;
 
 use crate::Options;
 use crate::clock::{median, millis};
-use crate::fib;
 use crate::host::{Host, Setup};
 use crate::machine::{self, Cores, SERVER_CORE, Watch};
 use crate::report::Figure;
+use crate::{fib, measure};
 
 /// Counts primes for about a tenth of a second.
 const COMPUTE: &str = "500000";
 /// Milliseconds that the sleeper waits.
 const WAIT_MS: &str = "300";
-/// A round is noisy if more of the CPU went elsewhere.
-const FOREIGN_MAX: f64 = 0.05;
 
 pub(crate) fn run(options: &Options) -> Result<Vec<Figure>> {
     let mut host = Setup::new(Cores::Only(SERVER_CORE), &options.out)?.start()?;
@@ -49,7 +47,7 @@ fn computing(host: &Host, options: &Options) -> Result<Vec<Figure>> {
         let spent = host.server.cpu()?.saturating_sub(kernel);
         executed.push((settled_usage(host, "cpu")? - bill).executed_ms / f64::from(calls));
         cpu.push(millis(spent) / f64::from(calls));
-        noisy |= watch.foreign()? > FOREIGN_MAX;
+        noisy |= watch.foreign()? > measure::FOREIGN_MAX;
     }
     let figure = |name: &str, unit| Figure::new("meter", "computing", name, unit).noisy(noisy);
     let ratios = executed.iter().zip(&cpu).map(|(executed, cpu)| executed / cpu).collect();

@@ -27,6 +27,7 @@ pub(crate) struct Server {
 pub(crate) struct Memory {
     pub(crate) resident_kib: f64,
     pub(crate) proportional_kib: f64,
+    pub(crate) peak_kib: f64,
     pub(crate) page_tables_kib: f64,
     pub(crate) maps: f64,
 }
@@ -86,6 +87,7 @@ impl Server {
         Ok(Memory {
             resident_kib: kib(&rollup, "Rss:"),
             proportional_kib: kib(&rollup, "Pss:"),
+            peak_kib: kib(&status, "VmHWM:"),
             page_tables_kib: kib(&status, "VmPTE:"),
             maps: read("maps")?.lines().count() as f64,
         })
