@@ -48,7 +48,7 @@ pub(crate) struct Usage {
 
 impl Setup {
     pub(crate) fn new(cores: Cores, folder: &Path) -> Result<Setup> {
-        let state = Arc::new(tempfile::tempdir_in(folder).context("a folder for the host's state")?);
+        let state = Arc::new(tempfile::tempdir_in(folder.join("state")).context("a folder for the host's state")?);
         Ok(Setup { state, log: folder.join("dormouse.log"), cores, flags: Vec::new() })
     }
 

@@ -12,6 +12,7 @@ mod density;
 mod fib;
 mod host;
 mod http;
+mod interrupt;
 mod load_generator;
 mod machine;
 mod measure;
@@ -121,6 +122,11 @@ fn run(arguments: Arguments) -> Result<()> {
     };
     let out = arguments.out.unwrap_or_else(|| tests::repository().join("target/bench"));
     std::fs::create_dir_all(&out).with_context(|| format!("create {}", out.display()))?;
+    // What a run that was interrupted left behind.
+    let state = out.join("state");
+    let _ = std::fs::remove_dir_all(&state);
+    std::fs::create_dir_all(&state).with_context(|| format!("create {}", state.display()))?;
+    interrupt::watch()?;
     let peers = arguments.peers.unwrap_or(if arguments.quick { peers::Choice::None } else { peers::Choice::Installed });
     let options = Options { plan: Plan::new(arguments.quick), peers, count, out };
     let machine = machine::describe();

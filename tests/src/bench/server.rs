@@ -11,8 +11,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::clock;
 use crate::machine::{self, Cores};
+use crate::{clock, interrupt};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -39,6 +39,7 @@ impl Server {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors).env_remove("RUST_BACKTRACE");
         // A child takes over the cores of the thread that starts it, and its threads take over the child's.
         let mut child = machine::on(cores, || command.spawn()).with_context(|| format!("start {command:?}"))?;
+        interrupt::started(child.id());
         let stdout = BufReader::new(child.stdout.take().context("stdout is piped")?);
         Ok(Server { child, stdout })
     }
@@ -96,6 +97,7 @@ impl Server {
     /// Asks it to stop, and waits until it has.
     pub(crate) fn stop(mut self) -> Result<()> {
         let pid = Pid::from_raw(self.child.id() as i32).context("a process has a number")?;
+        interrupt::ends(self.child.id());
         kill_process(pid, Signal::TERM).context("stop a server")?;
         let status = self.child.wait()?;
         anyhow::ensure!(status.success(), "the server ended with {status}");
@@ -105,6 +107,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        interrupt::ends(self.child.id());
         // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
