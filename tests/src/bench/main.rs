@@ -1,0 +1,154 @@
+//! The benchmark: `cargo run --release -p tests --bin bench -- all`. Real hosts, real HTTP, one command.
+//!
+//! Servers run on one core and the load generator on another; servers take turns over several rounds, medians count,
+//! and every figure of the data plane stands beside that of a bare server in the same round. What the machine did
+//! meanwhile is watched: a round in which others took more than 5 % of the CPU is repeated, and flagged if that does
+//! not help. Each file measures one thing; `report` says what came out.
+
+mod client;
+mod clock;
+mod cold;
+mod density;
+mod fib;
+mod host;
+mod http;
+mod interrupt;
+mod load_generator;
+mod machine;
+mod measure;
+mod meter;
+mod overload;
+mod peers;
+mod plots;
+mod report;
+mod server;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use clap::{Parser, Subcommand};
+
+use crate::measure::Plan;
+use crate::report::Figure;
+
+/// Measure Dormouse
+#[derive(Parser)]
+#[command(name = "bench")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// A minute in all: every case runs and its values are checked, but the figures are worth little
+    #[arg(long, global = true)]
+    quick: bool,
+    /// Other servers to compare with [default: installed, and none with --quick]
+    #[arg(long, global = true, value_enum)]
+    peers: Option<peers::Choice>,
+    /// Where `bench.json` and the plots go [default: target/bench]
+    #[arg(long, global = true, value_name = "FOLDER")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Clone, Subcommand)]
+enum Command {
+    /// Throughput, latency and CPU of a request
+    Http,
+    /// Parked instances: their memory, their rest, and how they wake
+    Density {
+        /// Instances to park: up to 200000 [default: 1000]
+        #[arg(long)]
+        count: Option<usize>,
+    },
+    /// Starts: of the host, of a function, of its first instance
+    Cold,
+    /// What the bill says against what the kernel says
+    Meter,
+    /// Ten times more requests than there is capacity
+    Load,
+    /// All of them
+    All,
+    /// The bare server, for `http`
+    #[command(hide = true)]
+    Bare,
+}
+
+/// What every benchmark gets.
+pub(crate) struct Options {
+    pub(crate) plan: Plan,
+    pub(crate) peers: peers::Choice,
+    /// Instances that `density` parks, if not its default.
+    pub(crate) count: Option<usize>,
+    /// For results, and for the servers' logs and state.
+    pub(crate) out: PathBuf,
+}
+
+type Bench = fn(&Options) -> Result<Vec<Figure>>;
+
+const BENCHES: [(&str, Bench); 5] = [
+    ("http", http::run),
+    ("density", density::run),
+    ("meter", meter::run),
+    ("cold", cold::run),
+    ("load", overload::run),
+];
+
+fn main() -> ExitCode {
+    // The host under test is this program too, so that nothing else must be built.
+    if std::env::args().nth(1).as_deref() == Some("serve") {
+        return dormouse::cli::main();
+    }
+    match run(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<()> {
+    let mut count = None;
+    let chosen = match arguments.command {
+        Command::Bare => return peers::bare::serve(),
+        Command::Http => "http",
+        Command::Density { count: instances } => {
+            count = instances;
+            "density"
+        }
+        Command::Meter => "meter",
+        Command::Cold => "cold",
+        Command::Load => "load",
+        Command::All => "",
+    };
+    let out = arguments.out.unwrap_or_else(|| tests::repository().join("target/bench"));
+    std::fs::create_dir_all(&out).with_context(|| format!("create {}", out.display()))?;
+    // What a run that was interrupted left behind.
+    let state = out.join("state");
+    let _ = std::fs::remove_dir_all(&state);
+    std::fs::create_dir_all(&state).with_context(|| format!("create {}", state.display()))?;
+    interrupt::watch()?;
+    let peers = arguments.peers.unwrap_or(if arguments.quick { peers::Choice::None } else { peers::Choice::Installed });
+    let options = Options { plan: Plan::new(arguments.quick), peers, count, out };
+    let machine = machine::describe();
+    println!("{machine:#}");
+    let mut figures = Vec::new();
+    for (name, bench) in BENCHES.into_iter().filter(|(name, _)| chosen.is_empty() || *name == chosen) {
+        println!("\n{name}");
+        let measured = bench(&options).with_context(|| format!("benchmark {name}"))?;
+        check(&measured).with_context(|| format!("benchmark {name}"))?;
+        report::show(&measured.iter().filter(|figure| name != "http" || figure.target.is_some()).collect::<Vec<_>>());
+        figures.extend(measured);
+    }
+    report::summary(&figures);
+    report::write(&figures, &machine, options.plan.quick, &options.out)
+}
+
+/// Every figure must be there and be a number that time, memory or a ratio can be.
+fn check(figures: &[Figure]) -> Result<()> {
+    anyhow::ensure!(!figures.is_empty(), "nothing was measured");
+    for figure in figures {
+        let sane = !figure.rounds.is_empty() && figure.rounds.iter().all(|value| value.is_finite());
+        anyhow::ensure!(sane, "{} {}: {:?} is no measurement", figure.case, figure.name, figure.rounds);
+    }
+    Ok(())
+}

@@ -1,0 +1,55 @@
+//! `wasmtime serve` of the version that the host embeds, with a `wasi:http` component that gives the same answer.
+//!
+//! Twice: as it comes, and with instances that are kept for as many requests as may be, which is its fastest.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Result, ensure};
+
+use crate::machine::{Cores, SERVER_CORE};
+use crate::server::Server;
+
+/// The crate whose version the host embeds as `wasmtime`.
+const VERSION: &str = "48.0.8";
+const TARGET: &str = "wasm32-wasip2";
+const PACKAGE: &str = "peer-http-hello";
+
+pub(super) fn install(folder: &Path) -> Result<()> {
+    if folder.join("bin/wasmtime").exists() {
+        return Ok(());
+    }
+    let mut install = Command::new("cargo");
+    super::run(install.args(["install", "wasmtime-cli", "--locked", "--version", VERSION, "--root"]).arg(folder))
+}
+
+pub(super) fn start(folder: &Path, logs: &Path) -> Result<(Server, SocketAddr)> {
+    serve(folder, logs, &[])
+}
+
+pub(super) fn start_reusing(folder: &Path, logs: &Path) -> Result<(Server, SocketAddr)> {
+    let reuse = ["--max-instance-reuse-count=1000000000", "--max-instance-concurrent-reuse-count=100"];
+    serve(folder, logs, &reuse)
+}
+
+fn serve(folder: &Path, logs: &Path, flags: &[&str]) -> Result<(Server, SocketAddr)> {
+    let program = folder.join("bin/wasmtime");
+    ensure!(program.exists(), "not installed; `--peers install` does that");
+    let address = super::free_address()?;
+    let mut command = Command::new(program);
+    command.args(["serve", "-Scli", "-Sp3", "-Wcomponent-model-async", "--addr"]).arg(address.to_string());
+    command.args(flags).arg(component()?);
+    let mut server = Server::start(command, Cores::Only(SERVER_CORE), &logs.join("wasmtime-serve.log"))?;
+    server.listens_at(address)?;
+    Ok((server, address))
+}
+
+/// Builds the component; returns its path.
+fn component() -> Result<std::path::PathBuf> {
+    let target = tests::repository().join("target");
+    let mut build = Command::new("cargo");
+    build.args(["build", "--quiet", "--release", "--target", TARGET, "-p", PACKAGE]);
+    super::run(build.current_dir(tests::repository()).env("CARGO_TARGET_DIR", &target))?;
+    Ok(target.join(TARGET).join("release").join(format!("{}.wasm", PACKAGE.replace('-', "_"))))
+}
