@@ -1,74 +1,132 @@
-//! Readings on their way to SQLite, with the readings of one window folded into the latest.
+//! What the writer has to store: blocks as they were posted, and the windows that are open, each at its latest reading.
 //!
-//! Owned by the writer. It keeps the order in which windows and invocations first came, and knows no SQLite and no
-//! clock. A reading leaves it only when its transaction is committed.
+//! Owned by the writer. It knows no SQLite and no clock. A reading leaves it only when its transaction is committed.
+//!
+//! Readings of one window may come in any order, because each posting thread has a shard of its own. A window that
+//! ended is posted last, so a reading of it that comes afterwards was in its shard before the next drain, and is known
+//! by its name ([`Ended`]) and dropped. Among those that come before, the one with the highest figures is the latest.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
 
-use crate::ids::InstanceId;
-use crate::meter::{InvocationReading, Reading, WindowReading};
+use super::block::{Block, Key, Taken, key};
+use crate::meter::WindowReading;
 
-/// What names a window.
-pub(super) type Key = (InstanceId, u32);
+/// How many names of ended windows are kept at least, beyond what the order of readings asks for.
+const ENDED_KEPT: usize = 8192;
 
-/// The name of the window that `reading` is of.
-pub(super) fn key(reading: &WindowReading) -> Key {
-    (reading.instance, reading.sequence)
-}
-
-/// Rows from the front of a [`Batch`] that go into one transaction.
+/// What goes into one transaction: blocks from the front of a [`Batch`], and whether also the open windows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Chunk {
-    pub(super) windows: usize,
-    pub(super) invocations: usize,
+    windows: usize,
+    invocations: usize,
+    open: bool,
 }
 
-/// Readings that are not stored yet.
+/// A window that has not ended.
+struct Open {
+    reading: WindowReading,
+    /// It has no row, or an earlier reading's.
+    waits: bool,
+}
+
+type Keyed<V> = HashMap<Key, V, BuildHasherDefault<KeyHasher>>;
+type Keys = HashSet<Key, BuildHasherDefault<KeyHasher>>;
+
+/// What is not stored yet, and what must be known of what is.
 #[derive(Default)]
 pub(super) struct Batch {
-    windows: VecDeque<WindowReading>,
-    /// The place of each window in `windows`, counted from the first window that was ever added.
-    places: HashMap<Key, u64>,
-    /// The place of the front of `windows`.
-    first: u64,
-    invocations: VecDeque<InvocationReading>,
+    windows: VecDeque<Block>,
+    invocations: VecDeque<Block>,
+    open: Keyed<Open>,
+    /// Open windows that wait; some may have ended since.
+    changed: Vec<Key>,
+    /// Open windows in which something is under way.
+    busy: usize,
+    ended: Ended,
 }
 
 impl Batch {
-    /// Adds `reading`; false if it was folded into one that is here already.
-    pub(super) fn add(&mut self, reading: Reading) -> bool {
-        match reading {
-            Reading::Window(window) => self.add_window(window),
-            Reading::Invocation(invocation) => {
-                self.invocations.push_back(invocation);
-                true
+    /// Adds what waited in all shards; how many of the readings were replaced by others and need no storing.
+    pub(super) fn take(&mut self, all: impl IntoIterator<Item = Taken>) -> u64 {
+        let mut folded = 0;
+        for taken in all {
+            for block in taken.ended {
+                folded += self.add_ended(block);
+            }
+            folded += taken.open.into_iter().map(|window| self.add_open(window)).sum::<u64>();
+            self.invocations.extend(taken.invocations);
+        }
+        self.ended.turn();
+        folded
+    }
+
+    fn add_ended(&mut self, mut block: Block) -> u64 {
+        let mut folded = 0;
+        let mut again = Vec::new();
+        for (place, key) in block.keys.iter().enumerate() {
+            if !self.ended.insert(*key) {
+                again.push(place);
+            } else if let Some(open) = self.open.remove(key) {
+                self.busy -= usize::from(open.reading.busy);
+                folded += u64::from(open.waits);
+                // It may have a row even if that could not be confirmed.
+                block.ends.push(*key);
             }
         }
-    }
-
-    fn add_window(&mut self, window: WindowReading) -> bool {
-        let next = self.first + self.windows.len() as u64;
-        let place = *self.places.entry(key(&window)).or_insert(next);
-        if place == next {
-            self.windows.push_back(window);
-            return true;
+        if !again.is_empty() {
+            folded += again.len() as u64;
+            block = block.without(&again);
         }
-        let known = &mut self.windows[(place - self.first) as usize];
-        if progress(&window) >= progress(known) {
-            *known = window;
+        if block.count > 0 {
+            self.windows.push_back(block);
         }
-        false
+        folded
     }
 
-    /// Whether nothing waits.
-    pub(super) fn is_empty(&self) -> bool {
-        self.windows.is_empty() && self.invocations.is_empty()
+    /// 1 if `window` replaces a reading that waits, or is older than what is known.
+    fn add_open(&mut self, window: WindowReading) -> u64 {
+        let key = key(&window);
+        if self.ended.contains(&key) {
+            return 1;
+        }
+        let Some(known) = self.open.get_mut(&key) else {
+            self.busy += usize::from(window.busy);
+            self.open.insert(key, Open { reading: window, waits: true });
+            self.changed.push(key);
+            return 0;
+        };
+        if progress(&window) < progress(&known.reading) {
+            return 1;
+        }
+        self.busy += usize::from(window.busy);
+        self.busy -= usize::from(known.reading.busy);
+        known.reading = window;
+        if std::mem::replace(&mut known.waits, true) {
+            return 1;
+        }
+        self.changed.push(key);
+        0
     }
 
-    /// The next transaction: at most `rows_max` rows, the windows first.
-    pub(super) fn chunk(&self, rows_max: usize) -> Chunk {
-        let windows = self.windows.len().min(rows_max);
-        Chunk { windows, invocations: self.invocations.len().min(rows_max - windows) }
+    /// Whether a window is open in which something is under way.
+    pub(super) fn is_busy(&self) -> bool {
+        self.busy > 0
+    }
+
+    /// The next transaction: everything, unless that were more than `records_max` records. One block goes in always.
+    pub(super) fn chunk(&self, records_max: usize) -> Chunk {
+        let mut records = 0;
+        let mut fit = |blocks: &VecDeque<Block>| {
+            let mut fits = |block: &&Block| {
+                let fits = records == 0 || records + block.count as usize <= records_max;
+                records += block.count as usize;
+                fits
+            };
+            blocks.iter().take_while(|block| fits(block)).count()
+        };
+        let windows = fit(&self.windows);
+        Chunk { windows, invocations: fit(&self.invocations), open: !self.changed.is_empty() }
     }
 
     /// Whether `chunk` is all that waits.
@@ -76,101 +134,100 @@ impl Batch {
         chunk.windows == self.windows.len() && chunk.invocations == self.invocations.len()
     }
 
-    /// The windows of `chunk`.
-    pub(super) fn windows(&self, chunk: Chunk) -> impl Iterator<Item = &WindowReading> {
+    /// Whether nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.windows.is_empty() && self.invocations.is_empty() && self.changed.is_empty()
+    }
+
+    /// The blocks of ended windows in `chunk`.
+    pub(super) fn windows(&self, chunk: Chunk) -> impl Iterator<Item = &Block> {
         self.windows.iter().take(chunk.windows)
     }
 
-    /// The invocations of `chunk`.
-    pub(super) fn invocations(&self, chunk: Chunk) -> impl Iterator<Item = &InvocationReading> {
+    /// The blocks of invocations in `chunk`.
+    pub(super) fn invocations(&self, chunk: Chunk) -> impl Iterator<Item = &Block> {
         self.invocations.iter().take(chunk.invocations)
     }
 
-    /// Forgets `chunk`, which is stored.
-    pub(super) fn forget(&mut self, chunk: Chunk) {
-        for window in self.windows.drain(..chunk.windows) {
-            self.places.remove(&key(&window));
+    /// The open windows in `chunk`.
+    pub(super) fn open(&self, chunk: Chunk) -> impl Iterator<Item = &WindowReading> {
+        let changed = self.changed.iter().take(if chunk.open { usize::MAX } else { 0 });
+        changed.filter_map(|key| self.open.get(key)).map(|open| &open.reading)
+    }
+
+    /// Forgets `chunk`, which is stored; how many rows it was, and how many readings.
+    pub(super) fn forget(&mut self, chunk: Chunk) -> (usize, u64) {
+        let mut rows = chunk.windows + chunk.invocations;
+        let blocks = self.windows.drain(..chunk.windows).chain(self.invocations.drain(..chunk.invocations));
+        let mut readings = blocks.map(|block| u64::from(block.count)).sum();
+        if chunk.open {
+            for key in self.changed.drain(..) {
+                if let Some(open) = self.open.get_mut(&key) {
+                    open.waits = false;
+                    rows += 1;
+                    readings += 1;
+                }
+            }
         }
-        self.first += chunk.windows as u64;
-        self.invocations.drain(..chunk.invocations);
         if self.is_empty() {
             // A burst must not hold its memory for ever.
-            *self = Batch { first: self.first, ..Batch::default() };
+            (self.windows, self.invocations, self.changed) = Default::default();
+            self.open.shrink_to(self.open.len() * 2);
         }
+        (rows, readings)
     }
 }
 
-/// Orders the readings of one window by age. Every figure is a total that only grows, so the order needs no clock, and
-/// an ended reading comes after all others. `store.rs` compares rows in the same way.
+/// Orders the readings of one window by age. Every figure is a total that only grows, so the order needs no clock.
 fn progress(reading: &WindowReading) -> impl Ord + use<> {
     let times = (reading.open, reading.executed, reading.duration);
-    (reading.ended, times, reading.requests, reading.hook_calls, reading.memory_bytes_peak)
+    (times, reading.requests, reading.hook_calls, reading.memory_bytes_peak)
 }
 
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
+/// The names of windows that ended lately: all of the last two drains, and some thousands.
+#[derive(Default)]
+struct Ended {
+    newer: Keys,
+    older: Keys,
+}
 
-    use super::super::tests::{invocation, window};
-    use super::*;
-
-    const ALL: Chunk = Chunk { windows: usize::MAX, invocations: usize::MAX };
-
-    fn executed_ms(batch: &Batch) -> Vec<u128> {
-        batch.windows(ALL).map(|window| window.executed.as_millis()).collect()
+impl Ended {
+    /// Whether `key` was not here.
+    fn insert(&mut self, key: Key) -> bool {
+        !self.older.contains(&key) && self.newer.insert(key)
     }
 
-    fn reading(instance: u64, executed_ms: u64, ended: bool) -> Reading {
-        let instance = InstanceId::from_u64(instance);
-        let executed = Duration::from_millis(executed_ms);
-        Reading::Window(WindowReading { instance, executed, open: executed, ended, ..window("f") })
+    fn contains(&self, key: &Key) -> bool {
+        self.newer.contains(key) || self.older.contains(key)
     }
 
-    #[test]
-    fn the_latest_reading_of_a_window_wins_in_any_order() {
-        for order in [[1, 2, 3], [3, 2, 1], [2, 3, 1]] {
-            let mut batch = Batch::default();
-            let added: Vec<bool> = order.iter().map(|&ms| batch.add(reading(1, ms, false))).collect();
-            assert_eq!(added, [true, false, false]);
-            assert_eq!(executed_ms(&batch), [3]);
+    /// Called after each drain.
+    fn turn(&mut self) {
+        if self.newer.len() >= ENDED_KEPT {
+            self.older = std::mem::take(&mut self.newer);
         }
     }
+}
 
-    #[test]
-    fn an_ended_reading_wins_over_any_that_is_not() {
-        for order in [[true, false], [false, true]] {
-            let mut batch = Batch::default();
-            for ended in order {
-                batch.add(reading(1, if ended { 5 } else { 9 }, ended));
-            }
-            assert_eq!(executed_ms(&batch), [5]);
-        }
+/// Hashes a [`Key`]. Most of it is random already, and no caller chooses it.
+#[derive(Default)]
+struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64((*byte).into()));
     }
 
-    #[test]
-    fn windows_keep_their_places_when_earlier_ones_are_stored() {
-        let mut batch = Batch::default();
-        for instance in 1..=4 {
-            assert!(batch.add(reading(instance, instance, false)));
-        }
-        batch.forget(Chunk { windows: 2, invocations: 0 });
-        assert!(!batch.add(reading(4, 40, true)));
-        assert!(batch.add(reading(1, 10, true)), "the stored window is here again");
-        assert_eq!(executed_ms(&batch), [3, 40, 10]);
+    fn write_u32(&mut self, number: u32) {
+        self.write_u64(number.into());
     }
 
-    #[test]
-    fn chunks_are_bounded_and_windows_go_first() {
-        let mut batch = Batch::default();
-        for number in 0..5 {
-            batch.add(Reading::Invocation(invocation("f")));
-            batch.add(reading(number, 1, true));
-        }
-        assert_eq!(batch.chunk(3), Chunk { windows: 3, invocations: 0 });
-        let chunk = batch.chunk(7);
-        assert_eq!(chunk, Chunk { windows: 5, invocations: 2 });
-        assert!(!batch.is_whole(chunk));
-        batch.forget(chunk);
-        assert!(batch.is_whole(batch.chunk(3)) && !batch.is_empty());
+    fn write_u64(&mut self, number: u64) {
+        // The golden ratio, as in many a hash: it carries each bit to higher ones, and the rotation brings them back.
+        self.0 = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(26);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }

@@ -1,18 +1,21 @@
 //! Single records, page by page: windows and invocations in the order of their starts.
 //!
-//! A page's cursor is the start and the row number of its last record, so a page costs the same wherever it is. A
-//! record that is stored later but started earlier than the cursor is not on a later page: who follows a running host
-//! asks again for a time range.
+//! A page's cursor is the start of its last record and what tells it from others with the same start, so a page costs
+//! the same wherever it is. A record that is stored later but started earlier than the cursor is not on a later page:
+//! who follows a running host asks again for a time range.
 
-use std::time::{Duration, SystemTime};
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+use std::ops::ControlFlow;
+use std::time::SystemTime;
 
-use rusqlite::Row;
 use serde::{Deserialize, Serialize};
 
-use super::query::{Conditions, QueryError};
+use super::query::{Head, QueryError, Scope};
+use super::rows::{InvocationRow, State, WindowRow};
 use super::{Ledger, time};
-use crate::ids::{FunctionName, InstanceId};
-use crate::meter::{Basis, compute_units, epochs};
+use crate::ids::FunctionName;
+use crate::meter::{Basis, compute_units};
 
 /// Records on a page at most, and unless the caller chose.
 pub(super) const LIMIT_MAX: u32 = 10_000;
@@ -162,131 +165,164 @@ pub struct InvocationRecord {
 impl Ledger {
     /// Lists windows. It blocks.
     pub fn windows(&self, query: &RecordQuery) -> Result<WindowPage, QueryError> {
-        let (windows, next) = self.page(
-            query,
-            "id, start_us, function, version, instance, sequence, at_us, state, open_ns, executed_ns, duration_ns, \
-             requests, hook_calls, memory_bytes_peak, memory_mb, by_duration, parked_ns, parked_bytes FROM windows",
-            window,
-        )?;
+        let (mut page, scope) = Page::begin(query)?;
+        self.reader()?.windows(&scope, |head, row| {
+            let number = u128::from(row.instance.as_u64()) << u32::BITS | u128::from(row.sequence);
+            Ok(page.offer(head, Cursor { start_us: row.start_us, number }, || window(head, row)))
+        })?;
+        let (windows, next) = page.end();
         Ok(WindowPage { windows, next })
     }
 
     /// Lists invocations. It blocks.
     pub fn invocations(&self, query: &RecordQuery) -> Result<InvocationPage, QueryError> {
-        let (invocations, next) = self.page(
-            query,
-            "id, start_us, request, function, version, instance, queued_ns, handler_ns, outcome, delivered \
-             FROM invocations",
-            invocation,
-        )?;
+        let (mut page, scope) = Page::begin(query)?;
+        self.reader()?.invocations(&scope, |head, id, row| {
+            let id = id.unsigned_abs();
+            let cursor = Cursor { start_us: row.start_us, number: id.into() };
+            Ok(page.offer(head, cursor, || invocation(head, id, row)))
+        })?;
+        let (invocations, next) = page.end();
         Ok(InvocationPage { invocations, next })
-    }
-
-    fn page<R>(
-        &self,
-        query: &RecordQuery,
-        columns: &str,
-        record: fn(&Row<'_>) -> rusqlite::Result<R>,
-    ) -> Result<(Vec<R>, Option<String>), QueryError> {
-        if !(1..=LIMIT_MAX).contains(&query.limit) {
-            return Err(QueryError::InvalidLimit(query.limit));
-        }
-        let mut conditions = Conditions::new(query.function.as_ref(), query.from, query.to);
-        if let Some(after) = &query.after {
-            conditions.and("(start_us, id) > (?, ?)", Cursor::parse(after)?.values());
-        }
-        let limit = query.limit as usize;
-        // One more than the page has room for tells whether there is a next one.
-        let sql = format!("SELECT {columns} {} ORDER BY start_us, id LIMIT {}", conditions.sql(), limit + 1);
-        let reader = self.reader()?;
-        let mut statement = reader.prepare(&sql)?;
-        let mut rows = statement.query(conditions.values())?;
-        let mut records = Vec::new();
-        let mut last = Cursor { start_us: 0, id: 0 };
-        while let Some(row) = rows.next()? {
-            if records.len() == limit {
-                return Ok((records, Some(last.text())));
-            }
-            last = Cursor { id: row.get(0)?, start_us: row.get(1)? };
-            records.push(record(row)?);
-        }
-        Ok((records, None))
     }
 }
 
-/// The last record of a page.
+/// The place of a record in the order of all: its start, and a number that no other record of this start has. For an
+/// invocation it is the record's number; for a window it is made of what names the window, because a window that ends
+/// between two pages moves.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Cursor {
     start_us: i64,
-    id: i64,
+    number: u128,
 }
 
 impl Cursor {
     fn parse(text: &str) -> Result<Cursor, QueryError> {
-        let number = |text: &str| text.parse().map_err(|_| QueryError::InvalidCursor);
-        let (start_us, id) = text.split_once('-').ok_or(QueryError::InvalidCursor)?;
-        Ok(Cursor { start_us: number(start_us)?, id: number(id)? })
+        let (start_us, number) = text.split_once('-').ok_or(QueryError::InvalidCursor)?;
+        Ok(Cursor {
+            start_us: start_us.parse().map_err(|_| QueryError::InvalidCursor)?,
+            number: number.parse().map_err(|_| QueryError::InvalidCursor)?,
+        })
     }
 
     fn text(&self) -> String {
-        format!("{}-{}", self.start_us, self.id)
-    }
-
-    fn values(&self) -> [i64; 2] {
-        [self.start_us, self.id]
+        format!("{}-{}", self.start_us, self.number)
     }
 }
 
-fn window(row: &Row<'_>) -> rusqlite::Result<WindowRecord> {
-    let span = |column| -> rusqlite::Result<Duration> { Ok(time::from_ns(row.get(column)?)) };
-    let state = match row.get("state")? {
-        0 => WindowState::Open,
-        1 => WindowState::Ended,
-        2 => WindowState::Lost,
-        other => return Err(rusqlite::Error::IntegralValueOutOfRange(7, other)),
-    };
-    let (executed, duration) = (span("executed_ns")?, span("duration_ns")?);
-    let (basis, charged) =
-        if row.get("by_duration")? { (Basis::Duration, duration) } else { (Basis::Execution, executed) };
-    let epochs = epochs(charged);
-    let memory_mb = row.get("memory_mb")?;
-    Ok(WindowRecord {
-        function: row.get("function")?,
-        version: row.get("version")?,
-        instance: instance(row.get("instance")?),
-        sequence: row.get("sequence")?,
-        start: time::rfc3339_ms(row.get("start_us")?),
-        end: if state == WindowState::Open { None } else { Some(time::rfc3339_ms(row.get("at_us")?)) },
-        executed_ms: time::to_ms(executed),
-        duration_ms: time::to_ms(duration),
-        open_ms: time::to_ms(span("open_ns")?),
-        requests: row.get("requests")?,
-        hook_calls: row.get("hook_calls")?,
-        memory_bytes_peak: row.get::<_, i64>("memory_bytes_peak")?.cast_unsigned(),
-        memory_mb,
+struct Found<R> {
+    cursor: Cursor,
+    record: R,
+}
+
+impl<R> PartialEq for Found<R> {
+    fn eq(&self, other: &Found<R>) -> bool {
+        self.cursor == other.cursor
+    }
+}
+
+impl<R> Eq for Found<R> {}
+
+impl<R> PartialOrd for Found<R> {
+    fn partial_cmp(&self, other: &Found<R>) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<R> Ord for Found<R> {
+    fn cmp(&self, other: &Found<R>) -> Ordering {
+        self.cursor.cmp(&other.cursor)
+    }
+}
+
+/// A page while it is found: the first records in the order of their cursors, of those that were offered.
+struct Page<R> {
+    after: Option<Cursor>,
+    limit: usize,
+    /// The last one on top. One more than the page has room for tells whether there is a next page.
+    found: BinaryHeap<Found<R>>,
+}
+
+impl<R> Page<R> {
+    fn begin(query: &RecordQuery) -> Result<(Page<R>, Scope), QueryError> {
+        if !(1..=LIMIT_MAX).contains(&query.limit) {
+            return Err(QueryError::InvalidLimit(query.limit));
+        }
+        let after = query.after.as_deref().map(Cursor::parse).transpose()?;
+        let mut scope = Scope::new(query.function.as_ref(), query.from, query.to);
+        scope.from_us = scope.from_us.max(after.map_or(0, |after| after.start_us));
+        Ok((Page { after, limit: query.limit as usize, found: BinaryHeap::new() }, scope))
+    }
+
+    /// Takes the record of `head`'s block that is at `cursor`, if it is among the first so far.
+    fn offer(&mut self, head: &Head<'_>, cursor: Cursor, record: impl FnOnce() -> R) -> ControlFlow<()> {
+        if self.after.is_some_and(|after| cursor <= after) {
+            return ControlFlow::Continue(());
+        }
+        if self.found.len() > self.limit
+            && let Some(last) = self.found.peek()
+        {
+            if head.first_us > last.cursor.start_us {
+                return ControlFlow::Break(());
+            }
+            if cursor > last.cursor {
+                return ControlFlow::Continue(());
+            }
+            self.found.pop();
+        }
+        self.found.push(Found { cursor, record: record() });
+        ControlFlow::Continue(())
+    }
+
+    fn end(self) -> (Vec<R>, Option<String>) {
+        let mut found = self.found.into_sorted_vec();
+        let more = found.len() > self.limit;
+        found.truncate(self.limit);
+        let next = found.last().filter(|_| more).map(|last| last.cursor.text());
+        (found.into_iter().map(|found| found.record).collect(), next)
+    }
+}
+
+fn window(head: &Head<'_>, row: &WindowRow) -> WindowRecord {
+    let epochs = row.epochs();
+    WindowRecord {
+        function: head.function.to_owned(),
+        version: head.version.to_owned(),
+        instance: row.instance.to_string(),
+        sequence: row.sequence,
+        start: time::rfc3339_ms(row.start_us),
+        end: (row.state != State::Open).then(|| time::rfc3339_ms(row.at_us)),
+        executed_ms: time::to_ms(row.executed_ns),
+        duration_ms: time::to_ms(row.duration_ns),
+        open_ms: time::to_ms(row.open_ns),
+        requests: row.requests,
+        hook_calls: row.hook_calls,
+        memory_bytes_peak: row.memory_bytes_peak,
+        memory_mb: row.memory_mb,
         epochs,
-        cu: compute_units(epochs * u64::from(memory_mb)),
-        basis,
-        parked_ms: time::to_ms(span("parked_ns")?),
-        parked_bytes: row.get::<_, i64>("parked_bytes")?.cast_unsigned(),
-        state,
-    })
+        cu: compute_units(epochs * u64::from(row.memory_mb)),
+        basis: row.basis,
+        parked_ms: time::to_ms(row.parked_ns),
+        parked_bytes: row.parked_bytes,
+        state: match row.state {
+            State::Open => WindowState::Open,
+            State::Ended => WindowState::Ended,
+            State::Lost => WindowState::Lost,
+        },
+    }
 }
 
-fn invocation(row: &Row<'_>) -> rusqlite::Result<InvocationRecord> {
-    Ok(InvocationRecord {
-        id: row.get::<_, i64>("id")?.cast_unsigned(),
-        request: row.get("request")?,
-        function: row.get("function")?,
-        version: row.get("version")?,
-        instance: row.get::<_, Option<i64>>("instance")?.map(instance),
-        start: time::rfc3339_ms(row.get("start_us")?),
-        queued_ms: time::to_ms(time::from_ns(row.get("queued_ns")?)),
-        handler_ms: time::to_ms(time::from_ns(row.get("handler_ns")?)),
-        outcome: row.get("outcome")?,
-        delivered: row.get("delivered")?,
-    })
-}
-
-fn instance(stored: i64) -> String {
-    InstanceId::from_u64(stored.cast_unsigned()).to_string()
+fn invocation(head: &Head<'_>, id: u64, row: &InvocationRow<'_>) -> InvocationRecord {
+    InvocationRecord {
+        id,
+        request: row.request.to_string(),
+        function: head.function.to_owned(),
+        version: head.version.to_owned(),
+        instance: row.instance.map(|instance| instance.to_string()),
+        start: time::rfc3339_ms(row.start_us),
+        queued_ms: time::to_ms(row.queued_ns),
+        handler_ms: time::to_ms(row.handler_ns),
+        outcome: row.outcome.to_owned(),
+        delivered: row.delivered,
+    }
 }

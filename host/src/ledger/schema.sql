@@ -1,47 +1,46 @@
--- The ledger's tables, version 1. Times are microseconds since 1970 (_us), spans are nanoseconds (_ns).
+-- The ledger's tables, version 2. Times are microseconds since 1970 (_us).
 
--- One row for each active window. state: 0 open, 1 ended, 2 lost with a killed host.
-CREATE TABLE windows (
+-- Records are written once and read seldom, so a row holds a block of them, in the form that `rows.rs` describes. The
+-- records of a block are of one function and version and start within the same 2^21 us (`block.rs`): `first_us` is the
+-- earliest start, `last_us` the latest, `count` how many they are. `id` is the number of the first record, and the
+-- others follow.
+
+-- Windows that ended (state 1), or were lost with a killed host (2).
+CREATE TABLE window_blocks (
     id INTEGER PRIMARY KEY,
     function TEXT NOT NULL,
     version TEXT NOT NULL,
+    first_us INTEGER NOT NULL,
+    last_us INTEGER NOT NULL,
+    count INTEGER NOT NULL,
+    rows BLOB NOT NULL
+) STRICT;
+CREATE INDEX window_blocks_function_first ON window_blocks (function, first_us);
+CREATE INDEX window_blocks_first ON window_blocks (first_us);
+
+-- Requests that were accepted. Callers choose request identifiers, so they may repeat.
+CREATE TABLE invocation_blocks (
+    id INTEGER PRIMARY KEY,
+    function TEXT NOT NULL,
+    version TEXT NOT NULL,
+    first_us INTEGER NOT NULL,
+    last_us INTEGER NOT NULL,
+    count INTEGER NOT NULL,
+    rows BLOB NOT NULL
+) STRICT;
+CREATE INDEX invocation_blocks_function_first ON invocation_blocks (function, first_us);
+CREATE INDEX invocation_blocks_first ON invocation_blocks (first_us);
+
+-- Windows that have not ended: what a killed host leaves to the next one. `row` is a block of this one window.
+CREATE TABLE open_windows (
     instance INTEGER NOT NULL,
     sequence INTEGER NOT NULL,
-    start_us INTEGER NOT NULL,
-    at_us INTEGER NOT NULL,
-    state INTEGER NOT NULL,
-    busy INTEGER NOT NULL,
-    open_ns INTEGER NOT NULL,
-    executed_ns INTEGER NOT NULL,
-    duration_ns INTEGER NOT NULL,
-    requests INTEGER NOT NULL,
-    hook_calls INTEGER NOT NULL,
-    memory_bytes_peak INTEGER NOT NULL,
-    memory_mb INTEGER NOT NULL,
-    by_duration INTEGER NOT NULL,
-    parked_ns INTEGER NOT NULL,
-    parked_bytes INTEGER NOT NULL,
-    UNIQUE (instance, sequence)
-) STRICT;
-CREATE INDEX windows_function_start ON windows (function, start_us);
-CREATE INDEX windows_start ON windows (start_us);
-CREATE INDEX windows_open ON windows (state) WHERE state = 0;
-
--- One row for each request that was accepted. Callers choose request identifiers, so they may repeat.
-CREATE TABLE invocations (
-    id INTEGER PRIMARY KEY,
-    request TEXT NOT NULL,
     function TEXT NOT NULL,
     version TEXT NOT NULL,
-    instance INTEGER,
     start_us INTEGER NOT NULL,
-    queued_ns INTEGER NOT NULL,
-    handler_ns INTEGER NOT NULL,
-    outcome TEXT NOT NULL,
-    delivered INTEGER NOT NULL
-) STRICT;
-CREATE INDEX invocations_function_start ON invocations (function, start_us);
-CREATE INDEX invocations_start ON invocations (start_us);
+    row BLOB NOT NULL,
+    PRIMARY KEY (instance, sequence)
+) STRICT, WITHOUT ROWID;
 
 -- When the host was last known to be alive; one row.
 CREATE TABLE heartbeat (

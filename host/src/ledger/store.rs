@@ -5,15 +5,17 @@
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, anyhow, bail, ensure};
+use anyhow::{Context, bail, ensure};
 use rusqlite::{Connection, ErrorCode, TransactionBehavior, params};
 
-use super::batch::{self, Batch, Chunk, Key};
-use super::time::{to_ns, to_unix_us};
-use crate::meter::{Basis, InvocationReading, WindowReading};
+use super::batch::{Batch, Chunk};
+use super::block::{Block, Key, Rows};
+use super::rows::{State, WindowRow};
+use super::time::to_unix_us;
+use crate::meter::WindowReading;
 
 /// The version of the schema, in the file's `user_version`.
-const SCHEMA_VERSION: i32 = 1;
+const SCHEMA_VERSION: i32 = 2;
 
 /// `DORM`: tells a ledger from other SQLite files.
 const APPLICATION_ID: i32 = 0x444f_524d;
@@ -26,51 +28,32 @@ const CHECK_BYTES_MAX: u64 = 32 * 1024 * 1024;
 /// How long SQLite itself waits for a lock. Nobody else should hold one, so this is only for an operator's shell.
 const BUSY_WAIT: Duration = Duration::from_millis(100);
 
-/// A later reading replaces an open window's row, and nothing else: a window that ended or was lost never changes, and
-/// an earlier reading changes nothing. The order is that of `batch::progress`.
-const PUT_WINDOW: &str = "
-    INSERT INTO windows (function, version, instance, sequence, start_us, at_us, state, busy, open_ns, executed_ns,
-        duration_ns, requests, hook_calls, memory_bytes_peak, memory_mb, by_duration, parked_ns, parked_bytes)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)
-    ON CONFLICT (instance, sequence) DO UPDATE SET at_us = excluded.at_us, state = excluded.state,
-        busy = excluded.busy, open_ns = excluded.open_ns, executed_ns = excluded.executed_ns,
-        duration_ns = excluded.duration_ns, requests = excluded.requests, hook_calls = excluded.hook_calls,
-        memory_bytes_peak = excluded.memory_bytes_peak, memory_mb = excluded.memory_mb,
-        by_duration = excluded.by_duration, parked_ns = excluded.parked_ns, parked_bytes = excluded.parked_bytes
-    WHERE windows.state = 0 AND (excluded.state, excluded.open_ns, excluded.executed_ns, excluded.duration_ns,
-            excluded.requests, excluded.hook_calls, excluded.memory_bytes_peak)
-        >= (windows.state, windows.open_ns, windows.executed_ns, windows.duration_ns,
-            windows.requests, windows.hook_calls, windows.memory_bytes_peak)";
+/// Where blocks of windows are, and blocks of invocations.
+pub(super) const WINDOW_BLOCKS: &str = "window_blocks";
+pub(super) const INVOCATION_BLOCKS: &str = "invocation_blocks";
 
-/// The writer chooses the row's number and keeps it when a transaction is tried again, so no attempt adds a second row.
-const PUT_INVOCATION: &str = "
-    INSERT INTO invocations (id, request, function, version, instance, start_us, queued_ns, handler_ns, outcome,
-        delivered)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+/// The writer numbers the records, and keeps the numbers when a transaction is tried again, so that no attempt adds a
+/// second row.
+const PUT_BLOCK: &str = "(id, function, version, first_us, last_us, count, rows)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
     ON CONFLICT (id) DO NOTHING";
+
+const PUT_OPEN: &str = "
+    INSERT OR REPLACE INTO open_windows (instance, sequence, function, version, start_us, row)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+
+const END_OPEN: &str = "DELETE FROM open_windows WHERE instance = ?1 AND sequence = ?2";
 
 const PUT_HEARTBEAT: &str = "UPDATE heartbeat SET at_us = ?1 WHERE id = 1";
 
-/// What a killed host left open was alive until the heartbeat. A busy window's clocks ran until then; one that was not
-/// busy lingered, which nobody is charged for, or was suspended, when its clocks stood still.
-const CLOSE_LOST: &str = "
-    UPDATE windows SET state = 2, busy = 0,
-        open_ns = open_ns + busy * 1000 * max(0, beat.at_us - windows.at_us),
-        duration_ns = duration_ns + busy * 1000 * max(0, beat.at_us - windows.at_us),
-        at_us = CASE busy WHEN 0 THEN windows.at_us ELSE max(windows.at_us, beat.at_us) END
-    FROM heartbeat AS beat WHERE state = 0";
-
-const PRUNE_INVOCATIONS: &str = "
-    DELETE FROM invocations
-    WHERE id IN (SELECT id FROM invocations WHERE start_us < ?1 ORDER BY start_us LIMIT ?2)";
-
-const PRUNE_WINDOWS: &str = "
-    DELETE FROM windows
-    WHERE id IN (SELECT id FROM windows WHERE start_us < ?1 AND state <> 0 ORDER BY start_us LIMIT ?2)";
+/// A block is old when its last record is.
+const PRUNE: &str = "WHERE first_us < ?1 AND last_us < ?1 ORDER BY first_us LIMIT ?2";
 
 /// The connection that writes.
 pub(super) struct Store {
     connection: Connection,
+    /// The numbers of the next records.
+    next_window: i64,
     next_invocation: i64,
 }
 
@@ -88,49 +71,37 @@ impl Store {
         Ok(store)
     }
 
-    /// Stores `chunk` of `batch` and, if given, the heartbeat, all or nothing. The windows it returns were closed
-    /// before, so that their readings changed nothing.
-    pub(super) fn write(
-        &mut self,
-        batch: &Batch,
-        chunk: Chunk,
-        heartbeat: Option<SystemTime>,
-    ) -> rusqlite::Result<Vec<Key>> {
+    /// Stores `chunk` of `batch` and, if given, the heartbeat, all or nothing.
+    pub(super) fn write(&mut self, batch: &Batch, chunk: Chunk, heartbeat: Option<SystemTime>) -> rusqlite::Result<()> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut closed = Vec::new();
-        let mut put = transaction.prepare_cached(PUT_WINDOW)?;
-        for window in batch.windows(chunk) {
-            if put_window(&mut put, window)? == 0 {
-                closed.push(batch::key(window));
-            }
+        for window in batch.open(chunk) {
+            put_open(&transaction, window)?;
         }
-        drop(put);
-        let mut put = transaction.prepare_cached(PUT_INVOCATION)?;
-        let mut id = self.next_invocation;
-        for invocation in batch.invocations(chunk) {
-            put_invocation(&mut put, id, invocation)?;
-            id += 1;
-        }
-        drop(put);
+        let next_window = put_blocks(&transaction, WINDOW_BLOCKS, self.next_window, batch.windows(chunk))?;
+        let invocations = batch.invocations(chunk);
+        let next_invocation = put_blocks(&transaction, INVOCATION_BLOCKS, self.next_invocation, invocations)?;
         if let Some(at) = heartbeat {
             transaction.prepare_cached(PUT_HEARTBEAT)?.execute([to_unix_us(at)])?;
         }
         transaction.commit()?;
-        self.next_invocation = id;
-        Ok(closed)
+        (self.next_window, self.next_invocation) = (next_window, next_invocation);
+        Ok(())
     }
 
-    /// Deletes at most `rows_max` invocations and as many windows that started before the given times.
+    /// Deletes at most `blocks_max` blocks of invocations and as many of windows, all of whose records started before
+    /// the given times. Their number.
     pub(super) fn prune(
         &self,
         invocations: SystemTime,
         windows: SystemTime,
-        rows_max: usize,
+        blocks_max: usize,
     ) -> rusqlite::Result<usize> {
-        let rows_max = i64::try_from(rows_max).unwrap_or(i64::MAX);
-        let mut prune = self.connection.prepare_cached(PRUNE_INVOCATIONS)?;
-        let pruned = prune.execute([to_unix_us(invocations), rows_max])?;
-        Ok(pruned + self.connection.prepare_cached(PRUNE_WINDOWS)?.execute([to_unix_us(windows), rows_max])?)
+        let mut pruned = 0;
+        for (table, before) in [(INVOCATION_BLOCKS, invocations), (WINDOW_BLOCKS, windows)] {
+            let sql = format!("DELETE FROM {table} WHERE id IN (SELECT id FROM {table} {PRUNE})");
+            pruned += self.connection.prepare_cached(&sql)?.execute(params![to_unix_us(before), blocks_max])?;
+        }
+        Ok(pruned)
     }
 
     /// Folds the write-ahead log into the file.
@@ -139,50 +110,85 @@ impl Store {
     }
 }
 
-fn put_window(put: &mut rusqlite::Statement<'_>, window: &WindowReading) -> rusqlite::Result<usize> {
-    put.execute(params![
-        window.function.as_str(),
-        &*window.version,
-        window.instance.as_u64().cast_signed(),
-        window.sequence,
-        to_unix_us(window.start),
-        to_unix_us(window.at),
-        window.ended,
-        window.busy && !window.ended,
-        to_ns(window.open),
-        to_ns(window.executed),
-        to_ns(window.duration),
-        window.requests,
-        window.hook_calls,
-        bytes(window.memory_bytes_peak),
-        window.memory_mb,
-        window.basis == Basis::Duration,
-        to_ns(window.parked),
-        bytes(window.parked_bytes),
-    ])
+/// Stores `blocks`, whose records are numbered from `next`, and deletes the rows of windows that were open before.
+/// The number after the last.
+fn put_blocks<'a>(
+    connection: &Connection,
+    table: &str,
+    mut next: i64,
+    blocks: impl Iterator<Item = &'a Block>,
+) -> rusqlite::Result<i64> {
+    let mut put = connection.prepare_cached(&format!("INSERT INTO {table} {PUT_BLOCK}"))?;
+    for block in blocks {
+        let Block { first_us, last_us, count, rows, .. } = block;
+        put.execute(params![next, block.function.as_str(), &*block.version, first_us, last_us, count, rows])?;
+        next += i64::from(*count);
+        for key in &block.ends {
+            connection.prepare_cached(END_OPEN)?.execute(params![number(key), key.1])?;
+        }
+    }
+    Ok(next)
 }
 
-fn put_invocation(
-    put: &mut rusqlite::Statement<'_>,
-    id: i64,
-    invocation: &InvocationReading,
-) -> rusqlite::Result<usize> {
-    put.execute(params![
-        id,
-        invocation.request.as_str(),
-        invocation.function.as_str(),
-        &*invocation.version,
-        invocation.instance.map(|instance| instance.as_u64().cast_signed()),
-        to_unix_us(invocation.start),
-        to_ns(invocation.queued),
-        to_ns(invocation.handler),
-        invocation.outcome,
-        invocation.delivered,
-    ])
+/// An instance's identifier as SQLite's integer.
+fn number((instance, _): &Key) -> i64 {
+    instance.as_u64().cast_signed()
 }
 
-fn bytes(bytes: u64) -> i64 {
-    i64::try_from(bytes).unwrap_or(i64::MAX)
+fn put_open(connection: &Connection, window: &WindowReading) -> rusqlite::Result<()> {
+    let row = WindowRow::from(window);
+    let mut block = Block::new(window.function.clone(), window.version.clone(), row.start_us);
+    block.add_window(&row);
+    let mut put = connection.prepare_cached(PUT_OPEN)?;
+    let key = number(&(window.instance, window.sequence));
+    put.execute(params![key, row.sequence, window.function.as_str(), &*window.version, row.start_us, block.rows])?;
+    Ok(())
+}
+
+/// Moves what a killed host left open to the windows that are over; how many.
+///
+/// The host was alive until the heartbeat. A busy window's clocks ran until then; one that was not busy lingered, which
+/// nobody is charged for, or was suspended, when its clocks stood still.
+fn close_lost(connection: &mut Connection) -> anyhow::Result<usize> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let beat_us: i64 = transaction.query_row("SELECT at_us FROM heartbeat", (), |row| row.get(0))?;
+    let mut lost = Vec::new();
+    let mut select = transaction.prepare("SELECT function, version, start_us, row FROM open_windows")?;
+    let mut stored = select.query(())?;
+    while let Some(row) = stored.next()? {
+        let (function, version): (String, String) = (row.get(0)?, row.get(1)?);
+        let (start_us, bytes): (i64, Vec<u8>) = (row.get(2)?, row.get(3)?);
+        let mut window = Rows::new(&bytes, start_us).window().ok_or_else(|| damaged("an open window"))?;
+        if window.busy {
+            let grown_us = beat_us.saturating_sub(window.at_us).max(0);
+            let grown_ns = grown_us.unsigned_abs().saturating_mul(1000);
+            window.open_ns = window.open_ns.saturating_add(grown_ns);
+            window.duration_ns = window.duration_ns.saturating_add(grown_ns);
+            window.at_us += grown_us;
+        }
+        (window.state, window.busy) = (State::Lost, false);
+        let mut block = Block::new(function.parse()?, version.into(), start_us);
+        block.add_window(&window);
+        lost.push(block);
+    }
+    drop(stored);
+    drop(select);
+    put_blocks(&transaction, WINDOW_BLOCKS, next_number(&transaction, WINDOW_BLOCKS)?, lost.iter())?;
+    transaction.execute("DELETE FROM open_windows", ())?;
+    transaction.commit()?;
+    Ok(lost.len())
+}
+
+/// The number after the last record of `table`.
+fn next_number(connection: &Connection, table: &str) -> rusqlite::Result<i64> {
+    let sql = format!("SELECT coalesce((SELECT id + count FROM {table} ORDER BY id DESC LIMIT 1), 1)");
+    connection.query_row(&sql, (), |row| row.get(0))
+}
+
+/// The error for something stored that cannot be read.
+pub(super) fn damaged(what: &str) -> rusqlite::Error {
+    let corrupt = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+    rusqlite::Error::SqliteFailure(corrupt, Some(format!("{what} is damaged")))
 }
 
 fn open(path: &Path) -> anyhow::Result<Store> {
@@ -192,8 +198,7 @@ fn open(path: &Path) -> anyhow::Result<Store> {
     if std::fs::metadata(path)?.len() <= CHECK_BYTES_MAX {
         let fault: String = connection.query_row("PRAGMA quick_check(1)", (), |row| row.get(0))?;
         if fault != "ok" {
-            let corrupt = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
-            return Err(rusqlite::Error::SqliteFailure(corrupt, Some(fault)).into());
+            return Err(damaged(&fault).into());
         }
     }
     let mode: String = connection.query_row("PRAGMA journal_mode = WAL", (), |row| row.get(0))?;
@@ -204,15 +209,13 @@ fn open(path: &Path) -> anyhow::Result<Store> {
     // Each checkpoint waits for the disk: let 16 MB gather for one, and keep no log longer than a burst of 64 MB.
     connection.pragma_update(None, "wal_autocheckpoint", 4096)?;
     connection.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
-    // Instances' identifiers are random, so their index is written everywhere at once; 32 MB keep it in memory.
-    connection.pragma_update(None, "cache_size", -32 * 1024)?;
-    let lost = connection.execute(CLOSE_LOST, ()).context("close the windows that were open")?;
+    let lost = close_lost(&mut connection).context("close the windows that were open")?;
     if lost > 0 {
         tracing::warn!(windows = lost, "the host was killed before; windows were closed at its last sign of life");
     }
-    let next_invocation =
-        connection.query_row("SELECT coalesce(max(id), 0) + 1 FROM invocations", (), |row| row.get(0))?;
-    Ok(Store { connection, next_invocation })
+    let next_window = next_number(&connection, WINDOW_BLOCKS)?;
+    let next_invocation = next_number(&connection, INVOCATION_BLOCKS)?;
+    Ok(Store { connection, next_window, next_invocation })
 }
 
 fn prepare_schema(connection: &mut Connection) -> anyhow::Result<()> {
@@ -233,8 +236,12 @@ fn prepare_schema(connection: &mut Connection) -> anyhow::Result<()> {
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
         transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
     } else {
-        // Version 1 is the first; a later one brings its predecessors up to date here.
-        ensure!(version == SCHEMA_VERSION, anyhow!("its schema has the unknown version {version}"));
+        // Version 1 was never released; a later one than this brings its predecessors up to date here.
+        ensure!(
+            version == SCHEMA_VERSION,
+            "it was written by an earlier Dormouse (its schema is version {version}, this one knows {SCHEMA_VERSION}): \
+             use that version, or move the file and its `-wal` and `-shm` away to start with an empty ledger"
+        );
     }
     transaction.commit().context("make its tables")
 }

@@ -1,17 +1,20 @@
 //! Sums over window records: what was used, what is charged, and what the other basis would have charged.
 //!
-//! SQLite adds integers, so the sums are exact whatever their number; only the last step makes milliseconds and CU of
+//! The sums are integers, so they are exact whatever their number; only the last step makes milliseconds and CU of
 //! them. The control plane and the CLI use these types as they are.
 
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rusqlite::Row;
 use serde::{Deserialize, Serialize};
 
-use super::query::{Conditions, QueryError};
+use super::query::{Head, QueryError, Scope};
+use super::rows::WindowRow;
 use super::{Ledger, time};
 use crate::ids::{FunctionName, InstanceId};
-use crate::meter::{self, compute_units};
+use crate::meter::{Basis, compute_units};
 
 /// Groups that one answer may have.
 pub(super) const GROUPS_MAX: usize = 100_000;
@@ -122,7 +125,7 @@ pub struct Sums {
 impl Sums {
     /// Adds time for which an instance has been parked and no window tells of yet.
     pub fn add_parked(&mut self, parked: Duration, bytes: u64) {
-        self.parked_ms += time::to_ms(parked);
+        self.parked_ms += time::to_ms(parked.as_nanos());
         self.parked_gb_seconds += parked.as_secs_f64() * bytes as f64 / BYTES_PER_GB;
     }
 }
@@ -130,60 +133,66 @@ impl Sums {
 impl Ledger {
     /// Adds up the windows of `query`. It blocks.
     pub fn usage(&self, query: &UsageQuery) -> Result<Usage, QueryError> {
-        let reader = self.reader()?;
-        let conditions = Conditions::new(query.function.as_ref(), query.from, query.to);
-        let mut statement = reader.prepare(&sql(query.group, conditions.sql()))?;
-        let mut rows = statement.query(conditions.values())?;
+        let scope = Scope::new(query.function.as_ref(), query.from, query.to);
         let mut total = Exact::default();
-        let mut groups = Vec::new();
-        while let Some(row) = rows.next()? {
-            let exact = Exact::read(row)?;
-            total.add(&exact);
-            let Some(key) = key(query.group, row)? else { continue };
-            if groups.len() == GROUPS_MAX {
-                return Err(QueryError::TooManyGroups);
+        let mut groups: BTreeMap<Key, Exact> = BTreeMap::new();
+        let mut function = Function::default();
+        self.reader()?.windows(&scope, |head, row| {
+            total.add(row);
+            if let Some(key) = Key::of(query.group, &mut function, head, row) {
+                groups.entry(key).or_default().add(row);
+                if groups.len() > GROUPS_MAX {
+                    return Err(QueryError::TooManyGroups);
+                }
             }
-            groups.push(UsageGroup { key, sums: exact.sums() });
-        }
-        Ok(Usage { groups, total: total.sums() })
+            Ok(ControlFlow::Continue(()))
+        })?;
+        let groups = groups.into_iter().map(|(key, exact)| UsageGroup { key: key.text(), sums: exact.sums() });
+        Ok(Usage { groups: groups.collect(), total: total.sums() })
     }
 }
 
-/// The statement whose columns [`key`] and [`Exact::read`] read. Nanoseconds are summed as whole milliseconds and
-/// the rest, because the parked time of a few thousand instances would pass 292 years, which is all an integer holds.
-fn sql(group: Group, conditions: &str) -> String {
-    let key = match group {
-        Group::None => "''".to_owned(),
-        Group::Function => "function".to_owned(),
-        Group::Instance => "instance".to_owned(),
-        Group::Hour => format!("start_us - start_us % {HOUR_US}"),
-        Group::Day => format!("start_us - start_us % {DAY_US}"),
-    };
-    let epoch = meter::EPOCH.as_nanos();
-    let whole = |column: &str| format!("({column} / {epoch} + ({column} % {epoch} > 0))");
-    let (execution, duration) = (whole("executed_ns"), whole("duration_ns"));
-    format!(
-        "SELECT {key}, count(*), sum(requests), sum(hook_calls), max(memory_bytes_peak),
-            sum(executed_ns / 1000000), sum(executed_ns % 1000000),
-            sum(duration_ns / 1000000), sum(duration_ns % 1000000),
-            sum(open_ns / 1000000), sum(open_ns % 1000000),
-            sum(parked_ns / 1000000), sum(parked_ns % 1000000),
-            sum({execution}), sum({execution} * memory_mb),
-            sum({duration}), sum({duration} * memory_mb),
-            sum(iif(by_duration, {duration}, {execution})),
-            sum(iif(by_duration, {duration}, {execution}) * memory_mb),
-            total(CAST(parked_ns AS REAL) * parked_bytes)
-        FROM windows {conditions} GROUP BY 1 ORDER BY 1"
-    )
+/// What names a group; groups are in this order.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Key {
+    Function(Arc<str>),
+    Instance(InstanceId),
+    /// The begin of the hour or day.
+    Time(i64),
 }
 
-fn key(group: Group, row: &Row<'_>) -> rusqlite::Result<Option<String>> {
-    Ok(match group {
-        Group::None => None,
-        Group::Function => Some(row.get(0)?),
-        Group::Instance => Some(InstanceId::from_u64(row.get::<_, i64>(0)?.cast_unsigned()).to_string()),
-        Group::Hour | Group::Day => Some(time::rfc3339(row.get(0)?)),
-    })
+/// The function of the last window, whose name the next one's group is likely to have, too.
+#[derive(Default)]
+struct Function(Arc<str>);
+
+impl Function {
+    fn named(&mut self, name: &str) -> Arc<str> {
+        if *self.0 != *name {
+            self.0 = name.into();
+        }
+        self.0.clone()
+    }
+}
+
+impl Key {
+    fn of(group: Group, function: &mut Function, head: &Head<'_>, row: &WindowRow) -> Option<Key> {
+        let begin = |span| Some(Key::Time(row.start_us - row.start_us % span));
+        match group {
+            Group::None => None,
+            Group::Function => Some(Key::Function(function.named(head.function))),
+            Group::Instance => Some(Key::Instance(row.instance)),
+            Group::Hour => begin(HOUR_US),
+            Group::Day => begin(DAY_US),
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Key::Function(name) => name.as_ref().to_owned(),
+            Key::Instance(instance) => instance.to_string(),
+            Key::Time(begin_us) => time::rfc3339(*begin_us),
+        }
+    }
 }
 
 /// Epochs, and epochs times configured MB.
@@ -194,67 +203,45 @@ struct Charge {
 }
 
 impl Charge {
-    fn add(&mut self, other: &Charge) {
-        self.epochs += other.epochs;
-        self.epoch_mb += other.epoch_mb;
+    fn add(&mut self, epochs: u64, memory_mb: u32) {
+        self.epochs += epochs;
+        self.epoch_mb += epochs * u64::from(memory_mb);
     }
 }
 
-/// Sums as SQLite made them.
+/// Sums of what windows say. Nanoseconds of many are more than 64 bits hold: the parked time of a few thousand
+/// instances passes 584 years.
 #[derive(Default)]
 struct Exact {
     windows: u64,
     requests: u64,
     hook_calls: u64,
     memory_bytes_peak: u64,
-    executed: Duration,
-    duration: Duration,
-    open: Duration,
-    parked: Duration,
+    executed_ns: u128,
+    duration_ns: u128,
+    open_ns: u128,
+    parked_ns: u128,
     by_execution: Charge,
     by_duration: Charge,
     charged: Charge,
-    parked_byte_ns: f64,
+    parked_byte_ns: u128,
 }
 
 impl Exact {
-    fn read(row: &Row<'_>) -> rusqlite::Result<Exact> {
-        let number = |column: usize| -> rusqlite::Result<u64> { Ok(row.get::<_, i64>(column)?.cast_unsigned()) };
-        let span = |column| -> rusqlite::Result<Duration> {
-            Ok(Duration::from_millis(number(column)?) + Duration::from_nanos(number(column + 1)?))
-        };
-        let charge = |column| -> rusqlite::Result<Charge> {
-            Ok(Charge { epochs: number(column)?, epoch_mb: number(column + 1)? })
-        };
-        Ok(Exact {
-            windows: number(1)?,
-            requests: number(2)?,
-            hook_calls: number(3)?,
-            memory_bytes_peak: number(4)?,
-            executed: span(5)?,
-            duration: span(7)?,
-            open: span(9)?,
-            parked: span(11)?,
-            by_execution: charge(13)?,
-            by_duration: charge(15)?,
-            charged: charge(17)?,
-            parked_byte_ns: row.get(19)?,
-        })
-    }
-
-    fn add(&mut self, other: &Exact) {
-        self.windows += other.windows;
-        self.requests += other.requests;
-        self.hook_calls += other.hook_calls;
-        self.memory_bytes_peak = self.memory_bytes_peak.max(other.memory_bytes_peak);
-        self.executed += other.executed;
-        self.duration += other.duration;
-        self.open += other.open;
-        self.parked += other.parked;
-        self.by_execution.add(&other.by_execution);
-        self.by_duration.add(&other.by_duration);
-        self.charged.add(&other.charged);
-        self.parked_byte_ns += other.parked_byte_ns;
+    fn add(&mut self, row: &WindowRow) {
+        self.windows += 1;
+        self.requests += u64::from(row.requests);
+        self.hook_calls += u64::from(row.hook_calls);
+        self.memory_bytes_peak = self.memory_bytes_peak.max(row.memory_bytes_peak);
+        self.executed_ns += u128::from(row.executed_ns);
+        self.duration_ns += u128::from(row.duration_ns);
+        self.open_ns += u128::from(row.open_ns);
+        self.parked_ns += u128::from(row.parked_ns);
+        self.by_execution.add(row.epochs_by(Basis::Execution), row.memory_mb);
+        self.by_duration.add(row.epochs_by(Basis::Duration), row.memory_mb);
+        self.charged.add(row.epochs(), row.memory_mb);
+        let byte_ns = u128::from(row.parked_ns) * u128::from(row.parked_bytes);
+        self.parked_byte_ns = self.parked_byte_ns.saturating_add(byte_ns);
     }
 
     fn sums(&self) -> Sums {
@@ -262,10 +249,10 @@ impl Exact {
             requests: self.requests,
             hook_calls: self.hook_calls,
             windows: self.windows,
-            executed_ms: time::to_ms(self.executed),
-            duration_ms: time::to_ms(self.duration),
-            open_ms: time::to_ms(self.open),
-            parked_ms: time::to_ms(self.parked),
+            executed_ms: time::to_ms(self.executed_ns),
+            duration_ms: time::to_ms(self.duration_ns),
+            open_ms: time::to_ms(self.open_ns),
+            parked_ms: time::to_ms(self.parked_ns),
             epochs: self.charged.epochs,
             cu: compute_units(self.charged.epoch_mb),
             execution_epochs: self.by_execution.epochs,
@@ -273,7 +260,7 @@ impl Exact {
             duration_epochs: self.by_duration.epochs,
             duration_cu: compute_units(self.by_duration.epoch_mb),
             memory_bytes_peak: self.memory_bytes_peak,
-            parked_gb_seconds: self.parked_byte_ns / 1e9 / BYTES_PER_GB,
+            parked_gb_seconds: self.parked_byte_ns as f64 / 1e9 / BYTES_PER_GB,
         }
     }
 }

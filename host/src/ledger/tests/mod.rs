@@ -77,11 +77,11 @@ impl Fixture {
     }
 
     fn window(&self, window: WindowReading) {
-        (self.ledger.post())(Reading::Window(window));
+        (self.ledger.post())(Reading::Window(&window));
     }
 
     fn invocation(&self, invocation: InvocationReading) {
-        (self.ledger.post())(Reading::Invocation(invocation));
+        (self.ledger.post())(Reading::Invocation(&invocation));
     }
 
     /// A connection beside the ledger's own.
@@ -97,8 +97,17 @@ impl Fixture {
         self.ledger.usage(&UsageQuery { group, ..UsageQuery::default() }).unwrap()
     }
 
+    /// Invocations in the file, whether or not the ledger says that they are there.
+    fn stored_invocations(&self) -> i64 {
+        self.count("SELECT coalesce(sum(count), 0) FROM invocation_blocks")
+    }
+
+    fn count(&self, sql: &str) -> i64 {
+        self.sqlite().query_row(sql, (), |row| row.get(0)).unwrap()
+    }
+
     fn heartbeat(&self) -> i64 {
-        self.sqlite().query_row("SELECT at_us FROM heartbeat", (), |row| row.get(0)).unwrap()
+        self.count("SELECT at_us FROM heartbeat")
     }
 
     /// What the next host finds after this one is killed: the files as they are, with nothing closed. SQLite writes

@@ -40,7 +40,7 @@ fn a_closed_ledger_has_stored_everything_and_can_be_closed_again() {
     }
     host.ledger.flush().unwrap();
     let reader = host.sqlite();
-    reader.query_row("SELECT count(*) FROM invocations", (), |_| Ok(())).unwrap();
+    reader.query_row("SELECT count(*) FROM invocation_blocks", (), |_| Ok(())).unwrap();
     host.ledger.close().unwrap();
     host.ledger.close().unwrap();
     host.ledger.flush().unwrap();

@@ -18,12 +18,10 @@ fn a_query_sees_everything_posted_before_it() {
 #[test]
 fn readings_are_stored_although_nobody_asks() {
     let host = Fixture::new();
-    let sqlite = host.sqlite();
-    let stored = || sqlite.query_row("SELECT count(*) FROM invocations", (), |row| row.get::<_, i64>(0)).unwrap();
     // The first may find the writer awake; the later ones must wake it.
     for posted in 1..=5 {
         host.invocation(invocation("f"));
-        assert!(comes(|| stored() == posted));
+        assert!(comes(|| host.stored_invocations() == posted));
     }
 }
 
@@ -83,25 +81,30 @@ fn old_records_are_deleted_and_windows_are_kept_longer() {
     }
     host.window(WindowReading { start: ago(20), ended: false, ..window("open") });
     host.ledger.flush().unwrap();
-    let sqlite = host.sqlite();
-    let count = |table: &str| {
-        sqlite.query_row(&format!("SELECT count(*) FROM {table}"), (), |row| row.get::<_, i64>(0)).unwrap()
-    };
-    assert!(comes(|| (count("invocations"), count("windows")) == (1, 3)), "the open window is kept, too");
+    let windows = || host.count("SELECT sum(count) FROM window_blocks");
+    assert!(comes(|| (host.stored_invocations(), windows()) == (1, 2)));
+    assert!(host.windows().iter().any(|window| window.function == "open"), "the open window is kept, too");
 }
 
 #[test]
-fn many_old_records_are_deleted_in_steps() {
+fn many_old_blocks_are_deleted_in_steps_and_never_one_with_a_record_that_is_kept() {
     let folder = tempfile::tempdir().unwrap();
     let mut store = Store::open(&folder.path().join("ledger.db")).unwrap();
     let mut batch = batch::Batch::default();
-    for _ in 0..10 {
-        batch.add(Reading::Invocation(InvocationReading { start: UNIX_EPOCH, ..invocation("f") }));
+    let intake = Intake::new(1000);
+    let kept = UNIX_EPOCH + Duration::from_secs(1_048_576 * 2); // Where a part of time begins that has its own blocks.
+    for number in 0..10 {
+        let function = format!("f{number}");
+        intake.post(Reading::Invocation(&InvocationReading { start: UNIX_EPOCH, ..invocation(&function) }));
     }
+    for start in [kept, kept + MS(1000)] {
+        intake.post(Reading::Invocation(&InvocationReading { start, ..invocation("f") }));
+    }
+    intake.drain(false, |taken| assert_eq!(batch.take([taken]), 0));
     store.write(&batch, batch.chunk(100), None).unwrap();
-    let now = SystemTime::now();
-    let pruned: Vec<usize> = (0..4).map(|_| store.prune(now, now, 4).unwrap()).collect();
-    assert_eq!(pruned, [4, 4, 2, 0]);
+    let prune = |now| -> Vec<usize> { (0..4).map(|_| store.prune(now, now, 4).unwrap()).collect() };
+    assert_eq!(prune(kept + MS(1000)), [4, 4, 2, 0]);
+    assert_eq!(prune(kept + MS(1001)), [1, 0, 0, 0]);
 }
 
 #[test]
@@ -134,20 +137,19 @@ fn eight_threads_lose_nothing() {
             let (post, instances) = (host.ledger.post(), instances.clone());
             scope.spawn(move || {
                 for number in 1..=EACH {
-                    post(Reading::Invocation(invocation("f")));
+                    post(Reading::Invocation(&invocation("f")));
                     // A hundred readings for each window, the last of which ends it.
                     let sequence = u32::try_from((number - 1) / 100).unwrap();
                     let executed = MS((number - 1) % 100 + 1);
                     let ended = number % 100 == 0;
                     let instance = instances[thread];
                     let reading = WindowReading { instance, sequence, executed, open: executed, ended, ..window("f") };
-                    post(Reading::Window(reading));
+                    post(Reading::Window(&reading));
                 }
             });
         }
     });
     let total = host.usage(Group::None).total;
     assert_eq!((total.windows, total.epochs), (8 * EACH / 100, 8 * EACH));
-    let stored: i64 = host.sqlite().query_row("SELECT count(*) FROM invocations", (), |row| row.get(0)).unwrap();
-    assert_eq!(stored.cast_unsigned(), 8 * EACH);
+    assert_eq!(host.stored_invocations().cast_unsigned(), 8 * EACH);
 }

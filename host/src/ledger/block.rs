@@ -1,0 +1,220 @@
+//! Blocks: records of one function and version that start close to each other, packed while they wait to be stored.
+//!
+//! The poster of a reading packs it into a block of its own shard (`intake.rs`), so that what the writer has to do for
+//! a reading is nearly nothing. A block never changes once the writer has it.
+//!
+//! That the starts of a block are close to each other is what makes pages cheap: records that start at a time are in
+//! blocks that start shortly before it. Each part of time of [`SPAN_US`] has its own blocks.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::rows::{Memory, WindowRow};
+use super::time::to_unix_us;
+use super::varint::Bytes;
+use crate::ids::{FunctionName, InstanceId};
+use crate::meter::{InvocationReading, Reading, WindowReading};
+
+/// The part of time that a block belongs to: two seconds, so that most commits have one block for each function.
+const SPAN_US: i64 = 1 << 21;
+
+/// A block with this many bytes takes no more records: it is read as a whole, whatever is wanted of it.
+const BYTES_MAX: usize = 64 * 1024;
+
+/// How many of a function's blocks are tried before there is one more. Long requests of many ages may end at once.
+const TRIED_MAX: usize = 4;
+
+/// What names a window.
+pub(super) type Key = (InstanceId, u32);
+
+/// The name of the window that `reading` is of.
+pub(super) fn key(reading: &WindowReading) -> Key {
+    (reading.instance, reading.sequence)
+}
+
+/// The beginning of the part of time that `start_us` is in. The starts in a block are stored from here.
+pub(super) fn base(start_us: i64) -> i64 {
+    start_us & !(SPAN_US - 1)
+}
+
+/// Records on their way into one row of SQLite.
+pub(super) struct Block {
+    pub(super) function: FunctionName,
+    pub(super) version: Arc<str>,
+    pub(super) first_us: i64,
+    pub(super) last_us: i64,
+    pub(super) count: u32,
+    pub(super) rows: Vec<u8>,
+    /// The windows in it, if it is of windows.
+    pub(super) keys: Vec<Key>,
+    /// Those of its windows that were open before: their rows are deleted in the same transaction.
+    pub(super) ends: Vec<Key>,
+    memory: Memory<'static>,
+    /// The block of the same function before this one, in [`Blocks`].
+    earlier: Option<usize>,
+}
+
+impl Block {
+    /// An empty block for records that start when one does at `start_us`.
+    pub(super) fn new(function: FunctionName, version: Arc<str>, start_us: i64) -> Block {
+        Block {
+            function,
+            version,
+            first_us: start_us,
+            last_us: start_us,
+            count: 0,
+            rows: Vec::new(),
+            keys: Vec::new(),
+            ends: Vec::new(),
+            memory: Memory::default(),
+            earlier: None,
+        }
+    }
+
+    fn takes(&self, function: &FunctionName, version: &str, start_us: i64) -> bool {
+        base(start_us) == base(self.first_us)
+            && self.rows.len() < BYTES_MAX
+            && self.function == *function
+            && *self.version == *version
+    }
+
+    pub(super) fn add_window(&mut self, row: &WindowRow) {
+        self.memory.put_window(row, base(self.first_us), &mut self.rows);
+        self.keys.push((row.instance, row.sequence));
+        self.count(row.start_us);
+    }
+
+    fn add_invocation(&mut self, reading: &InvocationReading, start_us: i64) {
+        self.memory.put_invocation(reading, base(self.first_us), &mut self.rows);
+        self.count(start_us);
+    }
+
+    fn count(&mut self, start_us: i64) {
+        self.first_us = self.first_us.min(start_us);
+        self.last_us = self.last_us.max(start_us);
+        self.count += 1;
+    }
+
+    /// The same block without the windows at `places`.
+    pub(super) fn without(self, places: &[usize]) -> Block {
+        let mut rest = Block::new(self.function, self.version, self.last_us);
+        rest.ends = self.ends;
+        let mut rows = Rows::new(&self.rows, self.first_us);
+        let mut place = 0;
+        while let Some(row) = rows.window() {
+            if !places.contains(&place) {
+                rest.add_window(&row);
+            }
+            place += 1;
+        }
+        rest
+    }
+}
+
+/// The rows of a block, to be read in their order.
+pub(super) struct Rows<'a> {
+    memory: Memory<'a>,
+    base_us: i64,
+    bytes: Bytes<'a>,
+}
+
+impl<'a> Rows<'a> {
+    /// The rows of the block that begins at `first_us`.
+    pub(super) fn new(rows: &'a [u8], first_us: i64) -> Rows<'a> {
+        Rows { memory: Memory::default(), base_us: base(first_us), bytes: Bytes(rows) }
+    }
+
+    /// The next window; none at the end, and where the block is damaged.
+    pub(super) fn window(&mut self) -> Option<WindowRow> {
+        self.memory.take_window(self.base_us, &mut self.bytes)
+    }
+
+    /// The next invocation; none at the end, and where the block is damaged.
+    pub(super) fn invocation(&mut self) -> Option<super::rows::InvocationRow<'a>> {
+        self.memory.take_invocation(self.base_us, &mut self.bytes)
+    }
+
+    /// Whether nothing is left, so that the block was whole.
+    pub(super) fn are_read(&self) -> bool {
+        self.bytes.is_empty()
+    }
+}
+
+/// Blocks that still take records.
+#[derive(Default)]
+struct Blocks {
+    blocks: Vec<Block>,
+    /// The newest block of each function.
+    newest: HashMap<FunctionName, usize>,
+    /// The block that took the last record, which is likely to take the next.
+    last: usize,
+}
+
+impl Blocks {
+    fn block(&mut self, function: &FunctionName, version: &Arc<str>, start_us: i64) -> Option<&mut Block> {
+        if !self.blocks.get(self.last).is_some_and(|block| block.takes(function, version, start_us)) {
+            self.last = self.place(function, version, start_us);
+        }
+        self.blocks.get_mut(self.last)
+    }
+
+    fn place(&mut self, function: &FunctionName, version: &Arc<str>, start_us: i64) -> usize {
+        let newest = self.newest.get(function).copied();
+        let mut tried = std::iter::successors(newest, |place| self.blocks.get(*place)?.earlier).take(TRIED_MAX);
+        let takes = |place: &usize| self.blocks.get(*place).is_some_and(|block| block.takes(function, version, start_us));
+        if let Some(place) = tried.find(takes) {
+            return place;
+        }
+        let place = self.blocks.len();
+        let block = Block::new(function.clone(), version.clone(), start_us);
+        self.blocks.push(Block { earlier: newest, ..block });
+        self.newest.insert(function.clone(), place);
+        place
+    }
+}
+
+/// What waits in one shard. Adding to it happens in `Drop`: it cannot panic.
+#[derive(Default)]
+pub(super) struct Waiting {
+    ended: Blocks,
+    invocations: Blocks,
+    open: Vec<WindowReading>,
+}
+
+/// What waited in one shard, for the writer.
+pub(super) struct Taken {
+    /// Blocks of windows that ended.
+    pub(super) ended: Vec<Block>,
+    /// Blocks of invocations.
+    pub(super) invocations: Vec<Block>,
+    /// Windows that had not ended.
+    pub(super) open: Vec<WindowReading>,
+}
+
+impl Waiting {
+    pub(super) fn add(&mut self, reading: Reading<'_>) {
+        match reading {
+            Reading::Window(window) if window.ended => {
+                let row = WindowRow::from(window);
+                if let Some(block) = self.ended.block(&window.function, &window.version, row.start_us) {
+                    block.add_window(&row);
+                }
+            }
+            Reading::Window(window) => self.open.push(window.clone()),
+            Reading::Invocation(invocation) => {
+                let start_us = to_unix_us(invocation.start);
+                if let Some(block) = self.invocations.block(&invocation.function, &invocation.version, start_us) {
+                    block.add_invocation(invocation, start_us);
+                }
+            }
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.open.is_empty() && self.ended.blocks.is_empty() && self.invocations.blocks.is_empty()
+    }
+
+    pub(super) fn into_taken(self) -> Taken {
+        Taken { ended: self.ended.blocks, invocations: self.invocations.blocks, open: self.open }
+    }
+}
