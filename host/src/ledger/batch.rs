@@ -204,7 +204,8 @@ impl Ended {
     /// Called after each drain.
     fn turn(&mut self) {
         if self.newer.len() >= ENDED_KEPT {
-            self.older = std::mem::take(&mut self.newer);
+            std::mem::swap(&mut self.older, &mut self.newer);
+            self.newer.clear();
         }
     }
 }
@@ -229,5 +230,141 @@ impl Hasher for KeyHasher {
 
     fn finish(&self) -> u64 {
         self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::block::{Rows, Waiting};
+    use super::super::tests::{invocation, window};
+    use super::*;
+    use crate::ids::InstanceId;
+    use crate::meter::Reading;
+
+    const ALL: usize = usize::MAX;
+
+    fn reading(instance: u64, executed_ms: u64, ended: bool) -> WindowReading {
+        let instance = InstanceId::from_u64(instance);
+        let executed = Duration::from_millis(executed_ms);
+        WindowReading { instance, executed, open: executed, ended, ..window("f") }
+    }
+
+    fn taken(readings: &[WindowReading]) -> Taken {
+        let mut waiting = Waiting::default();
+        readings.iter().for_each(|reading| waiting.add(Reading::Window(reading)));
+        waiting.into_taken()
+    }
+
+    /// Executed milliseconds of the open windows that wait, and of the ended ones.
+    fn executed_ms(batch: &Batch) -> (Vec<u64>, Vec<u64>) {
+        let chunk = batch.chunk(ALL);
+        let open = batch.open(chunk).map(|window| window.executed.as_millis() as u64).collect();
+        let rows = batch.windows(chunk).flat_map(|block| {
+            let mut rows = Rows::new(&block.rows, block.first_us);
+            std::iter::from_fn(move || rows.window()).map(|row| row.executed_ns / 1_000_000).collect::<Vec<_>>()
+        });
+        (open, rows.collect())
+    }
+
+    #[test]
+    fn the_latest_reading_of_an_open_window_wins_in_any_order() {
+        for order in [[1, 2, 3], [3, 2, 1], [2, 3, 1]] {
+            for together in [true, false] {
+                let mut batch = Batch::default();
+                let readings = order.map(|ms| reading(1, ms, false));
+                let folded = match together {
+                    true => batch.take([taken(&readings)]),
+                    false => readings.iter().map(|reading| batch.take([taken(std::slice::from_ref(reading))])).sum(),
+                };
+                assert_eq!((folded, executed_ms(&batch)), (2, (vec![3], vec![])));
+                assert_eq!(batch.forget(batch.chunk(ALL)), (1, 1));
+                assert!(batch.is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn a_window_ends_once_and_what_comes_of_it_later_is_dropped() {
+        let (early, end) = (reading(1, 9, false), reading(1, 5, true));
+        for order in [[&early, &end, &early, &end], [&end, &early, &end, &early]] {
+            let mut batch = Batch::default();
+            // Each is from another shard, so that nothing but their order here tells which was posted first.
+            let folded = batch.take(order.map(|reading| taken(std::slice::from_ref(reading))));
+            assert_eq!((folded, executed_ms(&batch)), (3, (vec![], vec![5])));
+            batch.forget(batch.chunk(ALL));
+            for late in [&early, &end] {
+                assert_eq!(batch.take([taken(std::slice::from_ref(late))]), 1);
+                assert!(batch.is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn the_row_of_a_window_that_was_open_ends_with_its_block() {
+        let mut batch = Batch::default();
+        batch.take([taken(&[reading(1, 1, false), reading(2, 1, false)])]);
+        batch.forget(batch.chunk(ALL));
+        let again = reading(7, 3, true);
+        batch.take([taken(std::slice::from_ref(&again))]);
+        batch.forget(batch.chunk(ALL));
+        batch.take([taken(&[again, reading(1, 2, true), reading(3, 2, true)])]);
+        let chunk = batch.chunk(ALL);
+        let blocks: Vec<&Block> = batch.windows(chunk).collect();
+        assert_eq!(blocks.len(), 1);
+        assert_eq!((blocks[0].count, blocks[0].ends.as_slice()), (2, &[(InstanceId::from_u64(1), 1)][..]));
+        assert_eq!(executed_ms(&batch), (vec![], vec![2, 2]));
+    }
+
+    #[test]
+    fn busy_windows_are_counted_until_they_are_not_or_end() {
+        let mut batch = Batch::default();
+        let busy = |instance, ms| WindowReading { busy: true, ..reading(instance, ms, false) };
+        batch.take([taken(&[busy(1, 1), busy(1, 2), busy(2, 1)])]);
+        assert!(batch.is_busy());
+        batch.take([taken(&[reading(1, 3, false)])]);
+        assert!(batch.is_busy());
+        batch.take([taken(&[reading(2, 3, true), busy(2, 2)])]);
+        assert!(!batch.is_busy());
+    }
+
+    #[test]
+    fn transactions_are_bounded_and_windows_go_first() {
+        let mut batch = Batch::default();
+        for number in 0..5 {
+            let mut waiting = Waiting::default();
+            for _ in 0..3 {
+                waiting.add(Reading::Invocation(&invocation("f")));
+            }
+            waiting.add(Reading::Window(&reading(number, 1, true)));
+            waiting.add(Reading::Window(&reading(100 + number, 1, false)));
+            batch.take([waiting.into_taken()]);
+        }
+        let sizes = |batch: &Batch, chunk| (batch.windows(chunk).count(), batch.invocations(chunk).count());
+        assert_eq!(sizes(&batch, batch.chunk(1)), (1, 0));
+        assert_eq!(sizes(&batch, batch.chunk(4)), (4, 0));
+        let chunk = batch.chunk(11);
+        assert_eq!((sizes(&batch, chunk), batch.is_whole(chunk)), ((5, 2), false));
+        assert_eq!(batch.forget(chunk), (12, 16), "with five open windows");
+        let chunk = batch.chunk(1);
+        assert_eq!(sizes(&batch, chunk), (0, 1), "one block goes in, however large");
+        batch.forget(chunk);
+        assert!(batch.is_whole(batch.chunk(6)) && !batch.is_empty());
+    }
+
+    #[test]
+    fn names_of_ended_windows_are_kept_for_a_drain_and_not_for_ever() {
+        let mut ended = Ended::default();
+        let name = |number: usize| (InstanceId::from_u64(number as u64), 1);
+        for number in 0..10 * ENDED_KEPT {
+            assert!(ended.insert(name(number)));
+            assert!(!ended.insert(name(number)));
+            if number % ENDED_KEPT == ENDED_KEPT - 1 {
+                ended.turn();
+                assert!(ended.contains(&name(number)) && !ended.insert(name(number)));
+            }
+        }
+        assert!(ended.newer.len() + ended.older.len() <= 2 * ENDED_KEPT);
     }
 }

@@ -126,12 +126,18 @@ impl<'a> Rows<'a> {
 
     /// The next window; none at the end, and where the block is damaged.
     pub(super) fn window(&mut self) -> Option<WindowRow> {
-        self.memory.take_window(self.base_us, &mut self.bytes)
+        let mut bytes = self.bytes;
+        let row = self.memory.take_window(self.base_us, &mut bytes)?;
+        self.bytes = bytes;
+        Some(row)
     }
 
     /// The next invocation; none at the end, and where the block is damaged.
     pub(super) fn invocation(&mut self) -> Option<super::rows::InvocationRow<'a>> {
-        self.memory.take_invocation(self.base_us, &mut self.bytes)
+        let mut bytes = self.bytes;
+        let row = self.memory.take_invocation(self.base_us, &mut bytes)?;
+        self.bytes = bytes;
+        Some(row)
     }
 
     /// Whether nothing is left, so that the block was whole.
@@ -161,7 +167,8 @@ impl Blocks {
     fn place(&mut self, function: &FunctionName, version: &Arc<str>, start_us: i64) -> usize {
         let newest = self.newest.get(function).copied();
         let mut tried = std::iter::successors(newest, |place| self.blocks.get(*place)?.earlier).take(TRIED_MAX);
-        let takes = |place: &usize| self.blocks.get(*place).is_some_and(|block| block.takes(function, version, start_us));
+        let takes =
+            |place: &usize| self.blocks.get(*place).is_some_and(|block| block.takes(function, version, start_us));
         if let Some(place) = tried.find(takes) {
             return place;
         }
@@ -216,5 +223,86 @@ impl Waiting {
 
     pub(super) fn into_taken(self) -> Taken {
         Taken { ended: self.ended.blocks, invocations: self.invocations.blocks, open: self.open }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::super::tests::{invocation, window};
+    use super::*;
+
+    /// A time at which a part of time begins.
+    const BEGIN_US: i64 = 1000 * SPAN_US;
+
+    fn reading(function: &str, start_us: i64) -> InvocationReading {
+        let start = UNIX_EPOCH + Duration::from_micros(start_us.unsigned_abs());
+        InvocationReading { start, ..invocation(function) }
+    }
+
+    fn blocks(readings: &[InvocationReading]) -> Vec<Block> {
+        let mut waiting = Waiting::default();
+        readings.iter().for_each(|reading| waiting.add(Reading::Invocation(reading)));
+        waiting.into_taken().invocations
+    }
+
+    #[test]
+    fn records_share_a_block_if_they_share_function_version_and_time() {
+        let other = InvocationReading { version: "2".into(), ..reading("f", BEGIN_US) };
+        let mut readings = vec![reading("f", BEGIN_US), reading("g", BEGIN_US), other];
+        readings.push(reading("f", BEGIN_US - 1));
+        readings.push(reading("f", BEGIN_US + SPAN_US - 1));
+        readings.push(reading("g", BEGIN_US + 5));
+        let blocks = blocks(&readings);
+        let heads: Vec<_> = blocks
+            .iter()
+            .map(|block| (block.function.as_str(), &*block.version, block.first_us - BEGIN_US, block.count))
+            .collect();
+        assert_eq!(heads, [("f", "LATEST", 0, 2), ("g", "LATEST", 0, 2), ("f", "2", 0, 1), ("f", "LATEST", -1, 1)]);
+        assert_eq!((blocks[0].last_us, blocks[1].last_us), (BEGIN_US + SPAN_US - 1, BEGIN_US + 5));
+        for block in &blocks {
+            assert_eq!(base(block.first_us), base(block.last_us));
+        }
+    }
+
+    #[test]
+    fn records_in_a_block_need_no_order() {
+        let starts = [7, 3, 9].map(|us| BEGIN_US + us);
+        let blocks = blocks(&starts.map(|start_us| reading("f", start_us)));
+        assert_eq!((blocks[0].first_us, blocks[0].last_us), (starts[1], starts[2]));
+        let mut rows = Rows::new(&blocks[0].rows, blocks[0].first_us);
+        for start_us in starts {
+            assert_eq!(rows.invocation().unwrap().start_us, start_us);
+        }
+        assert!(rows.are_read());
+    }
+
+    #[test]
+    fn a_full_block_is_followed_by_another() {
+        let many: Vec<InvocationReading> = (0..10_000).map(|_| reading("f", BEGIN_US)).collect();
+        let blocks = blocks(&many);
+        assert_eq!(blocks.iter().map(|block| block.count).sum::<u32>(), 10_000);
+        assert!((3..10).contains(&blocks.len()), "{}", blocks.len());
+        for block in blocks {
+            assert!(block.rows.len() < BYTES_MAX + 100);
+        }
+    }
+
+    #[test]
+    fn a_block_without_some_windows_has_the_others() {
+        let mut waiting = Waiting::default();
+        let windows: Vec<WindowReading> = (0..4).map(|_| window("f")).collect();
+        windows.iter().for_each(|window| waiting.add(Reading::Window(window)));
+        let mut taken = waiting.into_taken();
+        let mut block = taken.ended.remove(0);
+        block.ends = vec![key(&windows[1])];
+        let rest = block.without(&[0, 2]);
+        assert_eq!((rest.count, rest.keys), (2, vec![key(&windows[1]), key(&windows[3])]));
+        assert_eq!(rest.ends, [key(&windows[1])]);
+        let mut rows = Rows::new(&rest.rows, rest.first_us);
+        assert_eq!(rows.window(), Some(WindowRow::from(&windows[1])));
+        assert_eq!(rows.window(), Some(WindowRow::from(&windows[3])));
+        assert!(rows.are_read());
     }
 }

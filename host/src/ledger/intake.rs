@@ -343,11 +343,8 @@ mod tests {
                 std::thread::spawn(move || {
                     let (invocation, window) = (invocation("f"), window("f"));
                     for number in 0..EACH {
-                        let reading = if number % 2 == 0 {
-                            Reading::Invocation(&invocation)
-                        } else {
-                            Reading::Window(&window)
-                        };
+                        let reading =
+                            if number % 2 == 0 { Reading::Invocation(&invocation) } else { Reading::Window(&window) };
                         intake.post(reading);
                     }
                 })

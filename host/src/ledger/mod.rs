@@ -17,6 +17,7 @@
 
 mod batch;
 mod block;
+mod checkpoint;
 mod intake;
 mod query;
 mod records;

@@ -206,7 +206,7 @@ impl<'a> Memory<'a> {
         varint::put(out, row.start_us.wrapping_sub(base_us).cast_unsigned());
         varint::put_signed(out, row.at_us.wrapping_sub(row.start_us));
         let by_duration = row.basis == Basis::Duration;
-        let flags = u64::from(row.busy) * BUSY | u64::from(by_duration) * BY_DURATION;
+        let flags = (u64::from(row.busy) * BUSY) | (u64::from(by_duration) * BY_DURATION);
         varint::put(out, flags | (row.state as u64) << STATE_SHIFT);
         for number in [row.open_ns, row.executed_ns, row.duration_ns, row.requests.into(), row.hook_calls.into()] {
             varint::put(out, number);

@@ -6,10 +6,12 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail, ensure};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, TransactionBehavior, params};
 
 use super::batch::{Batch, Chunk};
 use super::block::{Block, Key, Rows};
+use super::checkpoint::Checkpoints;
 use super::rows::{State, WindowRow};
 use super::time::to_unix_us;
 use crate::meter::WindowReading;
@@ -24,6 +26,9 @@ const SCHEMA: &str = include_str!("schema.sql");
 
 /// A smaller file is checked as a whole when it is opened; checking a large one would hold up the host's start.
 const CHECK_BYTES_MAX: u64 = 32 * 1024 * 1024;
+
+/// The writer folds the log into the file itself when it has so many pages: 32 MB.
+const AUTOCHECKPOINT_PAGES: u32 = 8192;
 
 /// How long SQLite itself waits for a lock. Nobody else should hold one, so this is only for an operator's shell.
 const BUSY_WAIT: Duration = Duration::from_millis(100);
@@ -52,6 +57,8 @@ const PRUNE: &str = "WHERE first_us < ?1 AND last_us < ?1 ORDER BY first_us LIMI
 /// The connection that writes.
 pub(super) struct Store {
     connection: Connection,
+    /// None when it closes.
+    checkpoints: Option<Checkpoints>,
     /// The numbers of the next records.
     next_window: i64,
     next_invocation: i64,
@@ -85,6 +92,10 @@ impl Store {
         }
         transaction.commit()?;
         (self.next_window, self.next_invocation) = (next_window, next_invocation);
+        if let Some(checkpoints) = &mut self.checkpoints {
+            let blocks = batch.windows(chunk).chain(batch.invocations(chunk));
+            checkpoints.added(blocks.map(|block| block.rows.len()).sum());
+        }
         Ok(())
     }
 
@@ -104,8 +115,9 @@ impl Store {
         Ok(pruned)
     }
 
-    /// Folds the write-ahead log into the file.
-    pub(super) fn checkpoint(&self) -> rusqlite::Result<()> {
+    /// Folds the whole write-ahead log into the file, before it is closed.
+    pub(super) fn checkpoint(&mut self) -> rusqlite::Result<()> {
+        self.checkpoints = None;
         self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()))
     }
 }
@@ -194,6 +206,8 @@ pub(super) fn damaged(what: &str) -> rusqlite::Error {
 fn open(path: &Path) -> anyhow::Result<Store> {
     let mut connection = Connection::open(path)?;
     connection.busy_timeout(BUSY_WAIT)?;
+    // Else a statement is planned again whenever its parameters change, which costs more than to run it.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     prepare_schema(&mut connection)?;
     if std::fs::metadata(path)?.len() <= CHECK_BYTES_MAX {
         let fault: String = connection.query_row("PRAGMA quick_check(1)", (), |row| row.get(0))?;
@@ -206,8 +220,8 @@ fn open(path: &Path) -> anyhow::Result<Store> {
     // A commit then goes to the log with a plain write, which outlives a killed process: only a crash of the machine
     // can take the last commits, and it cannot damage the file. Waiting for the disk would cost milliseconds for each.
     connection.pragma_update(None, "synchronous", "NORMAL")?;
-    // Each checkpoint waits for the disk: let 16 MB gather for one, and keep no log longer than a burst of 64 MB.
-    connection.pragma_update(None, "wal_autocheckpoint", 4096)?;
+    // `checkpoint.rs` does it much earlier, unless it gets no CPU; and no log is kept that is longer than a burst of 64 MB.
+    connection.pragma_update(None, "wal_autocheckpoint", AUTOCHECKPOINT_PAGES)?;
     connection.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
     let lost = close_lost(&mut connection).context("close the windows that were open")?;
     if lost > 0 {
@@ -215,7 +229,8 @@ fn open(path: &Path) -> anyhow::Result<Store> {
     }
     let next_window = next_number(&connection, WINDOW_BLOCKS)?;
     let next_invocation = next_number(&connection, INVOCATION_BLOCKS)?;
-    Ok(Store { connection, next_window, next_invocation })
+    let checkpoints = Some(Checkpoints::start(path)?);
+    Ok(Store { connection, checkpoints, next_window, next_invocation })
 }
 
 fn prepare_schema(connection: &mut Connection) -> anyhow::Result<()> {

@@ -77,6 +77,19 @@ fn a_newer_schema_is_refused_and_left_alone() {
 }
 
 #[test]
+fn an_earlier_schema_is_refused_with_advice_and_left_alone() {
+    let host = Fixture::new();
+    host.ledger.close().unwrap();
+    host.sqlite().pragma_update(None, "user_version", 1).unwrap();
+    let text = refusal(&host.folder.path().join("ledger.db"));
+    assert!(
+        text.contains("earlier Dormouse") && text.contains("version 1") && text.contains("move the file"),
+        "{text}"
+    );
+    assert_eq!(host.count("SELECT count(*) FROM heartbeat"), 1);
+}
+
+#[test]
 fn files_that_are_no_ledger_are_refused_with_advice() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("text.db");

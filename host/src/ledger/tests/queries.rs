@@ -201,6 +201,88 @@ fn pages_hold_every_record_once_in_the_order_of_their_starts() {
 }
 
 #[test]
+fn a_window_that_ends_between_two_pages_is_on_one_of_them() {
+    let host = Fixture::new();
+    let start = SystemTime::now();
+    let windows: Vec<WindowReading> = (0..10).map(|_| WindowReading { start, ended: false, ..window("f") }).collect();
+    windows.iter().for_each(|window| host.window(window.clone()));
+    let mut query = RecordQuery { limit: 5, function: Some("f".parse().unwrap()), ..RecordQuery::default() };
+    let mut seen = host.ledger.windows(&query).unwrap();
+    windows.into_iter().for_each(|window| host.window(WindowReading { ended: true, ..window }));
+    query.after = seen.next.take();
+    let rest = host.ledger.windows(&query).unwrap();
+    assert!(seen.windows.iter().all(|window| window.state == WindowState::Open));
+    assert!(rest.windows.iter().all(|window| window.state == WindowState::Ended));
+    let all = seen.windows.iter().chain(&rest.windows).map(|window| window.instance.clone());
+    assert_eq!(all.collect::<std::collections::BTreeSet<_>>().len(), 10);
+}
+
+#[test]
+fn open_windows_are_on_the_bill_and_among_the_records_of_their_function() {
+    let host = Fixture::new();
+    for function in ["f", "g"] {
+        host.window(WindowReading { ended: false, ..window(function) });
+        host.window(window(function));
+    }
+    assert_eq!(host.usage(Group::None).total.windows, 4);
+    let query = UsageQuery { function: Some("f".parse().unwrap()), group: Group::Function, ..UsageQuery::default() };
+    let usage = host.ledger.usage(&query).unwrap();
+    assert_eq!((usage.total.windows, usage.groups.len(), usage.groups[0].key.as_str()), (2, 1, "f"));
+    let query = RecordQuery { function: Some("g".parse().unwrap()), ..RecordQuery::default() };
+    assert_eq!(host.ledger.windows(&query).unwrap().windows.len(), 2);
+}
+
+#[test]
+fn records_of_long_ago_that_are_stored_late_are_in_their_place() {
+    let host = Fixture::new();
+    let now = SystemTime::now();
+    let ages = [0, 3600, 1, 7200, 2, 3, 4];
+    for age in ages {
+        let start = now - Duration::from_secs(age);
+        host.invocation(InvocationReading { start, ..invocation("f") });
+        host.ledger.flush().unwrap();
+    }
+    let mut sorted = ages;
+    sorted.sort_unstable_by(|left, right| right.cmp(left));
+    let expected = sorted.map(|age| time::rfc3339_ms(time::to_unix_us(now - Duration::from_secs(age))));
+    for limit in [1, 2, 3, 7] {
+        let mut query = RecordQuery { limit, ..RecordQuery::default() };
+        let mut starts = Vec::new();
+        loop {
+            let page = host.ledger.invocations(&query).unwrap();
+            starts.extend(page.invocations.into_iter().map(|record| record.start));
+            query.after = page.next;
+            if query.after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(starts, expected, "{limit} on a page");
+    }
+    for (from, to, count) in [(3600, 3, 2), (3600, 2, 3), (4, 0, 4), (7201, 3601, 1)] {
+        let at = |age| Some(now - Duration::from_secs(age));
+        let query = RecordQuery { from: at(from), to: at(to), ..RecordQuery::default() };
+        assert_eq!(host.ledger.invocations(&query).unwrap().invocations.len(), count, "{from} to {to}");
+    }
+}
+
+#[test]
+fn a_damaged_block_is_an_error_and_no_short_answer() {
+    let host = Fixture::new();
+    for _ in 0..3 {
+        host.invocation(invocation("f"));
+        host.window(window("f"));
+    }
+    host.ledger.flush().unwrap();
+    for table in ["invocation_blocks", "window_blocks"] {
+        let cut = format!("UPDATE {table} SET rows = substr(rows, 1, length(rows) - 1)");
+        host.sqlite().execute_batch(&cut).unwrap();
+    }
+    assert!(matches!(host.ledger.invocations(&RecordQuery::default()), Err(QueryError::Store(_))));
+    assert!(matches!(host.ledger.windows(&RecordQuery::default()), Err(QueryError::Store(_))));
+    assert!(matches!(host.ledger.usage(&UsageQuery::default()), Err(QueryError::Store(_))));
+}
+
+#[test]
 fn bad_limits_and_cursors_are_refused() {
     let host = Fixture::new();
     for limit in [0, 10_001] {

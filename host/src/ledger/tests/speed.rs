@@ -7,7 +7,7 @@ use super::*;
 
 /// Readings a second and of each kind, and for how long.
 const RATE: u32 = 50_000;
-const SECONDS: u32 = 5;
+const SECONDS: u32 = 10;
 
 /// What is posted: the requests, and the windows that they ran in.
 #[derive(Clone, Copy, Debug)]
@@ -73,7 +73,7 @@ fn a_steady_load() {
         let post = host.ledger.post();
         let (mut window, mut invocation) = (window("some-function"), invocation("some-function"));
         let requests = RATE * SECONDS;
-        let writer = cpu_time("ledger");
+        let (writer, file) = (cpu_time("ledger"), cpu_time("ledger-file"));
         let begin = clock();
         let (mut in_post, mut burst, mut last) = (Duration::ZERO, Duration::ZERO, writer);
         for round in 1..=SECONDS * 1000 {
@@ -90,14 +90,15 @@ fn a_steady_load() {
             std::thread::sleep((begin + MS(round.into())).saturating_duration_since(clock()));
         }
         host.ledger.flush().unwrap();
-        let writer = cpu_time("ledger") - writer;
+        let (writer, file) = (cpu_time("ledger") - writer, cpu_time("ledger-file") - file);
         let each = |time: Duration| time.as_nanos() / u128::from(requests);
         let without = idle_cost(requests, load);
         println!(
-            "{load:?} at {RATE} requests/s: {} ns of the poster, {} ns of the writer for each; at most {burst:?} of \
-             the writer in 5 ms",
+            "{load:?} at {RATE} requests/s: {} ns of the poster, {} ns of the writer and {} ns of checkpoints for each; \
+             at most {burst:?} of the writer in 5 ms",
             each(in_post.saturating_sub(without)),
             each(writer),
+            each(file),
         );
     }
 }

@@ -153,3 +153,22 @@ fn eight_threads_lose_nothing() {
     assert_eq!((total.windows, total.epochs), (8 * EACH / 100, 8 * EACH));
     assert_eq!(host.stored_invocations().cast_unsigned(), 8 * EACH);
 }
+
+#[test]
+fn a_commit_is_a_row_for_each_function_and_not_for_each_reading() {
+    let host = Fixture::new();
+    for _ in 0..500 {
+        for function in ["f", "g"] {
+            host.invocation(invocation(function));
+            host.window(window(function));
+        }
+    }
+    host.ledger.flush().unwrap();
+    for table in ["invocation_blocks", "window_blocks"] {
+        let rows = host.count(&format!("SELECT count(*) FROM {table}"));
+        // The readings may fall into two parts of time, and into some commits if this thread waits for the CPU.
+        assert!((2..100).contains(&rows), "{rows} in {table}");
+        assert_eq!(host.count(&format!("SELECT sum(count) FROM {table}")), 1000);
+    }
+    assert_eq!(host.count("SELECT count(*) FROM open_windows"), 0);
+}
