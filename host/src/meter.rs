@@ -16,7 +16,7 @@ use crate::ids::{FunctionName, InstanceId, RequestId};
 pub const EPOCH: Duration = Duration::from_millis(1);
 
 /// Where readings go. It must not block: it is called from `Drop`.
-pub type Post = Arc<dyn Fn(Reading) + Send + Sync>;
+pub type Post = Arc<dyn Fn(Reading<'_>) + Send + Sync>;
 
 /// What a function is charged for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema, clap::ValueEnum)]
@@ -39,13 +39,13 @@ impl Basis {
     }
 }
 
-/// One thing the ledger stores.
-#[derive(Clone, Debug)]
-pub enum Reading {
+/// One thing the ledger stores. It is lent: a copy's reference counts would be shared by all threads that serve.
+#[derive(Clone, Copy, Debug)]
+pub enum Reading<'a> {
     /// An active window so far, or whole. A later reading of the same window replaces the earlier one.
-    Window(WindowReading),
+    Window(&'a WindowReading),
     /// A request that ended.
-    Invocation(InvocationReading),
+    Invocation(&'a InvocationReading),
 }
 
 /// One active window. All figures are totals since its start, so that posting it again never charges twice.
@@ -323,7 +323,7 @@ impl WindowMeter {
         self.reading.ended = ended;
         self.reading.busy = self.busy.since.is_some();
         self.reading.at = self.wall(now);
-        (self.post)(Reading::Window(self.reading.clone()));
+        (self.post)(Reading::Window(&self.reading));
     }
 }
 
@@ -403,7 +403,7 @@ impl Drop for InvocationMeter {
             self.ended(Instant::now());
         }
         if let Some(post) = &self.post {
-            post(Reading::Invocation(self.reading.clone()));
+            post(Reading::Invocation(&self.reading));
         }
     }
 }
@@ -424,17 +424,21 @@ mod tests {
         }
     }
 
-    fn collect() -> (Post, Arc<Mutex<Vec<Reading>>>) {
-        let readings = Arc::new(Mutex::new(Vec::new()));
+    /// What was posted: the window, unless it is an invocation.
+    type Posted = Arc<Mutex<Vec<Option<WindowReading>>>>;
+
+    fn collect() -> (Post, Posted) {
+        let readings = Posted::default();
         let sink = readings.clone();
-        (Arc::new(move |reading| sink.lock().unwrap().push(reading)), readings)
+        let post = move |reading: Reading<'_>| match reading {
+            Reading::Window(window) => sink.lock().unwrap().push(Some(window.clone())),
+            Reading::Invocation(_) => sink.lock().unwrap().push(None),
+        };
+        (Arc::new(post), readings)
     }
 
-    fn last_window(readings: &Mutex<Vec<Reading>>) -> WindowReading {
-        match readings.lock().unwrap().last().unwrap() {
-            Reading::Window(window) => window.clone(),
-            Reading::Invocation(_) => panic!("not a window"),
-        }
+    fn last_window(readings: &Posted) -> WindowReading {
+        readings.lock().unwrap().last().unwrap().clone().expect("a window")
     }
 
     const MS: fn(u64) -> Duration = Duration::from_millis;

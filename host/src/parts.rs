@@ -144,7 +144,7 @@ impl Parts {
     fn post(&self, function: &FunctionName) -> Post {
         let (ledger, charges) = (self.ledger.post(), self.charges.of(function));
         Arc::new(move |reading| {
-            charges.count(&reading);
+            charges.count(reading);
             ledger(reading);
         })
     }

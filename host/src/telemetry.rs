@@ -76,7 +76,7 @@ pub struct FunctionCharges {
 
 impl FunctionCharges {
     /// Counts a window that ended.
-    pub fn count(&self, reading: &Reading) {
+    pub fn count(&self, reading: Reading<'_>) {
         let Reading::Window(window) = reading else { return };
         if !window.ended {
             return;

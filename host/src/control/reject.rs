@@ -100,7 +100,7 @@ impl From<QueryError> for Failure {
         match error {
             QueryError::InvalidLimit(_) | QueryError::InvalidCursor | QueryError::TooManyGroups => invalid(detail),
             QueryError::Behind => Failure::new(StatusCode::SERVICE_UNAVAILABLE, "ledger-behind", detail),
-            QueryError::Store(_) | QueryError::Damaged(_) => anyhow::Error::from(error).into(),
+            QueryError::Store(_) => anyhow::Error::from(error).into(),
         }
     }
 }

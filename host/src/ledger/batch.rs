@@ -1,105 +1,235 @@
-//! Readings on their way to SQLite: open windows folded into their latest reading, everything else encoded in blocks.
+//! What the writer has to store: blocks as they were posted, and the windows that are open, each at its latest reading.
 //!
 //! Owned by the writer. It knows no SQLite and no clock. A reading leaves it only when its transaction is committed.
+//!
+//! Readings of one window may come in any order, because each posting thread has a shard of its own. A window that
+//! ended is posted last, so a reading of it that comes afterwards was in its shard before the next drain, and is known
+//! by its name ([`Ended`]) and dropped. Among those that come before, the one with the highest figures is the latest.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
 
-use super::block::{Block, Blocks};
-use super::record::{Invocation, Window};
-use crate::ids::InstanceId;
-use crate::meter::{Reading, WindowReading};
+use super::block::{Block, Key, Taken, key};
+use crate::meter::WindowReading;
 
-/// What names a window.
-pub(super) type Key = (InstanceId, u32);
+/// How many names of ended windows are kept at least, beyond what the order of readings asks for.
+const ENDED_KEPT: usize = 8192;
 
-/// The name of the window that `reading` is of.
-pub(super) fn key(reading: &WindowReading) -> Key {
-    (reading.instance, reading.sequence)
-}
-
-/// The numbers that come next in the file.
+/// What goes into one transaction: blocks from the front of a [`Batch`], and whether also the open windows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Numbers {
-    pub(super) window_block: i64,
-    pub(super) invocation_block: i64,
-    pub(super) invocation: u64,
+pub(super) struct Chunk {
+    windows: usize,
+    invocations: usize,
+    open: bool,
 }
 
-/// Readings that are not stored yet.
+/// A window that has not ended.
+struct Open {
+    reading: WindowReading,
+    /// It has no row, or an earlier reading's.
+    waits: bool,
+}
+
+type Keyed<V> = HashMap<Key, V, BuildHasherDefault<KeyHasher>>;
+type Keys = HashSet<Key, BuildHasherDefault<KeyHasher>>;
+
+/// What is not stored yet, and what must be known of what is.
+#[derive(Default)]
 pub(super) struct Batch {
-    /// Windows that have not ended.
-    open: HashMap<Key, WindowReading>,
-    windows: Blocks,
-    /// Windows that ended, if a row may be left of the time when they were open.
-    ended: HashSet<Key>,
-    invocations: Blocks,
+    windows: VecDeque<Block>,
+    invocations: VecDeque<Block>,
+    open: Keyed<Open>,
+    /// Open windows that wait; some may have ended since.
+    changed: Vec<Key>,
+    /// Open windows in which something is under way.
+    busy: usize,
+    ended: Ended,
 }
 
 impl Batch {
-    /// An empty one; numbers count on from those in the file.
-    pub(super) fn new(numbers: Numbers) -> Batch {
-        Batch {
-            open: HashMap::new(),
-            // Nothing refers to a window by a number.
-            windows: Blocks::new(numbers.window_block, 0),
-            ended: HashSet::new(),
-            invocations: Blocks::new(numbers.invocation_block, numbers.invocation),
+    /// Adds what waited in all shards; how many of the readings were replaced by others and need no storing.
+    pub(super) fn take(&mut self, all: impl IntoIterator<Item = Taken>) -> u64 {
+        let mut folded = 0;
+        for taken in all {
+            for block in taken.ended {
+                folded += self.add_ended(block);
+            }
+            folded += taken.open.into_iter().map(|window| self.add_open(window)).sum::<u64>();
+            self.invocations.extend(taken.invocations);
         }
+        self.ended.turn();
+        folded
     }
 
-    /// Adds `reading`; `was_stored` says of a window whether it has a row as an open one. Returns how many earlier
-    /// readings it took the place of.
-    ///
-    /// The readings of a window come in order, and its end, which its meter posts when it is dropped, comes last.
-    pub(super) fn add(&mut self, reading: &Reading, was_stored: impl FnOnce(&Key) -> bool) -> u64 {
-        match reading {
-            Reading::Window(window) if window.ended => {
-                let key = key(window);
-                self.windows.push(&Window::from(window));
-                if was_stored(&key) {
-                    self.ended.insert(key);
-                }
-                u64::from(!self.open.is_empty() && self.open.remove(&key).is_some())
-            }
-            Reading::Window(window) => u64::from(self.open.insert(key(window), window.clone()).is_some()),
-            Reading::Invocation(invocation) => {
-                self.invocations.push(&Invocation::from(invocation));
-                0
+    fn add_ended(&mut self, mut block: Block) -> u64 {
+        let mut folded = 0;
+        let mut again = Vec::new();
+        for (place, key) in block.keys.iter().enumerate() {
+            if !self.ended.insert(*key) {
+                again.push(place);
+            } else if let Some(open) = self.open.remove(key) {
+                self.busy -= usize::from(open.reading.busy);
+                folded += u64::from(open.waits);
+                // It may have a row even if that could not be confirmed.
+                block.ends.push(*key);
             }
         }
+        if !again.is_empty() {
+            folded += again.len() as u64;
+            block = block.without(&again);
+        }
+        if block.count > 0 {
+            self.windows.push_back(block);
+        }
+        folded
+    }
+
+    /// 1 if `window` replaces a reading that waits, or is older than what is known.
+    fn add_open(&mut self, window: WindowReading) -> u64 {
+        let key = key(&window);
+        if self.ended.contains(&key) {
+            return 1;
+        }
+        let Some(known) = self.open.get_mut(&key) else {
+            self.busy += usize::from(window.busy);
+            self.open.insert(key, Open { reading: window, waits: true });
+            self.changed.push(key);
+            return 0;
+        };
+        if progress(&window) < progress(&known.reading) {
+            return 1;
+        }
+        self.busy += usize::from(window.busy);
+        self.busy -= usize::from(known.reading.busy);
+        known.reading = window;
+        if std::mem::replace(&mut known.waits, true) {
+            return 1;
+        }
+        self.changed.push(key);
+        0
+    }
+
+    /// Whether a window is open in which something is under way.
+    pub(super) fn is_busy(&self) -> bool {
+        self.busy > 0
+    }
+
+    /// The next transaction: everything, unless that were more than `records_max` records. One block goes in always.
+    pub(super) fn chunk(&self, records_max: usize) -> Chunk {
+        let mut records = 0;
+        let mut fit = |blocks: &VecDeque<Block>| {
+            let mut fits = |block: &&Block| {
+                let fits = records == 0 || records + block.count as usize <= records_max;
+                records += block.count as usize;
+                fits
+            };
+            blocks.iter().take_while(|block| fits(block)).count()
+        };
+        let windows = fit(&self.windows);
+        Chunk { windows, invocations: fit(&self.invocations), open: !self.changed.is_empty() }
+    }
+
+    /// Whether `chunk` is all that waits.
+    pub(super) fn is_whole(&self, chunk: Chunk) -> bool {
+        chunk.windows == self.windows.len() && chunk.invocations == self.invocations.len()
     }
 
     /// Whether nothing waits.
     pub(super) fn is_empty(&self) -> bool {
-        self.open.is_empty() && self.windows.is_empty() && self.invocations.is_empty()
+        self.windows.is_empty() && self.invocations.is_empty() && self.changed.is_empty()
     }
 
-    /// The latest readings of windows that have not ended.
-    pub(super) fn open(&self) -> impl Iterator<Item = &WindowReading> {
-        self.open.values()
+    /// The blocks of ended windows in `chunk`.
+    pub(super) fn windows(&self, chunk: Chunk) -> impl Iterator<Item = &Block> {
+        self.windows.iter().take(chunk.windows)
     }
 
-    /// Windows that ended and have a row as open ones.
-    pub(super) fn ended(&self) -> impl Iterator<Item = &Key> {
-        self.ended.iter()
+    /// The blocks of invocations in `chunk`.
+    pub(super) fn invocations(&self, chunk: Chunk) -> impl Iterator<Item = &Block> {
+        self.invocations.iter().take(chunk.invocations)
     }
 
-    /// Windows that ended.
-    pub(super) fn windows(&mut self) -> &[Block] {
-        self.windows.finished()
+    /// The open windows in `chunk`.
+    pub(super) fn open(&self, chunk: Chunk) -> impl Iterator<Item = &WindowReading> {
+        let changed = self.changed.iter().take(if chunk.open { usize::MAX } else { 0 });
+        changed.filter_map(|key| self.open.get(key)).map(|open| &open.reading)
     }
 
-    /// Requests that ended.
-    pub(super) fn invocations(&mut self) -> &[Block] {
-        self.invocations.finished()
+    /// Forgets `chunk`, which is stored; how many rows it was, and how many readings.
+    pub(super) fn forget(&mut self, chunk: Chunk) -> (usize, u64) {
+        let mut rows = chunk.windows + chunk.invocations;
+        let blocks = self.windows.drain(..chunk.windows).chain(self.invocations.drain(..chunk.invocations));
+        let mut readings = blocks.map(|block| u64::from(block.count)).sum();
+        if chunk.open {
+            for key in self.changed.drain(..) {
+                if let Some(open) = self.open.get_mut(&key) {
+                    open.waits = false;
+                    rows += 1;
+                    readings += 1;
+                }
+            }
+        }
+        if self.is_empty() {
+            // A burst must not hold its memory for ever.
+            (self.windows, self.invocations, self.changed) = Default::default();
+            self.open.shrink_to(self.open.len() * 2);
+        }
+        (rows, readings)
+    }
+}
+
+/// Orders the readings of one window by age. Every figure is a total that only grows, so the order needs no clock.
+fn progress(reading: &WindowReading) -> impl Ord + use<> {
+    let times = (reading.open, reading.executed, reading.duration);
+    (times, reading.requests, reading.hook_calls, reading.memory_bytes_peak)
+}
+
+/// The names of windows that ended lately: all of the last two drains, and some thousands.
+#[derive(Default)]
+struct Ended {
+    newer: Keys,
+    older: Keys,
+}
+
+impl Ended {
+    /// Whether `key` was not here.
+    fn insert(&mut self, key: Key) -> bool {
+        !self.older.contains(&key) && self.newer.insert(key)
     }
 
-    /// Forgets everything, which is stored; how many readings it was.
-    pub(super) fn forget(&mut self) -> u64 {
-        let open = self.open.len() as u64;
-        // A burst must not hold its memory for ever.
-        (self.open, self.ended) = (HashMap::new(), HashSet::new());
-        open + self.windows.forget() + self.invocations.forget()
+    fn contains(&self, key: &Key) -> bool {
+        self.newer.contains(key) || self.older.contains(key)
+    }
+
+    /// Called after each drain.
+    fn turn(&mut self) {
+        if self.newer.len() >= ENDED_KEPT {
+            std::mem::swap(&mut self.older, &mut self.newer);
+            self.newer.clear();
+        }
+    }
+}
+
+/// Hashes a [`Key`]. Most of it is random already, and no caller chooses it.
+#[derive(Default)]
+struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64((*byte).into()));
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.write_u64(number.into());
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // The golden ratio, as in many a hash: it carries each bit to higher ones, and the rotation brings them back.
+        self.0 = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(26);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 
@@ -107,70 +237,134 @@ impl Batch {
 mod tests {
     use std::time::Duration;
 
-    use super::super::block::records;
+    use super::super::block::{Rows, Waiting};
     use super::super::tests::{invocation, window};
     use super::*;
+    use crate::ids::InstanceId;
+    use crate::meter::Reading;
 
-    const NUMBERS: Numbers = Numbers { window_block: 1, invocation_block: 7, invocation: 40 };
+    const ALL: usize = usize::MAX;
 
-    fn reading(instance: u64, executed_ms: u64, ended: bool) -> Reading {
+    fn reading(instance: u64, executed_ms: u64, ended: bool) -> WindowReading {
         let instance = InstanceId::from_u64(instance);
         let executed = Duration::from_millis(executed_ms);
-        Reading::Window(WindowReading { instance, executed, open: executed, ended, ..window("f") })
+        WindowReading { instance, executed, open: executed, ended, ..window("f") }
+    }
+
+    fn taken(readings: &[WindowReading]) -> Taken {
+        let mut waiting = Waiting::default();
+        readings.iter().for_each(|reading| waiting.add(Reading::Window(reading)));
+        waiting.into_taken()
+    }
+
+    /// Executed milliseconds of the open windows that wait, and of the ended ones.
+    fn executed_ms(batch: &Batch) -> (Vec<u64>, Vec<u64>) {
+        let chunk = batch.chunk(ALL);
+        let open = batch.open(chunk).map(|window| window.executed.as_millis() as u64).collect();
+        let rows = batch.windows(chunk).flat_map(|block| {
+            let mut rows = Rows::new(&block.rows, block.first_us);
+            std::iter::from_fn(move || rows.window()).map(|row| row.executed_ns / 1_000_000).collect::<Vec<_>>()
+        });
+        (open, rows.collect())
     }
 
     #[test]
-    fn the_latest_reading_of_an_open_window_takes_the_place_of_the_earlier_ones() {
-        let mut batch = Batch::new(NUMBERS);
-        let replaced: Vec<u64> = (1..=3).map(|ms| batch.add(&reading(1, ms, false), |_| false)).collect();
-        assert_eq!(replaced, [0, 1, 1]);
-        assert_eq!(batch.open().map(|window| window.executed.as_millis()).collect::<Vec<_>>(), [3]);
-        assert_eq!(batch.forget(), 1);
-        assert!(batch.is_empty());
+    fn the_latest_reading_of_an_open_window_wins_in_any_order() {
+        for order in [[1, 2, 3], [3, 2, 1], [2, 3, 1]] {
+            for together in [true, false] {
+                let mut batch = Batch::default();
+                let readings = order.map(|ms| reading(1, ms, false));
+                let folded = match together {
+                    true => batch.take([taken(&readings)]),
+                    false => readings.iter().map(|reading| batch.take([taken(std::slice::from_ref(reading))])).sum(),
+                };
+                assert_eq!((folded, executed_ms(&batch)), (2, (vec![3], vec![])));
+                assert_eq!(batch.forget(batch.chunk(ALL)), (1, 1));
+                assert!(batch.is_empty());
+            }
+        }
     }
 
     #[test]
-    fn a_window_that_ends_is_open_no_more_and_its_row_is_to_go() {
-        let mut batch = Batch::new(NUMBERS);
-        batch.add(&reading(1, 1, false), |_| false);
-        assert_eq!(batch.add(&reading(1, 2, true), |_| false), 1);
-        batch.add(&reading(2, 2, true), |_| true);
-        assert_eq!((batch.open().count(), batch.ended().count()), (0, 1));
-        assert_eq!(batch.windows()[0].records, 2);
-        assert_eq!(batch.forget(), 2);
+    fn a_window_ends_once_and_what_comes_of_it_later_is_dropped() {
+        let (early, end) = (reading(1, 9, false), reading(1, 5, true));
+        for order in [[&early, &end, &early, &end], [&end, &early, &end, &early]] {
+            let mut batch = Batch::default();
+            // Each is from another shard, so that nothing but their order here tells which was posted first.
+            let folded = batch.take(order.map(|reading| taken(std::slice::from_ref(reading))));
+            assert_eq!((folded, executed_ms(&batch)), (3, (vec![], vec![5])));
+            batch.forget(batch.chunk(ALL));
+            for late in [&early, &end] {
+                assert_eq!(batch.take([taken(std::slice::from_ref(late))]), 1);
+                assert!(batch.is_empty());
+            }
+        }
     }
 
     #[test]
-    fn records_are_numbered_on_from_those_in_the_file_and_stay_until_they_are_forgotten() {
-        let mut batch = Batch::new(NUMBERS);
-        let mut numbers = Vec::new();
-        for round in 0..2 {
+    fn the_row_of_a_window_that_was_open_ends_with_its_block() {
+        let mut batch = Batch::default();
+        batch.take([taken(&[reading(1, 1, false), reading(2, 1, false)])]);
+        batch.forget(batch.chunk(ALL));
+        let again = reading(7, 3, true);
+        batch.take([taken(std::slice::from_ref(&again))]);
+        batch.forget(batch.chunk(ALL));
+        batch.take([taken(&[again, reading(1, 2, true), reading(3, 2, true)])]);
+        let chunk = batch.chunk(ALL);
+        let blocks: Vec<&Block> = batch.windows(chunk).collect();
+        assert_eq!(blocks.len(), 1);
+        assert_eq!((blocks[0].count, blocks[0].ends.as_slice()), (2, &[(InstanceId::from_u64(1), 1)][..]));
+        assert_eq!(executed_ms(&batch), (vec![], vec![2, 2]));
+    }
+
+    #[test]
+    fn busy_windows_are_counted_until_they_are_not_or_end() {
+        let mut batch = Batch::default();
+        let busy = |instance, ms| WindowReading { busy: true, ..reading(instance, ms, false) };
+        batch.take([taken(&[busy(1, 1), busy(1, 2), busy(2, 1)])]);
+        assert!(batch.is_busy());
+        batch.take([taken(&[reading(1, 3, false)])]);
+        assert!(batch.is_busy());
+        batch.take([taken(&[reading(2, 3, true), busy(2, 2)])]);
+        assert!(!batch.is_busy());
+    }
+
+    #[test]
+    fn transactions_are_bounded_and_windows_go_first() {
+        let mut batch = Batch::default();
+        for number in 0..5 {
+            let mut waiting = Waiting::default();
             for _ in 0..3 {
-                batch.add(&Reading::Invocation(invocation("f")), |_| false);
+                waiting.add(Reading::Invocation(&invocation("f")));
             }
-            // A transaction that failed finds the same blocks with the same numbers.
-            for _ in 0..2 {
-                let block = &batch.invocations()[0];
-                assert_eq!((block.id, block.function.as_deref()), (7 + round, Some("f")));
-            }
-            let block = &batch.invocations()[0];
-            let read = records::<Invocation<'_>>(block.first_number, &block.data).map(|read| read.unwrap().0);
-            numbers.extend(read);
-            assert_eq!(batch.forget(), 3);
+            waiting.add(Reading::Window(&reading(number, 1, true)));
+            waiting.add(Reading::Window(&reading(100 + number, 1, false)));
+            batch.take([waiting.into_taken()]);
         }
-        assert_eq!(numbers, [40, 41, 42, 43, 44, 45]);
+        let sizes = |batch: &Batch, chunk| (batch.windows(chunk).count(), batch.invocations(chunk).count());
+        assert_eq!(sizes(&batch, batch.chunk(1)), (1, 0));
+        assert_eq!(sizes(&batch, batch.chunk(4)), (4, 0));
+        let chunk = batch.chunk(11);
+        assert_eq!((sizes(&batch, chunk), batch.is_whole(chunk)), ((5, 2), false));
+        assert_eq!(batch.forget(chunk), (12, 16), "with five open windows");
+        let chunk = batch.chunk(1);
+        assert_eq!(sizes(&batch, chunk), (0, 1), "one block goes in, however large");
+        batch.forget(chunk);
+        assert!(batch.is_whole(batch.chunk(6)) && !batch.is_empty());
     }
 
     #[test]
-    fn a_block_holds_one_hour() {
-        let mut batch = Batch::new(NUMBERS);
-        let now = window("f").start;
-        for hours in [0, 5, 0, 5] {
-            let start = now - Duration::from_secs(hours * 3600);
-            batch.add(&Reading::Window(WindowReading { start, ..window("f") }), |_| false);
+    fn names_of_ended_windows_are_kept_for_a_drain_and_not_for_ever() {
+        let mut ended = Ended::default();
+        let name = |number: usize| (InstanceId::from_u64(number as u64), 1);
+        for number in 0..10 * ENDED_KEPT {
+            assert!(ended.insert(name(number)));
+            assert!(!ended.insert(name(number)));
+            if number % ENDED_KEPT == ENDED_KEPT - 1 {
+                ended.turn();
+                assert!(ended.contains(&name(number)) && !ended.insert(name(number)));
+            }
         }
-        batch.add(&Reading::Window(WindowReading { start: now, ..window("other") }), |_| false);
-        let blocks: Vec<_> = batch.windows().iter().map(|block| (block.records, block.function.as_deref())).collect();
-        assert_eq!(blocks, [(3, None), (2, Some("f"))]);
+        assert!(ended.newer.len() + ended.older.len() <= 2 * ENDED_KEPT);
     }
 }

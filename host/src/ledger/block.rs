@@ -1,129 +1,308 @@
-//! Blocks: many records of one kind, encoded one after the other, that SQLite stores as one row.
+//! Blocks: records of one function and version that start close to each other, packed while they wait to be stored.
 //!
-//! A row a record would cost the host more than a small request does. All records of a block start in the same hour, so
-//! that a query by time knows which blocks it need not read, and old records can be deleted block by block.
+//! The poster of a reading packs it into a block of its own shard (`intake.rs`), so that what the writer has to do for
+//! a reading is nearly nothing. A block never changes once the writer has it.
+//!
+//! That the starts of a block are close to each other is what makes pages cheap: records that start at a time are in
+//! blocks that start shortly before it. Each part of time of [`SPAN_US`] has its own blocks.
 
-use serde::Serialize;
+use std::collections::HashMap;
+use std::sync::Arc;
 
-use super::record::Record;
+use super::rows::{Memory, WindowRow};
+use super::time::to_unix_us;
+use super::varint::Bytes;
+use crate::ids::{FunctionName, InstanceId};
+use crate::meter::{InvocationReading, Reading, WindowReading};
 
-const HOUR_US: i64 = 3_600_000_000;
+/// The part of time that a block belongs to: two seconds, so that most commits have one block for each function.
+const SPAN_US: i64 = 1 << 21;
 
-/// No record of a block starts later than its first by this.
-pub(super) const SPAN_US: i64 = HOUR_US;
+/// A block with this many bytes takes no more records: it is read as a whole, whatever is wanted of it.
+const BYTES_MAX: usize = 64 * 1024;
 
-/// A block is full at this size. Pages of SQLite's log are written as a whole, and readers hold one block at a time.
-const FULL_BYTES: usize = 256 << 10;
+/// How many of a function's blocks are tried before there is one more. Long requests of many ages may end at once.
+const TRIED_MAX: usize = 4;
 
-/// Some records of one kind.
-#[derive(Debug)]
-pub(super) struct Block {
-    /// The row's number.
-    pub(super) id: i64,
-    /// The number of the first record; the others follow.
-    pub(super) first_number: u64,
-    pub(super) records: u64,
-    /// The earliest and the latest start.
-    pub(super) first_us: i64,
-    pub(super) last_us: i64,
-    /// The function of all records, if it is the same.
-    pub(super) function: Option<String>,
-    pub(super) data: Vec<u8>,
+/// What names a window.
+pub(super) type Key = (InstanceId, u32);
+
+/// The name of the window that `reading` is of.
+pub(super) fn key(reading: &WindowReading) -> Key {
+    (reading.instance, reading.sequence)
 }
 
-/// Makes blocks of records.
-pub(super) struct Blocks {
-    full: Vec<Block>,
-    /// The unfinished blocks, by the hour in which their records start: one, seldom more.
-    growing: Vec<Block>,
-    /// The numbers that come next.
-    id: i64,
-    number: u64,
+/// The beginning of the part of time that `start_us` is in. The starts in a block are stored from here.
+pub(super) fn base(start_us: i64) -> i64 {
+    start_us & !(SPAN_US - 1)
+}
+
+/// Records on their way into one row of SQLite.
+pub(super) struct Block {
+    pub(super) function: FunctionName,
+    pub(super) version: Arc<str>,
+    pub(super) first_us: i64,
+    pub(super) last_us: i64,
+    pub(super) count: u32,
+    pub(super) rows: Vec<u8>,
+    /// The windows in it, if it is of windows.
+    pub(super) keys: Vec<Key>,
+    /// Those of its windows that were open before: their rows are deleted in the same transaction.
+    pub(super) ends: Vec<Key>,
+    memory: Memory<'static>,
+    /// The block of the same function before this one, in [`Blocks`].
+    earlier: Option<usize>,
+}
+
+impl Block {
+    /// An empty block for records that start when one does at `start_us`.
+    pub(super) fn new(function: FunctionName, version: Arc<str>, start_us: i64) -> Block {
+        Block {
+            function,
+            version,
+            first_us: start_us,
+            last_us: start_us,
+            count: 0,
+            rows: Vec::new(),
+            keys: Vec::new(),
+            ends: Vec::new(),
+            memory: Memory::default(),
+            earlier: None,
+        }
+    }
+
+    fn takes(&self, function: &FunctionName, version: &str, start_us: i64) -> bool {
+        base(start_us) == base(self.first_us)
+            && self.rows.len() < BYTES_MAX
+            && self.function == *function
+            && *self.version == *version
+    }
+
+    pub(super) fn add_window(&mut self, row: &WindowRow) {
+        self.memory.put_window(row, base(self.first_us), &mut self.rows);
+        self.keys.push((row.instance, row.sequence));
+        self.count(row.start_us);
+    }
+
+    fn add_invocation(&mut self, reading: &InvocationReading, start_us: i64) {
+        self.memory.put_invocation(reading, base(self.first_us), &mut self.rows);
+        self.count(start_us);
+    }
+
+    fn count(&mut self, start_us: i64) {
+        self.first_us = self.first_us.min(start_us);
+        self.last_us = self.last_us.max(start_us);
+        self.count += 1;
+    }
+
+    /// The same block without the windows at `places`.
+    pub(super) fn without(self, places: &[usize]) -> Block {
+        let mut rest = Block::new(self.function, self.version, self.last_us);
+        rest.ends = self.ends;
+        let mut rows = Rows::new(&self.rows, self.first_us);
+        let mut place = 0;
+        while let Some(row) = rows.window() {
+            if !places.contains(&place) {
+                rest.add_window(&row);
+            }
+            place += 1;
+        }
+        rest
+    }
+}
+
+/// The rows of a block, to be read in their order.
+pub(super) struct Rows<'a> {
+    memory: Memory<'a>,
+    base_us: i64,
+    bytes: Bytes<'a>,
+}
+
+impl<'a> Rows<'a> {
+    /// The rows of the block that begins at `first_us`.
+    pub(super) fn new(rows: &'a [u8], first_us: i64) -> Rows<'a> {
+        Rows { memory: Memory::default(), base_us: base(first_us), bytes: Bytes(rows) }
+    }
+
+    /// The next window; none at the end, and where the block is damaged.
+    pub(super) fn window(&mut self) -> Option<WindowRow> {
+        let mut bytes = self.bytes;
+        let row = self.memory.take_window(self.base_us, &mut bytes)?;
+        self.bytes = bytes;
+        Some(row)
+    }
+
+    /// The next invocation; none at the end, and where the block is damaged.
+    pub(super) fn invocation(&mut self) -> Option<super::rows::InvocationRow<'a>> {
+        let mut bytes = self.bytes;
+        let row = self.memory.take_invocation(self.base_us, &mut bytes)?;
+        self.bytes = bytes;
+        Some(row)
+    }
+
+    /// Whether nothing is left, so that the block was whole.
+    pub(super) fn are_read(&self) -> bool {
+        self.bytes.is_empty()
+    }
+}
+
+/// Blocks that still take records.
+#[derive(Default)]
+struct Blocks {
+    blocks: Vec<Block>,
+    /// The newest block of each function.
+    newest: HashMap<FunctionName, usize>,
+    /// The block that took the last record, which is likely to take the next.
+    last: usize,
 }
 
 impl Blocks {
-    /// No blocks yet; the numbers of the first one and of its first record.
-    pub(super) fn new(id: i64, number: u64) -> Blocks {
-        Blocks { full: Vec::new(), growing: Vec::new(), id, number }
-    }
-
-    /// Adds a record.
-    pub(super) fn push<'a, R: Record<'a> + Serialize>(&mut self, record: &R) {
-        let start_us = record.start_us();
-        let hour = start_us.div_euclid(HOUR_US);
-        let index = self.growing.iter().position(|block| block.first_us.div_euclid(HOUR_US) == hour);
-        let index = index.unwrap_or_else(|| {
-            self.growing.push(Block {
-                id: 0,
-                first_number: 0,
-                records: 0,
-                first_us: start_us,
-                last_us: start_us,
-                function: Some(record.function().to_owned()),
-                data: Vec::new(),
-            });
-            self.growing.len() - 1
-        });
-        let block = &mut self.growing[index];
-        block.records += 1;
-        block.first_us = block.first_us.min(start_us);
-        block.last_us = block.last_us.max(start_us);
-        if block.function.as_deref().is_some_and(|function| function != record.function()) {
-            block.function = None;
+    fn block(&mut self, function: &FunctionName, version: &Arc<str>, start_us: i64) -> Option<&mut Block> {
+        if !self.blocks.get(self.last).is_some_and(|block| block.takes(function, version, start_us)) {
+            self.last = self.place(function, version, start_us);
         }
-        let data = std::mem::take(&mut block.data);
-        // Writing plain values into memory cannot fail.
-        block.data = postcard::to_extend(record, data).unwrap_or_default();
-        if block.data.len() >= FULL_BYTES {
-            let block = self.growing.swap_remove(index);
-            self.finish(block);
+        self.blocks.get_mut(self.last)
+    }
+
+    fn place(&mut self, function: &FunctionName, version: &Arc<str>, start_us: i64) -> usize {
+        let newest = self.newest.get(function).copied();
+        let mut tried = std::iter::successors(newest, |place| self.blocks.get(*place)?.earlier).take(TRIED_MAX);
+        let takes =
+            |place: &usize| self.blocks.get(*place).is_some_and(|block| block.takes(function, version, start_us));
+        if let Some(place) = tried.find(takes) {
+            return place;
         }
-    }
-
-    fn finish(&mut self, block: Block) {
-        let block = Block { id: self.id, first_number: self.number, ..block };
-        self.id += 1;
-        self.number += block.records;
-        self.full.push(block);
-    }
-
-    /// Whether there is nothing.
-    pub(super) fn is_empty(&self) -> bool {
-        self.full.is_empty() && self.growing.is_empty()
-    }
-
-    /// All blocks, the unfinished ones as they are. They stay until they are forgotten.
-    pub(super) fn finished(&mut self) -> &[Block] {
-        for block in std::mem::take(&mut self.growing) {
-            self.finish(block);
-        }
-        &self.full
-    }
-
-    /// Forgets all finished blocks, which are stored; how many records they hold.
-    pub(super) fn forget(&mut self) -> u64 {
-        std::mem::take(&mut self.full).iter().map(|block| block.records).sum()
+        let place = self.blocks.len();
+        let block = Block::new(function.clone(), version.clone(), start_us);
+        self.blocks.push(Block { earlier: newest, ..block });
+        self.newest.insert(function.clone(), place);
+        place
     }
 }
 
-/// Reads the records of a block, each with its number.
-pub(super) fn records<'a, R: Record<'a>>(
-    first_number: u64,
-    mut data: &'a [u8],
-) -> impl Iterator<Item = Result<(u64, R), postcard::Error>> {
-    let mut number = first_number;
-    std::iter::from_fn(move || {
-        if data.is_empty() {
-            return None;
+/// What waits in one shard. Adding to it happens in `Drop`: it cannot panic.
+#[derive(Default)]
+pub(super) struct Waiting {
+    ended: Blocks,
+    invocations: Blocks,
+    open: Vec<WindowReading>,
+}
+
+/// What waited in one shard, for the writer.
+pub(super) struct Taken {
+    /// Blocks of windows that ended.
+    pub(super) ended: Vec<Block>,
+    /// Blocks of invocations.
+    pub(super) invocations: Vec<Block>,
+    /// Windows that had not ended.
+    pub(super) open: Vec<WindowReading>,
+}
+
+impl Waiting {
+    pub(super) fn add(&mut self, reading: Reading<'_>) {
+        match reading {
+            Reading::Window(window) if window.ended => {
+                let row = WindowRow::from(window);
+                if let Some(block) = self.ended.block(&window.function, &window.version, row.start_us) {
+                    block.add_window(&row);
+                }
+            }
+            Reading::Window(window) => self.open.push(window.clone()),
+            Reading::Invocation(invocation) => {
+                let start_us = to_unix_us(invocation.start);
+                if let Some(block) = self.invocations.block(&invocation.function, &invocation.version, start_us) {
+                    block.add_invocation(invocation, start_us);
+                }
+            }
         }
-        Some(
-            postcard::take_from_bytes(data)
-                .map(|(record, rest)| {
-                    data = rest;
-                    number += 1;
-                    (number - 1, record)
-                })
-                .inspect_err(|_| data = &[]),
-        )
-    })
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.open.is_empty() && self.ended.blocks.is_empty() && self.invocations.blocks.is_empty()
+    }
+
+    pub(super) fn into_taken(self) -> Taken {
+        Taken { ended: self.ended.blocks, invocations: self.invocations.blocks, open: self.open }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::super::tests::{invocation, window};
+    use super::*;
+
+    /// A time at which a part of time begins.
+    const BEGIN_US: i64 = 1000 * SPAN_US;
+
+    fn reading(function: &str, start_us: i64) -> InvocationReading {
+        let start = UNIX_EPOCH + Duration::from_micros(start_us.unsigned_abs());
+        InvocationReading { start, ..invocation(function) }
+    }
+
+    fn blocks(readings: &[InvocationReading]) -> Vec<Block> {
+        let mut waiting = Waiting::default();
+        readings.iter().for_each(|reading| waiting.add(Reading::Invocation(reading)));
+        waiting.into_taken().invocations
+    }
+
+    #[test]
+    fn records_share_a_block_if_they_share_function_version_and_time() {
+        let other = InvocationReading { version: "2".into(), ..reading("f", BEGIN_US) };
+        let mut readings = vec![reading("f", BEGIN_US), reading("g", BEGIN_US), other];
+        readings.push(reading("f", BEGIN_US - 1));
+        readings.push(reading("f", BEGIN_US + SPAN_US - 1));
+        readings.push(reading("g", BEGIN_US + 5));
+        let blocks = blocks(&readings);
+        let heads: Vec<_> = blocks
+            .iter()
+            .map(|block| (block.function.as_str(), &*block.version, block.first_us - BEGIN_US, block.count))
+            .collect();
+        assert_eq!(heads, [("f", "LATEST", 0, 2), ("g", "LATEST", 0, 2), ("f", "2", 0, 1), ("f", "LATEST", -1, 1)]);
+        assert_eq!((blocks[0].last_us, blocks[1].last_us), (BEGIN_US + SPAN_US - 1, BEGIN_US + 5));
+        for block in &blocks {
+            assert_eq!(base(block.first_us), base(block.last_us));
+        }
+    }
+
+    #[test]
+    fn records_in_a_block_need_no_order() {
+        let starts = [7, 3, 9].map(|us| BEGIN_US + us);
+        let blocks = blocks(&starts.map(|start_us| reading("f", start_us)));
+        assert_eq!((blocks[0].first_us, blocks[0].last_us), (starts[1], starts[2]));
+        let mut rows = Rows::new(&blocks[0].rows, blocks[0].first_us);
+        for start_us in starts {
+            assert_eq!(rows.invocation().unwrap().start_us, start_us);
+        }
+        assert!(rows.are_read());
+    }
+
+    #[test]
+    fn a_full_block_is_followed_by_another() {
+        let many: Vec<InvocationReading> = (0..10_000).map(|_| reading("f", BEGIN_US)).collect();
+        let blocks = blocks(&many);
+        assert_eq!(blocks.iter().map(|block| block.count).sum::<u32>(), 10_000);
+        assert!((3..10).contains(&blocks.len()), "{}", blocks.len());
+        for block in blocks {
+            assert!(block.rows.len() < BYTES_MAX + 100);
+        }
+    }
+
+    #[test]
+    fn a_block_without_some_windows_has_the_others() {
+        let mut waiting = Waiting::default();
+        let windows: Vec<WindowReading> = (0..4).map(|_| window("f")).collect();
+        windows.iter().for_each(|window| waiting.add(Reading::Window(window)));
+        let mut taken = waiting.into_taken();
+        let mut block = taken.ended.remove(0);
+        block.ends = vec![key(&windows[1])];
+        let rest = block.without(&[0, 2]);
+        assert_eq!((rest.count, rest.keys), (2, vec![key(&windows[1]), key(&windows[3])]));
+        assert_eq!(rest.ends, [key(&windows[1])]);
+        let mut rows = Rows::new(&rest.rows, rest.first_us);
+        assert_eq!(rows.window(), Some(WindowRow::from(&windows[1])));
+        assert_eq!(rows.window(), Some(WindowRow::from(&windows[3])));
+        assert!(rows.are_read());
+    }
 }

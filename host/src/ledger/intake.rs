@@ -1,12 +1,15 @@
 //! Where posted readings wait for the writer, and how the writer is woken and spoken to.
 //!
-//! Posters take one of many short locks and never SQLite's time; the writer drains all of them. The readings of one
-//! instance always go through the same shard, so that the writer sees them in the order in which they were posted.
+//! Each thread that posts has a shard of its own while there are enough, so that posting writes to no memory that
+//! another thread writes to: a cache line that two cores write to costs more than all else here. The writer drains all
+//! shards. Readings of one instance may thus reach it in another order than they were posted; `batch.rs` says why
+//! that does no harm.
 //!
-//! Waking is by numbers: the writer says at which count of posted readings it wants to be woken (`wake_at`) and parks;
-//! the poster that reaches the count unparks it. Both sides write first and then read, in sequentially consistent
-//! order, so one of them always sees the other.
+//! The writer that is about to sleep first says that it does (`asleep`), and then looks into every shard, under the
+//! shard's lock. Whoever posts does so under the lock, and then looks whether the writer sleeps. Whichever of the two
+//! has the lock first, the other one sees what it did.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Thread;
@@ -14,21 +17,19 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::block::{Taken, Waiting};
 use crate::meter::Reading;
 
-/// Enough that posters on all cores seldom meet in one.
+/// Enough that posting threads seldom share one.
 const SHARDS: usize = 64;
 
-/// A drained shard gets room for as many readings as it had, but for no more than these.
-const SHARD_ROOM_KEPT: usize = 1024;
-
-/// `wake_at` while the writer is awake.
-const NEVER: u64 = u64::MAX;
+/// How many readings a shard takes, at most, between two looks at whether too many wait.
+const LOOK_EACH_MAX: u64 = 1024;
 
 /// Why the writer was woken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Woken {
-    /// The count of posted readings was reached.
+    /// Something was posted.
     Posted,
     /// The deadline passed.
     Due,
@@ -46,24 +47,59 @@ struct Orders {
     finished: bool,
 }
 
-/// Readings of one shard; none once the ledger is closed. A cache line each, so that shards do not slow each other.
-#[repr(align(64))]
-struct Shard(Mutex<Option<Vec<Reading>>>);
+/// One shard. Two cache lines of its own, because processors fetch them in pairs.
+#[repr(align(128))]
+#[derive(Default)]
+struct Shard {
+    /// Readings ever posted here. It is counted under the lock, so that the writer never holds an uncounted one.
+    posted: AtomicU64,
+    waiting: Mutex<Gate>,
+}
+
+/// What waits in a shard.
+#[derive(Default)]
+struct Gate {
+    waiting: Waiting,
+    /// The ledger is closed.
+    closed: bool,
+}
+
+/// What posters only read, unless something changes.
+#[repr(align(128))]
+#[derive(Default)]
+struct Signs {
+    asleep: AtomicBool,
+    /// Too many readings wait, or did when somebody last looked.
+    full: AtomicBool,
+}
 
 /// The shared part of a ledger.
 pub(super) struct Intake {
     shards: Box<[Shard]>,
-    turn: AtomicUsize,
-    /// Readings ever posted. It is counted under the shard's lock, so that the writer never holds an uncounted one.
-    posted: AtomicU64,
+    signs: Signs,
+    /// How many readings may wait.
+    room: u64,
     /// Readings that need no more storing: committed, or replaced by a later one.
     settled: AtomicU64,
-    wake_at: AtomicU64,
     writer: OnceLock<Thread>,
     healthy: AtomicBool,
     late: AtomicU64,
     orders: Mutex<Orders>,
     answered: Condvar,
+}
+
+/// The calling thread's shard. Threads take them in turn.
+fn own_shard() -> usize {
+    static TURN: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static SHARD: Cell<usize> = const { Cell::new(usize::MAX) };
+    }
+    SHARD.with(|shard| {
+        if shard.get() == usize::MAX {
+            shard.set(TURN.fetch_add(1, Ordering::Relaxed) % SHARDS);
+        }
+        shard.get()
+    })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -72,13 +108,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Intake {
-    pub(super) fn new() -> Intake {
+    /// An intake that has room until `room` readings wait.
+    pub(super) fn new(room: u64) -> Intake {
         Intake {
-            shards: (0..SHARDS).map(|_| Shard(Mutex::new(Some(Vec::new())))).collect(),
-            turn: AtomicUsize::new(0),
-            posted: AtomicU64::new(0),
+            shards: (0..SHARDS).map(|_| Shard::default()).collect(),
+            signs: Signs::default(),
+            room,
             settled: AtomicU64::new(0),
-            wake_at: AtomicU64::new(NEVER),
             writer: OnceLock::new(),
             healthy: AtomicBool::new(true),
             late: AtomicU64::new(0),
@@ -87,23 +123,24 @@ impl Intake {
         }
     }
 
-    /// Puts `reading` into its shard.
-    pub(super) fn post(&self, reading: Reading) {
-        let turn = match &reading {
-            Reading::Window(window) => window.instance.as_u64() as usize,
-            Reading::Invocation(_) => self.turn.fetch_add(1, Ordering::Relaxed),
-        };
-        let mut shard = lock(&self.shards[turn % SHARDS].0);
-        let Some(readings) = shard.as_mut() else {
-            drop(shard);
+    /// Puts `reading` into the calling thread's shard.
+    pub(super) fn post(&self, reading: Reading<'_>) {
+        let shard = &self.shards[own_shard()];
+        let mut gate = lock(&shard.waiting);
+        if gate.closed {
+            drop(gate);
             self.came_late();
             return;
-        };
-        readings.push(reading);
-        let posted = self.posted.fetch_add(1, Ordering::SeqCst) + 1;
-        drop(shard);
-        if posted >= self.wake_at.load(Ordering::SeqCst) && self.wake_at.swap(NEVER, Ordering::SeqCst) != NEVER {
+        }
+        gate.waiting.add(reading);
+        let posted = shard.posted.load(Ordering::Relaxed) + 1;
+        shard.posted.store(posted, Ordering::Relaxed);
+        drop(gate);
+        if self.signs.asleep.load(Ordering::Relaxed) && self.signs.asleep.swap(false, Ordering::Relaxed) {
             self.wake();
+        }
+        if posted.is_multiple_of((self.room / SHARDS as u64).clamp(1, LOOK_EACH_MAX)) && self.backlog() >= self.room {
+            self.signs.full.store(true, Ordering::Relaxed);
         }
     }
 
@@ -116,8 +153,22 @@ impl Intake {
 
     /// Readings that are posted and not settled.
     pub(super) fn backlog(&self) -> u64 {
-        let settled = self.settled.load(Ordering::SeqCst);
-        self.posted.load(Ordering::SeqCst) - settled
+        // In this order: what is settled was posted before.
+        let settled = self.settled.load(Ordering::Acquire);
+        let posted: u64 = self.shards.iter().map(|shard| shard.posted.load(Ordering::Relaxed)).sum();
+        posted.saturating_sub(settled)
+    }
+
+    /// Whether fewer readings wait than there is room for. It counts them only if there were too many lately.
+    pub(super) fn has_room(&self) -> bool {
+        if !self.signs.full.load(Ordering::Relaxed) {
+            return true;
+        }
+        let room = self.backlog() < self.room;
+        if room {
+            self.signs.full.store(false, Ordering::Relaxed);
+        }
+        room
     }
 
     /// Whether the last attempt to store succeeded.
@@ -161,20 +212,20 @@ impl Intake {
         self.writer.get_or_init(std::thread::current);
     }
 
-    /// Parks until `wake_at` readings were ever posted, until `deadline`, or until there is an order.
-    pub(super) fn wait(&self, wake_at: u64, deadline: Option<Instant>) -> Woken {
+    /// Parks until something is posted, if `posts`; until `deadline`; or until there is an order.
+    pub(super) fn wait(&self, posts: bool, deadline: Option<Instant>) -> Woken {
         loop {
-            self.wake_at.store(wake_at, Ordering::SeqCst);
+            self.signs.asleep.store(posts, Ordering::Relaxed);
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             let woken = if self.has_orders() {
                 Some(Woken::Ordered)
-            } else if self.posted.load(Ordering::SeqCst) >= wake_at {
+            } else if posts && self.shards.iter().any(|shard| !lock(&shard.waiting).waiting.is_empty()) {
                 Some(Woken::Posted)
             } else {
                 left.filter(Duration::is_zero).map(|_| Woken::Due)
             };
             if let Some(woken) = woken {
-                self.wake_at.store(NEVER, Ordering::SeqCst);
+                self.signs.asleep.store(false, Ordering::Relaxed);
                 return woken;
             }
             match left {
@@ -194,30 +245,23 @@ impl Intake {
         lock(&self.orders).closing
     }
 
-    /// Hands every waiting reading to `take`, in each shard's order; the number of them. If `last`, nothing can be
-    /// posted afterwards.
-    pub(super) fn drain(&self, last: bool, mut take: impl FnMut(Reading)) -> u64 {
-        let mut count = 0;
+    /// Hands what waits in each shard to `take`. If `last`, nothing can be posted afterwards.
+    pub(super) fn drain(&self, last: bool, mut take: impl FnMut(Taken)) {
         for shard in &self.shards {
-            let mut shard = lock(&shard.0);
-            let waiting = shard.as_ref().map_or(0, Vec::len);
-            if waiting == 0 && !last {
+            let mut gate = lock(&shard.waiting);
+            gate.closed |= last;
+            if gate.waiting.is_empty() {
                 continue;
             }
-            let emptied = (!last).then(|| Vec::with_capacity(waiting.min(SHARD_ROOM_KEPT)));
-            let readings = std::mem::replace(&mut *shard, emptied);
-            drop(shard);
-            for reading in readings.into_iter().flatten() {
-                count += 1;
-                take(reading);
-            }
+            let waiting = std::mem::take(&mut gate.waiting);
+            drop(gate);
+            take(waiting.into_taken());
         }
-        count
     }
 
     /// Counts `readings` as settled.
     pub(super) fn settle(&self, readings: u64) {
-        self.settled.fetch_add(readings, Ordering::SeqCst);
+        self.settled.fetch_add(readings, Ordering::Release);
     }
 
     /// The newest flush that is wanted. It must be asked before draining, and answered after storing.
@@ -244,5 +288,84 @@ impl Intake {
         }
         lock(&self.orders).finished = true;
         self.answered.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::tests::{invocation, window};
+    use super::*;
+
+    /// Drains `intake` and counts what it held as settled.
+    fn settle(intake: &Intake) -> u64 {
+        let mut count = 0;
+        intake.drain(false, |taken| {
+            let blocks = taken.ended.iter().chain(&taken.invocations);
+            count += blocks.map(|block| u64::from(block.count)).sum::<u64>() + taken.open.len() as u64;
+        });
+        intake.settle(count);
+        count
+    }
+
+    #[test]
+    fn there_is_room_until_too_many_wait_and_again_when_they_are_settled() {
+        for room in [1, 100, 70_000] {
+            let intake = Intake::new(room);
+            let reading = invocation("f");
+            for waiting in 1..=room + LOOK_EACH_MAX {
+                assert!(intake.has_room() || waiting > room, "{waiting} of {room}");
+                intake.post(Reading::Invocation(&reading));
+            }
+            assert!(!intake.has_room(), "{room}");
+            assert_eq!(settle(&intake), room + LOOK_EACH_MAX);
+            assert!(intake.has_room() && intake.backlog() == 0);
+        }
+    }
+
+    #[test]
+    fn threads_do_not_share_a_shard() {
+        let shards: std::collections::HashSet<usize> =
+            (0..8).map(|_| std::thread::spawn(own_shard).join().unwrap()).collect();
+        // Other tests' threads take their turns in between, so two of these may be a whole round apart.
+        assert!(shards.len() >= 7, "{shards:?}");
+        assert_eq!(own_shard(), own_shard());
+    }
+
+    #[test]
+    fn no_reading_is_slept_through() {
+        const EACH: u64 = 20_000;
+        let intake = Arc::new(Intake::new(u64::MAX));
+        let posters: Vec<_> = (0..2)
+            .map(|_| {
+                let intake = intake.clone();
+                std::thread::spawn(move || {
+                    let (invocation, window) = (invocation("f"), window("f"));
+                    for number in 0..EACH {
+                        let reading =
+                            if number % 2 == 0 { Reading::Invocation(&invocation) } else { Reading::Window(&window) };
+                        intake.post(reading);
+                    }
+                })
+            })
+            .collect();
+        intake.attend();
+        let mut seen = 0;
+        while seen < 2 * EACH {
+            let give_up = Instant::now() + Duration::from_secs(10);
+            assert_eq!(intake.wait(true, Some(give_up)), Woken::Posted, "after {seen}");
+            seen += settle(&intake);
+        }
+        assert_eq!((seen, intake.backlog()), (2 * EACH, 0));
+        posters.into_iter().for_each(|poster| poster.join().unwrap());
+    }
+
+    #[test]
+    fn what_comes_after_the_last_drain_is_not_kept() {
+        let intake = Intake::new(10);
+        intake.drain(true, |_| panic!("nothing waits"));
+        intake.post(Reading::Invocation(&invocation("f")));
+        assert_eq!((intake.backlog(), settle(&intake)), (0, 0));
     }
 }

@@ -1,15 +1,15 @@
 //! The ledger: receives readings, stores them in SQLite, and answers what was used.
 //!
-//! `meter.rs` posts readings from `Drop`; [`Ledger::post`] puts them into the shards of `intake.rs` and returns. One
-//! thread (`writer.rs`) takes them out, encodes them in blocks (`batch.rs`, `block.rs`, `record.rs`) and commits those
-//! (`store.rs`). Queries (`usage.rs` for sums, `records.rs` for single records) open their own read-only connection on the
-//! caller's thread and decode the blocks that they need (`query.rs`): writing is done at every request, reading seldom.
+//! `meter.rs` posts readings from `Drop`; [`Ledger::post`] packs them into blocks (`block.rs`, `rows.rs`) in the shards
+//! of `intake.rs` and returns. One thread (`writer.rs`) takes the blocks out, drops what is there twice (`batch.rs`) and
+//! commits them in groups (`store.rs`), each as one row of SQLite. Queries (`usage.rs` for sums, `records.rs` for single
+//! records) open their own read-only connection on the caller's thread and read the blocks again (`query.rs`).
 //!
 //! What holds at any time:
 //!
 //! - A posted reading is stored within [`COMMIT_WITHIN`], or it waits until SQLite works again; none is dropped.
-//! - A window is one row that later readings replace, until its end moves it into a block, so that no reading is ever
-//!   charged twice.
+//! - A window is a row of its own that later readings replace while it is open, and one record of a block from the
+//!   transaction on that stores its end, so that no reading is ever charged twice.
 //! - While no window is busy and nothing is posted, no timer runs and the thread sleeps.
 //!
 //! The ledger calls no other part of the host. It does not guard against a second host on the same file: whoever owns
@@ -17,15 +17,17 @@
 
 mod batch;
 mod block;
+mod checkpoint;
 mod intake;
 mod query;
-mod record;
 mod records;
+mod rows;
 mod store;
 #[cfg(test)]
 mod tests;
 mod time;
 mod usage;
+mod varint;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -47,8 +49,7 @@ use writer::Writer;
 /// A reading is committed this long after it was posted, unless SQLite fails or cannot keep up.
 pub const COMMIT_WITHIN: Duration = Duration::from_millis(50);
 
-/// Readings that may wait to be stored before [`Ledger::has_room`] says no: about 300 MB of memory, some
-/// ten seconds of writing.
+/// Readings that may wait to be stored before [`Ledger::has_room`] says no: about 50 MB of memory.
 pub const BACKLOG_MAX: u64 = 1_000_000;
 
 /// How long invocation records are kept unless the operator chose otherwise.
@@ -86,7 +87,7 @@ impl Ledger {
     /// Opens the ledger at `path`, or makes a new one, and closes the windows that a killed host left open. It blocks.
     pub fn open(path: &Path, options: Options) -> anyhow::Result<Ledger> {
         let store = Store::open(path)?;
-        let intake = Arc::new(Intake::new());
+        let intake = Arc::new(Intake::new(BACKLOG_MAX));
         let writer = Writer::new(store, intake.clone(), options);
         let thread = std::thread::Builder::new().name("ledger".to_owned()).spawn(move || writer.run());
         let writer = Mutex::new(Some(thread.context("start the ledger's thread")?));
@@ -106,7 +107,7 @@ impl Ledger {
 
     /// Whether new work may begin: false while [`BACKLOG_MAX`] readings wait, so that work is refused and not lost.
     pub fn has_room(&self) -> bool {
-        self.backlog() < BACKLOG_MAX
+        self.intake.has_room()
     }
 
     /// Whether the last attempt to store readings succeeded.

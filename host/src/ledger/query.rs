@@ -1,15 +1,17 @@
-//! What all queries share: their errors, their connection, and the way through the stored records.
+//! What all queries share: their errors, their connection, and the way to the blocks that they ask for.
 //!
 //! Queries block, so asynchronous callers run them in `spawn_blocking`. Readers of a write-ahead log see one moment
 //! and never hold up the writer.
 
+use std::ops::ControlFlow;
 use std::time::{Duration, SystemTime};
 
 use rusqlite::{Connection, OpenFlags, params};
 
 use super::Ledger;
-use super::block::{SPAN_US, records};
-use super::record::{Kind, Record, Window};
+use super::block::{Rows, base};
+use super::rows::{InvocationRow, WindowRow};
+use super::store::{INVOCATION_BLOCKS, WINDOW_BLOCKS, damaged};
 use super::time::to_unix_us;
 use crate::ids::FunctionName;
 
@@ -34,112 +36,130 @@ pub enum QueryError {
     /// SQLite failed.
     #[error("read the ledger: {0}")]
     Store(#[from] rusqlite::Error),
-    /// A record cannot be read.
-    #[error("read the ledger: a record is damaged: {0}")]
-    Damaged(#[from] postcard::Error),
 }
 
-impl Ledger {
-    /// A connection that sees everything posted before this call.
-    pub(super) fn reader(&self) -> Result<Connection, QueryError> {
-        self.flush()?;
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(&self.path, flags)?;
-        connection.busy_timeout(BUSY_WAIT)?;
-        Ok(connection)
-    }
-}
-
-/// Which records a query is about.
-#[derive(Clone, Copy)]
-pub(super) struct Filter<'a> {
-    function: Option<&'a str>,
-    from_us: i64,
-    /// Not included.
+/// Which records are asked for.
+pub(super) struct Scope {
+    function: Option<String>,
+    /// They start at this time or later.
+    pub(super) from_us: i64,
+    /// They start before this time.
     to_us: i64,
 }
 
-impl<'a> Filter<'a> {
-    /// Records of `function` that start in the time from `from` until before `to`.
-    pub(super) fn new(
-        function: Option<&'a FunctionName>,
-        from: Option<SystemTime>,
-        to: Option<SystemTime>,
-    ) -> Filter<'a> {
-        Filter {
-            function: function.map(FunctionName::as_str),
-            from_us: from.map_or(i64::MIN, to_unix_us),
+impl Scope {
+    pub(super) fn new(function: Option<&FunctionName>, from: Option<SystemTime>, to: Option<SystemTime>) -> Scope {
+        Scope {
+            function: function.map(|function| function.as_str().to_owned()),
+            from_us: from.map_or(0, to_unix_us),
             to_us: to.map_or(i64::MAX, to_unix_us),
         }
     }
 
-    /// Leaves out what starts before `from_us`.
-    pub(super) fn not_before(self, from_us: i64) -> Filter<'a> {
-        Filter { from_us: self.from_us.max(from_us), ..self }
-    }
-
-    fn takes<'r>(&self, record: &impl Record<'r>) -> bool {
-        let start_us = record.start_us();
-        self.from_us <= start_us
-            && start_us < self.to_us
-            && self.function.is_none_or(|function| function == record.function())
+    fn holds(&self, start_us: i64) -> bool {
+        (self.from_us..self.to_us).contains(&start_us)
     }
 }
 
-/// Whether to read on.
-pub(super) enum Next {
-    Block,
-    Enough,
+/// What the records of a block have in common.
+pub(super) struct Head<'a> {
+    pub(super) function: &'a str,
+    pub(super) version: &'a str,
+    /// The number of the first record.
+    pub(super) id: i64,
+    /// No record of this block or of a later one starts earlier.
+    pub(super) first_us: i64,
 }
 
-const BLOCKS: &str = "
-    SELECT first_us, first_number, data FROM blocks
-    WHERE kind = ?1 AND first_us >= ?2 AND first_us < ?3 AND last_us >= ?4
-        AND (?5 IS NULL OR function IS NULL OR function = ?5)
-    ORDER BY first_us";
+/// A connection that sees one moment.
+pub(super) struct Reader(Connection);
 
-/// Shows `look` every stored record of one kind that `filter` takes, block by block in the order of their first starts;
-/// before each block, `next` is told when its first record starts. Each record comes with its number.
-pub(super) fn read_blocks<R>(
-    connection: &Connection,
-    filter: Filter<'_>,
-    mut next: impl FnMut(i64) -> Next,
-    mut look: impl for<'a> FnMut(u64, R::Of<'a>) -> Result<(), QueryError>,
-) -> Result<(), QueryError>
-where
-    R: Kind,
-{
-    let mut statement = connection.prepare_cached(BLOCKS)?;
-    let first_us = filter.from_us.saturating_sub(SPAN_US);
-    let kind = <R::Of<'static> as Record<'static>>::KIND;
-    let mut rows = statement.query(params![kind, first_us, filter.to_us, filter.from_us, filter.function])?;
-    while let Some(row) = rows.next()? {
-        if matches!(next(row.get(0)?), Next::Enough) {
-            break;
-        }
-        let data = row.get_ref(2)?.as_blob().map_err(rusqlite::Error::from)?;
-        for record in records::<R::Of<'_>>(row.get(1)?, data) {
-            let (number, record) = record?;
-            if filter.takes(&record) {
-                look(number, record)?;
+impl Ledger {
+    /// A connection that sees everything posted before this call.
+    pub(super) fn reader(&self) -> Result<Reader, QueryError> {
+        self.flush()?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&self.path, flags)?;
+        connection.busy_timeout(BUSY_WAIT)?;
+        // A window that ends while a query reads would be seen twice, or not at all, by two statements on their own.
+        connection.execute_batch("BEGIN")?;
+        Ok(Reader(connection))
+    }
+}
+
+/// What a visitor answers: whether to go on.
+pub(super) type Visited = Result<ControlFlow<()>, QueryError>;
+
+impl Reader {
+    /// Shows the windows in `scope`: the open ones, then the others, block by block in the order of `first_us`.
+    pub(super) fn windows(
+        &self,
+        scope: &Scope,
+        mut visit: impl FnMut(&Head<'_>, &WindowRow) -> Visited,
+    ) -> Result<(), QueryError> {
+        let mut see = |head: &Head<'_>, rows: &[u8]| {
+            let mut rows = Rows::new(rows, head.first_us);
+            while let Some(row) = rows.window() {
+                if scope.holds(row.start_us) && visit(head, &row)?.is_break() {
+                    return Ok(ControlFlow::Break(()));
+                }
             }
-        }
+            if rows.are_read() { Ok(ControlFlow::Continue(())) } else { Err(damaged(WINDOW_BLOCKS).into()) }
+        };
+        // There are as many as instances are awake, so that any order will do.
+        let mut select = self.0.prepare(
+            "SELECT 0, function, version, start_us, row FROM open_windows WHERE ?1 IS NULL OR function = ?1",
+        )?;
+        each(select.query([&scope.function])?, |head, rows| {
+            // Their order says nothing of the ones to come.
+            see(&head, rows).map(|_| ControlFlow::Continue(()))
+        })?;
+        self.blocks(WINDOW_BLOCKS, scope, |head, rows| see(&head, rows))
     }
-    Ok(())
+
+    /// Shows the invocations in `scope` with their numbers, block by block in the order of `first_us`.
+    pub(super) fn invocations(
+        &self,
+        scope: &Scope,
+        mut visit: impl FnMut(&Head<'_>, i64, &InvocationRow<'_>) -> Visited,
+    ) -> Result<(), QueryError> {
+        self.blocks(INVOCATION_BLOCKS, scope, |head, bytes| {
+            let mut rows = Rows::new(bytes, head.first_us);
+            let mut id = head.id;
+            while let Some(row) = rows.invocation() {
+                if scope.holds(row.start_us) && visit(&head, id, &row)?.is_break() {
+                    return Ok(ControlFlow::Break(()));
+                }
+                id += 1;
+            }
+            if rows.are_read() { Ok(ControlFlow::Continue(())) } else { Err(damaged(INVOCATION_BLOCKS).into()) }
+        })
+    }
+
+    fn blocks(
+        &self,
+        table: &str,
+        scope: &Scope,
+        visit: impl FnMut(Head<'_>, &[u8]) -> Visited,
+    ) -> Result<(), QueryError> {
+        let function = if scope.function.is_some() { "function = ?4" } else { "?4 IS NULL" };
+        let mut select = self.0.prepare(&format!(
+            "SELECT id, function, version, first_us, rows FROM {table}
+             WHERE first_us >= ?1 AND last_us >= ?2 AND first_us < ?3 AND {function} ORDER BY first_us"
+        ))?;
+        // A block that begins before the time that is asked for may have records in it, but none begins much before.
+        let values = params![base(scope.from_us), scope.from_us, scope.to_us, scope.function];
+        each(select.query(values)?, visit)
+    }
 }
 
-/// Shows `look` the windows that have not ended and that `filter` takes.
-pub(super) fn read_open_windows(
-    connection: &Connection,
-    filter: Filter<'_>,
-    mut look: impl FnMut(Window<'_>) -> Result<(), QueryError>,
-) -> Result<(), QueryError> {
-    let mut statement = connection.prepare_cached("SELECT data FROM open_windows")?;
-    let mut rows = statement.query(())?;
+fn each(mut rows: rusqlite::Rows<'_>, mut visit: impl FnMut(Head<'_>, &[u8]) -> Visited) -> Result<(), QueryError> {
     while let Some(row) = rows.next()? {
-        let window: Window<'_> = postcard::from_bytes(row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?)?;
-        if filter.takes(&window) {
-            look(window)?;
+        let text = |column| -> rusqlite::Result<&str> { Ok(row.get_ref(column)?.as_str()?) };
+        let head = Head { id: row.get(0)?, function: text(1)?, version: text(2)?, first_us: row.get(3)? };
+        let bytes = row.get_ref(4)?.as_blob().map_err(rusqlite::Error::from)?;
+        if visit(head, bytes)?.is_break() {
+            break;
         }
     }
     Ok(())

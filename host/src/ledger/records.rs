@@ -1,21 +1,21 @@
 //! Single records, page by page: windows and invocations in the order of their starts.
 //!
-//! A page's cursor is the place of its last record in that order, so a page costs about the same wherever it is. A
-//! record that is stored later but started earlier than the cursor is not on a later page: who follows a running host
-//! asks again for a time range.
+//! A page's cursor is the start of its last record and what tells it from others with the same start, so a page costs
+//! the same wherever it is. A record that is stored later but started earlier than the cursor is not on a later page:
+//! who follows a running host asks again for a time range.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime};
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+use std::ops::ControlFlow;
+use std::time::SystemTime;
 
-use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 
-use super::query::{Filter, Next, QueryError, read_blocks, read_open_windows};
-use super::record::{self, Invocation, Invocations, Kind, Record, Window, Windows};
+use super::query::{Head, QueryError, Scope};
+use super::rows::{InvocationRow, State, WindowRow};
 use super::{Ledger, time};
-use crate::ids::{FunctionName, InstanceId};
-use crate::meter::{Basis, compute_units, epochs};
+use crate::ids::FunctionName;
+use crate::meter::{Basis, compute_units};
 
 /// Records on a page at most, and unless the caller chose.
 pub(super) const LIMIT_MAX: u32 = 10_000;
@@ -165,153 +165,164 @@ pub struct InvocationRecord {
 impl Ledger {
     /// Lists windows. It blocks.
     pub fn windows(&self, query: &RecordQuery) -> Result<WindowPage, QueryError> {
-        let (mut page, reader) = self.page(query)?;
-        read_open_windows(&reader, page.filter, |window| page.offer(&window, 0, shown_window))?;
-        let page = page.fill::<Windows>(&reader, shown_window)?;
-        let (windows, next) = page.into_records();
+        let (mut page, scope) = Page::begin(query)?;
+        self.reader()?.windows(&scope, |head, row| {
+            let number = u128::from(row.instance.as_u64()) << u32::BITS | u128::from(row.sequence);
+            Ok(page.offer(head, Cursor { start_us: row.start_us, number }, || window(head, row)))
+        })?;
+        let (windows, next) = page.end();
         Ok(WindowPage { windows, next })
     }
 
     /// Lists invocations. It blocks.
     pub fn invocations(&self, query: &RecordQuery) -> Result<InvocationPage, QueryError> {
-        let (page, reader) = self.page(query)?;
-        let page = page.fill::<Invocations>(&reader, shown_invocation)?;
-        let (invocations, next) = page.into_records();
+        let (mut page, scope) = Page::begin(query)?;
+        self.reader()?.invocations(&scope, |head, id, row| {
+            let id = id.unsigned_abs();
+            let cursor = Cursor { start_us: row.start_us, number: id.into() };
+            Ok(page.offer(head, cursor, || invocation(head, id, row)))
+        })?;
+        let (invocations, next) = page.end();
         Ok(InvocationPage { invocations, next })
     }
-
-    fn page<'q, S>(&self, query: &'q RecordQuery) -> Result<(Page<'q, S>, Connection), QueryError> {
-        if !(1..=LIMIT_MAX).contains(&query.limit) {
-            return Err(QueryError::InvalidLimit(query.limit));
-        }
-        let mut filter = Filter::new(query.function.as_ref(), query.from, query.to);
-        let after = query.after.as_deref().map(Cursor::parse).transpose()?;
-        if let Some(after) = after {
-            filter = filter.not_before(after.start_us);
-        }
-        let page = Page { filter, after, limit: query.limit as usize, records: BTreeMap::new() };
-        Ok((page, self.reader()?))
-    }
 }
 
-/// The earliest records that come after a cursor: one more than the page has room for, which tells whether there is a
-/// next one.
-struct Page<'q, S> {
-    filter: Filter<'q>,
-    after: Option<Cursor>,
-    limit: usize,
-    records: BTreeMap<Cursor, S>,
-}
-
-impl<S> Page<'_, S> {
-    /// Takes a record if it is among the earliest so far.
-    fn offer<'a, R: Record<'a>>(&mut self, record: &R, number: u64, show: fn(&R, u64) -> S) -> Result<(), QueryError> {
-        let at = Cursor { start_us: record.start_us(), tie: record.tie(number) };
-        let too_late = self.is_full() && self.records.last_key_value().is_some_and(|(last, _)| *last < at);
-        if self.after.is_none_or(|after| after < at) && !too_late {
-            self.records.insert(at, show(record, number));
-            if self.records.len() > self.limit + 1 {
-                self.records.pop_last();
-            }
-        }
-        Ok(())
-    }
-
-    fn is_full(&self) -> bool {
-        self.records.len() > self.limit
-    }
-
-    /// Reads blocks for as long as they may hold an earlier record than those it has.
-    fn fill<K: Kind>(self, reader: &Connection, show: for<'a> fn(&K::Of<'a>, u64) -> S) -> Result<Self, QueryError> {
-        let filter = self.filter;
-        let page = RefCell::new(self);
-        let next = |first_us| {
-            let page = page.borrow();
-            let last = page.records.last_key_value().map(|(last, _)| last.start_us);
-            if page.is_full() && last.is_some_and(|last| last < first_us) { Next::Enough } else { Next::Block }
-        };
-        read_blocks::<K>(reader, filter, next, |number, record| page.borrow_mut().offer(&record, number, show))?;
-        Ok(page.into_inner())
-    }
-
-    fn into_records(mut self) -> (Vec<S>, Option<String>) {
-        let more = self.is_full();
-        if more {
-            self.records.pop_last();
-        }
-        let next = self.records.last_key_value().filter(|_| more).map(|(last, _)| last.text());
-        (self.records.into_values().collect(), next)
-    }
-}
-
-/// Where a record is in the order of all; a page's last one names the next page.
+/// The place of a record in the order of all: its start, and a number that no other record of this start has. For an
+/// invocation it is the record's number; for a window it is made of what names the window, because a window that ends
+/// between two pages moves.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Cursor {
     start_us: i64,
-    tie: u128,
+    number: u128,
 }
 
 impl Cursor {
     fn parse(text: &str) -> Result<Cursor, QueryError> {
-        let (start_us, tie) = text.split_once('-').ok_or(QueryError::InvalidCursor)?;
+        let (start_us, number) = text.split_once('-').ok_or(QueryError::InvalidCursor)?;
         Ok(Cursor {
             start_us: start_us.parse().map_err(|_| QueryError::InvalidCursor)?,
-            tie: tie.parse().map_err(|_| QueryError::InvalidCursor)?,
+            number: number.parse().map_err(|_| QueryError::InvalidCursor)?,
         })
     }
 
     fn text(&self) -> String {
-        format!("{}-{}", self.start_us, self.tie)
+        format!("{}-{}", self.start_us, self.number)
     }
 }
 
-fn ms(ns: u64) -> f64 {
-    time::to_ms(Duration::from_nanos(ns))
+struct Found<R> {
+    cursor: Cursor,
+    record: R,
 }
 
-fn shown_window(window: &Window<'_>, _number: u64) -> WindowRecord {
-    let state = match window.state {
-        record::OPEN => WindowState::Open,
-        record::ENDED => WindowState::Ended,
-        _ => WindowState::Lost,
-    };
-    let (basis, charged_ns) =
-        if window.by_duration { (Basis::Duration, window.duration_ns) } else { (Basis::Execution, window.executed_ns) };
-    let epochs = epochs(Duration::from_nanos(charged_ns));
+impl<R> PartialEq for Found<R> {
+    fn eq(&self, other: &Found<R>) -> bool {
+        self.cursor == other.cursor
+    }
+}
+
+impl<R> Eq for Found<R> {}
+
+impl<R> PartialOrd for Found<R> {
+    fn partial_cmp(&self, other: &Found<R>) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<R> Ord for Found<R> {
+    fn cmp(&self, other: &Found<R>) -> Ordering {
+        self.cursor.cmp(&other.cursor)
+    }
+}
+
+/// A page while it is found: the first records in the order of their cursors, of those that were offered.
+struct Page<R> {
+    after: Option<Cursor>,
+    limit: usize,
+    /// The last one on top. One more than the page has room for tells whether there is a next page.
+    found: BinaryHeap<Found<R>>,
+}
+
+impl<R> Page<R> {
+    fn begin(query: &RecordQuery) -> Result<(Page<R>, Scope), QueryError> {
+        if !(1..=LIMIT_MAX).contains(&query.limit) {
+            return Err(QueryError::InvalidLimit(query.limit));
+        }
+        let after = query.after.as_deref().map(Cursor::parse).transpose()?;
+        let mut scope = Scope::new(query.function.as_ref(), query.from, query.to);
+        scope.from_us = scope.from_us.max(after.map_or(0, |after| after.start_us));
+        Ok((Page { after, limit: query.limit as usize, found: BinaryHeap::new() }, scope))
+    }
+
+    /// Takes the record of `head`'s block that is at `cursor`, if it is among the first so far.
+    fn offer(&mut self, head: &Head<'_>, cursor: Cursor, record: impl FnOnce() -> R) -> ControlFlow<()> {
+        if self.after.is_some_and(|after| cursor <= after) {
+            return ControlFlow::Continue(());
+        }
+        if self.found.len() > self.limit
+            && let Some(last) = self.found.peek()
+        {
+            if head.first_us > last.cursor.start_us {
+                return ControlFlow::Break(());
+            }
+            if cursor > last.cursor {
+                return ControlFlow::Continue(());
+            }
+            self.found.pop();
+        }
+        self.found.push(Found { cursor, record: record() });
+        ControlFlow::Continue(())
+    }
+
+    fn end(self) -> (Vec<R>, Option<String>) {
+        let mut found = self.found.into_sorted_vec();
+        let more = found.len() > self.limit;
+        found.truncate(self.limit);
+        let next = found.last().filter(|_| more).map(|last| last.cursor.text());
+        (found.into_iter().map(|found| found.record).collect(), next)
+    }
+}
+
+fn window(head: &Head<'_>, row: &WindowRow) -> WindowRecord {
+    let epochs = row.epochs();
     WindowRecord {
-        function: window.function.to_owned(),
-        version: window.version.to_owned(),
-        instance: InstanceId::from_u64(window.instance).to_string(),
-        sequence: window.sequence,
-        start: time::rfc3339_ms(window.start_us),
-        end: if state == WindowState::Open { None } else { Some(time::rfc3339_ms(window.at_us)) },
-        executed_ms: ms(window.executed_ns),
-        duration_ms: ms(window.duration_ns),
-        open_ms: ms(window.open_ns),
-        requests: window.requests,
-        hook_calls: window.hook_calls,
-        memory_bytes_peak: window.memory_bytes_peak,
-        memory_mb: window.memory_mb,
+        function: head.function.to_owned(),
+        version: head.version.to_owned(),
+        instance: row.instance.to_string(),
+        sequence: row.sequence,
+        start: time::rfc3339_ms(row.start_us),
+        end: (row.state != State::Open).then(|| time::rfc3339_ms(row.at_us)),
+        executed_ms: time::to_ms(row.executed_ns),
+        duration_ms: time::to_ms(row.duration_ns),
+        open_ms: time::to_ms(row.open_ns),
+        requests: row.requests,
+        hook_calls: row.hook_calls,
+        memory_bytes_peak: row.memory_bytes_peak,
+        memory_mb: row.memory_mb,
         epochs,
-        cu: compute_units(epochs * u64::from(window.memory_mb)),
-        basis,
-        parked_ms: ms(window.parked_ns),
-        parked_bytes: window.parked_bytes,
-        state,
+        cu: compute_units(epochs * u64::from(row.memory_mb)),
+        basis: row.basis,
+        parked_ms: time::to_ms(row.parked_ns),
+        parked_bytes: row.parked_bytes,
+        state: match row.state {
+            State::Open => WindowState::Open,
+            State::Ended => WindowState::Ended,
+            State::Lost => WindowState::Lost,
+        },
     }
 }
 
-fn shown_invocation(invocation: &Invocation<'_>, number: u64) -> InvocationRecord {
+fn invocation(head: &Head<'_>, id: u64, row: &InvocationRow<'_>) -> InvocationRecord {
     InvocationRecord {
-        id: number,
-        request: invocation.request.to_owned(),
-        function: invocation.function.to_owned(),
-        version: invocation.version.to_owned(),
-        instance: invocation.instance.map(|instance| InstanceId::from_u64(instance).to_string()),
-        start: time::rfc3339_ms(invocation.start_us),
-        queued_ms: ms(invocation.queued_ns),
-        handler_ms: ms(invocation.handler_ns),
-        outcome: invocation.outcome.to_owned(),
-        delivered: invocation.delivered,
+        id,
+        request: row.request.to_string(),
+        function: head.function.to_owned(),
+        version: head.version.to_owned(),
+        instance: row.instance.map(|instance| instance.to_string()),
+        start: time::rfc3339_ms(row.start_us),
+        queued_ms: time::to_ms(row.queued_ns),
+        handler_ms: time::to_ms(row.handler_ns),
+        outcome: row.outcome.to_owned(),
+        delivered: row.delivered,
     }
 }

@@ -1,25 +1,44 @@
--- The ledger's tables, version 2. Times are microseconds since 1970 (_us). What `data` holds is in `record.rs`.
+-- The ledger's tables, version 2. Times are microseconds since 1970 (_us).
 
--- Many records each, of windows that ended (kind 1) and of requests (kind 2). All start within one hour. `function` is
--- theirs if it is the same; `first_number` is the first record's, the others follow.
-CREATE TABLE blocks (
-    kind INTEGER NOT NULL,
-    id INTEGER NOT NULL,
+-- Records are written once and read seldom, so a row holds a block of them, in the form that `rows.rs` describes. The
+-- records of a block are of one function and version and start within the same 2^21 us (`block.rs`): `first_us` is the
+-- earliest start, `last_us` the latest, `count` how many they are. `id` is the number of the first record, and the
+-- others follow.
+
+-- Windows that ended (state 1), or were lost with a killed host (2).
+CREATE TABLE window_blocks (
+    id INTEGER PRIMARY KEY,
+    function TEXT NOT NULL,
+    version TEXT NOT NULL,
     first_us INTEGER NOT NULL,
     last_us INTEGER NOT NULL,
-    first_number INTEGER NOT NULL,
-    records INTEGER NOT NULL,
-    function TEXT,
-    data BLOB NOT NULL,
-    PRIMARY KEY (kind, id)
+    count INTEGER NOT NULL,
+    rows BLOB NOT NULL
 ) STRICT;
-CREATE INDEX blocks_start ON blocks (kind, first_us, last_us, function);
+CREATE INDEX window_blocks_function_first ON window_blocks (function, first_us);
+CREATE INDEX window_blocks_first ON window_blocks (first_us);
 
--- One row for each window that has not ended.
+-- Requests that were accepted. Callers choose request identifiers, so they may repeat.
+CREATE TABLE invocation_blocks (
+    id INTEGER PRIMARY KEY,
+    function TEXT NOT NULL,
+    version TEXT NOT NULL,
+    first_us INTEGER NOT NULL,
+    last_us INTEGER NOT NULL,
+    count INTEGER NOT NULL,
+    rows BLOB NOT NULL
+) STRICT;
+CREATE INDEX invocation_blocks_function_first ON invocation_blocks (function, first_us);
+CREATE INDEX invocation_blocks_first ON invocation_blocks (first_us);
+
+-- Windows that have not ended: what a killed host leaves to the next one. `row` is a block of this one window.
 CREATE TABLE open_windows (
     instance INTEGER NOT NULL,
     sequence INTEGER NOT NULL,
-    data BLOB NOT NULL,
+    function TEXT NOT NULL,
+    version TEXT NOT NULL,
+    start_us INTEGER NOT NULL,
+    row BLOB NOT NULL,
     PRIMARY KEY (instance, sequence)
 ) STRICT, WITHOUT ROWID;
 

@@ -2,17 +2,19 @@
 //!
 //! Owned by the writer's thread after [`Store::open`]. It never waits for work and knows nothing of shards.
 
-use std::collections::HashSet;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail, ensure};
-use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, params};
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, TransactionBehavior, params};
 
-use super::batch::{self, Batch, Key, Numbers};
-use super::block::{Block, Blocks};
-use super::record::{Invocation, Record, Window};
+use super::batch::{Batch, Chunk};
+use super::block::{Block, Key, Rows};
+use super::checkpoint::Checkpoints;
+use super::rows::{State, WindowRow};
 use super::time::to_unix_us;
+use crate::meter::WindowReading;
 
 /// The version of the schema, in the file's `user_version`.
 const SCHEMA_VERSION: i32 = 2;
@@ -25,31 +27,41 @@ const SCHEMA: &str = include_str!("schema.sql");
 /// A smaller file is checked as a whole when it is opened; checking a large one would hold up the host's start.
 const CHECK_BYTES_MAX: u64 = 32 * 1024 * 1024;
 
+/// The writer folds the log into the file itself when it has so many pages: 32 MB.
+const AUTOCHECKPOINT_PAGES: u32 = 8192;
+
 /// How long SQLite itself waits for a lock. Nobody else should hold one, so this is only for an operator's shell.
 const BUSY_WAIT: Duration = Duration::from_millis(100);
 
-/// Blocks keep their numbers when a transaction is tried again, so no attempt adds a second row.
-const PUT_BLOCK: &str = "
-    INSERT INTO blocks (kind, id, first_us, last_us, first_number, records, function, data)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
-    ON CONFLICT (kind, id) DO NOTHING";
+/// Where blocks of windows are, and blocks of invocations.
+pub(super) const WINDOW_BLOCKS: &str = "window_blocks";
+pub(super) const INVOCATION_BLOCKS: &str = "invocation_blocks";
 
-const PUT_OPEN_WINDOW: &str = "INSERT OR REPLACE INTO open_windows (instance, sequence, data) VALUES (?1, ?2, ?3)";
+/// The writer numbers the records, and keeps the numbers when a transaction is tried again, so that no attempt adds a
+/// second row.
+const PUT_BLOCK: &str = "(id, function, version, first_us, last_us, count, rows)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+    ON CONFLICT (id) DO NOTHING";
 
-const DELETE_OPEN_WINDOW: &str = "DELETE FROM open_windows WHERE instance = ?1 AND sequence = ?2";
+const PUT_OPEN: &str = "
+    INSERT OR REPLACE INTO open_windows (instance, sequence, function, version, start_us, row)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+
+const END_OPEN: &str = "DELETE FROM open_windows WHERE instance = ?1 AND sequence = ?2";
 
 const PUT_HEARTBEAT: &str = "UPDATE heartbeat SET at_us = ?1 WHERE id = 1";
 
-const PRUNE: &str = "
-    DELETE FROM blocks WHERE kind = ?1 AND id IN (
-        SELECT id FROM blocks WHERE kind = ?1 AND first_us < ?2 AND last_us < ?2 ORDER BY first_us LIMIT ?3)";
+/// A block is old when its last record is.
+const PRUNE: &str = "WHERE first_us < ?1 AND last_us < ?1 ORDER BY first_us LIMIT ?2";
 
 /// The connection that writes.
 pub(super) struct Store {
     connection: Connection,
-    /// Windows that have a row as open ones.
-    open: HashSet<Key>,
-    numbers: Numbers,
+    /// None when it closes.
+    checkpoints: Option<Checkpoints>,
+    /// The numbers of the next records.
+    next_window: i64,
+    next_invocation: i64,
 }
 
 impl Store {
@@ -66,89 +78,141 @@ impl Store {
         Ok(store)
     }
 
-    /// The numbers that came next when the file was opened.
-    pub(super) fn numbers(&self) -> Numbers {
-        self.numbers
-    }
-
-    /// Whether the window has a row as an open one.
-    pub(super) fn has_open(&self, key: &Key) -> bool {
-        !self.open.is_empty() && self.open.contains(key)
-    }
-
-    /// Stores `batch` and the heartbeat, all or nothing; how many rows it wrote.
-    pub(super) fn write(&mut self, batch: &mut Batch, heartbeat: SystemTime) -> rusqlite::Result<usize> {
+    /// Stores `chunk` of `batch` and, if given, the heartbeat, all or nothing.
+    pub(super) fn write(&mut self, batch: &Batch, chunk: Chunk, heartbeat: Option<SystemTime>) -> rusqlite::Result<()> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut rows = put_blocks(&transaction, Window::KIND, batch.windows())?;
-        rows += put_blocks(&transaction, Invocation::KIND, batch.invocations())?;
-        let mut put = transaction.prepare_cached(PUT_OPEN_WINDOW)?;
-        for reading in batch.open() {
-            let (instance, sequence) = batch::key(reading);
-            // Writing plain values into memory cannot fail.
-            let data = postcard::to_allocvec(&Window::from(reading)).unwrap_or_default();
-            rows += put.execute(params![instance.as_u64().cast_signed(), sequence, data])?;
+        for window in batch.open(chunk) {
+            put_open(&transaction, window)?;
         }
-        drop(put);
-        let mut delete = transaction.prepare_cached(DELETE_OPEN_WINDOW)?;
-        for (instance, sequence) in batch.ended() {
-            delete.execute(params![instance.as_u64().cast_signed(), sequence])?;
+        let next_window = put_blocks(&transaction, WINDOW_BLOCKS, self.next_window, batch.windows(chunk))?;
+        let invocations = batch.invocations(chunk);
+        let next_invocation = put_blocks(&transaction, INVOCATION_BLOCKS, self.next_invocation, invocations)?;
+        if let Some(at) = heartbeat {
+            transaction.prepare_cached(PUT_HEARTBEAT)?.execute([to_unix_us(at)])?;
         }
-        drop(delete);
-        transaction.prepare_cached(PUT_HEARTBEAT)?.execute([to_unix_us(heartbeat)])?;
         transaction.commit()?;
-        self.open.extend(batch.open().map(batch::key));
-        for key in batch.ended() {
-            self.open.remove(key);
+        (self.next_window, self.next_invocation) = (next_window, next_invocation);
+        if let Some(checkpoints) = &mut self.checkpoints {
+            let blocks = batch.windows(chunk).chain(batch.invocations(chunk));
+            checkpoints.added(blocks.map(|block| block.rows.len()).sum());
         }
-        Ok(rows)
+        Ok(())
     }
 
-    /// Deletes at most `blocks_max` blocks of invocations and as many of windows that all started before the given
-    /// times.
+    /// Deletes at most `blocks_max` blocks of invocations and as many of windows, all of whose records started before
+    /// the given times. Their number.
     pub(super) fn prune(
         &self,
         invocations: SystemTime,
         windows: SystemTime,
         blocks_max: usize,
     ) -> rusqlite::Result<usize> {
-        let blocks_max = i64::try_from(blocks_max).unwrap_or(i64::MAX);
-        let mut prune = self.connection.prepare_cached(PRUNE)?;
-        let pruned = prune.execute([Invocation::KIND, to_unix_us(invocations), blocks_max])?;
-        Ok(pruned + prune.execute([Window::KIND, to_unix_us(windows), blocks_max])?)
+        let mut pruned = 0;
+        for (table, before) in [(INVOCATION_BLOCKS, invocations), (WINDOW_BLOCKS, windows)] {
+            let sql = format!("DELETE FROM {table} WHERE id IN (SELECT id FROM {table} {PRUNE})");
+            pruned += self.connection.prepare_cached(&sql)?.execute(params![to_unix_us(before), blocks_max])?;
+        }
+        Ok(pruned)
     }
 
-    /// Folds the write-ahead log into the file.
-    pub(super) fn checkpoint(&self) -> rusqlite::Result<()> {
+    /// Folds the whole write-ahead log into the file, before it is closed.
+    pub(super) fn checkpoint(&mut self) -> rusqlite::Result<()> {
+        self.checkpoints = None;
         self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()))
     }
 }
 
-fn put_blocks(transaction: &Transaction<'_>, kind: i64, blocks: &[Block]) -> rusqlite::Result<usize> {
-    let mut put = transaction.prepare_cached(PUT_BLOCK)?;
+/// Stores `blocks`, whose records are numbered from `next`, and deletes the rows of windows that were open before.
+/// The number after the last.
+fn put_blocks<'a>(
+    connection: &Connection,
+    table: &str,
+    mut next: i64,
+    blocks: impl Iterator<Item = &'a Block>,
+) -> rusqlite::Result<i64> {
+    let mut put = connection.prepare_cached(&format!("INSERT INTO {table} {PUT_BLOCK}"))?;
     for block in blocks {
-        put.execute(params![
-            kind,
-            block.id,
-            block.first_us,
-            block.last_us,
-            block.first_number,
-            block.records,
-            block.function,
-            block.data,
-        ])?;
+        let Block { first_us, last_us, count, rows, .. } = block;
+        put.execute(params![next, block.function.as_str(), &*block.version, first_us, last_us, count, rows])?;
+        next += i64::from(*count);
+        for key in &block.ends {
+            connection.prepare_cached(END_OPEN)?.execute(params![number(key), key.1])?;
+        }
     }
-    Ok(blocks.len())
+    Ok(next)
+}
+
+/// An instance's identifier as SQLite's integer.
+fn number((instance, _): &Key) -> i64 {
+    instance.as_u64().cast_signed()
+}
+
+fn put_open(connection: &Connection, window: &WindowReading) -> rusqlite::Result<()> {
+    let row = WindowRow::from(window);
+    let mut block = Block::new(window.function.clone(), window.version.clone(), row.start_us);
+    block.add_window(&row);
+    let mut put = connection.prepare_cached(PUT_OPEN)?;
+    let key = number(&(window.instance, window.sequence));
+    put.execute(params![key, row.sequence, window.function.as_str(), &*window.version, row.start_us, block.rows])?;
+    Ok(())
+}
+
+/// Moves what a killed host left open to the windows that are over; how many.
+///
+/// The host was alive until the heartbeat. A busy window's clocks ran until then; one that was not busy lingered, which
+/// nobody is charged for, or was suspended, when its clocks stood still.
+fn close_lost(connection: &mut Connection) -> anyhow::Result<usize> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let beat_us: i64 = transaction.query_row("SELECT at_us FROM heartbeat", (), |row| row.get(0))?;
+    let mut lost = Vec::new();
+    let mut select = transaction.prepare("SELECT function, version, start_us, row FROM open_windows")?;
+    let mut stored = select.query(())?;
+    while let Some(row) = stored.next()? {
+        let (function, version): (String, String) = (row.get(0)?, row.get(1)?);
+        let (start_us, bytes): (i64, Vec<u8>) = (row.get(2)?, row.get(3)?);
+        let mut window = Rows::new(&bytes, start_us).window().ok_or_else(|| damaged("an open window"))?;
+        if window.busy {
+            let grown_us = beat_us.saturating_sub(window.at_us).max(0);
+            let grown_ns = grown_us.unsigned_abs().saturating_mul(1000);
+            window.open_ns = window.open_ns.saturating_add(grown_ns);
+            window.duration_ns = window.duration_ns.saturating_add(grown_ns);
+            window.at_us += grown_us;
+        }
+        (window.state, window.busy) = (State::Lost, false);
+        let mut block = Block::new(function.parse()?, version.into(), start_us);
+        block.add_window(&window);
+        lost.push(block);
+    }
+    drop(stored);
+    drop(select);
+    put_blocks(&transaction, WINDOW_BLOCKS, next_number(&transaction, WINDOW_BLOCKS)?, lost.iter())?;
+    transaction.execute("DELETE FROM open_windows", ())?;
+    transaction.commit()?;
+    Ok(lost.len())
+}
+
+/// The number after the last record of `table`.
+fn next_number(connection: &Connection, table: &str) -> rusqlite::Result<i64> {
+    let sql = format!("SELECT coalesce((SELECT id + count FROM {table} ORDER BY id DESC LIMIT 1), 1)");
+    connection.query_row(&sql, (), |row| row.get(0))
+}
+
+/// The error for something stored that cannot be read.
+pub(super) fn damaged(what: &str) -> rusqlite::Error {
+    let corrupt = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+    rusqlite::Error::SqliteFailure(corrupt, Some(format!("{what} is damaged")))
 }
 
 fn open(path: &Path) -> anyhow::Result<Store> {
     let mut connection = Connection::open(path)?;
     connection.busy_timeout(BUSY_WAIT)?;
+    // Else a statement is planned again whenever its parameters change, which costs more than to run it.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     prepare_schema(&mut connection)?;
     if std::fs::metadata(path)?.len() <= CHECK_BYTES_MAX {
         let fault: String = connection.query_row("PRAGMA quick_check(1)", (), |row| row.get(0))?;
         if fault != "ok" {
-            let corrupt = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
-            return Err(rusqlite::Error::SqliteFailure(corrupt, Some(fault)).into());
+            return Err(damaged(&fault).into());
         }
     }
     let mode: String = connection.query_row("PRAGMA journal_mode = WAL", (), |row| row.get(0))?;
@@ -156,46 +220,17 @@ fn open(path: &Path) -> anyhow::Result<Store> {
     // A commit then goes to the log with a plain write, which outlives a killed process: only a crash of the machine
     // can take the last commits, and it cannot damage the file. Waiting for the disk would cost milliseconds for each.
     connection.pragma_update(None, "synchronous", "NORMAL")?;
-    // Each checkpoint waits for the disk: let 16 MB gather for one, and keep no log longer than a burst of 64 MB.
-    connection.pragma_update(None, "wal_autocheckpoint", 4096)?;
+    // `checkpoint.rs` does it much earlier, unless it gets no CPU; and no log is kept that is longer than a burst of 64 MB.
+    connection.pragma_update(None, "wal_autocheckpoint", AUTOCHECKPOINT_PAGES)?;
     connection.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
     let lost = close_lost(&mut connection).context("close the windows that were open")?;
     if lost > 0 {
         tracing::warn!(windows = lost, "the host was killed before; windows were closed at its last sign of life");
     }
-    let next = |what: &str, kind: i64| {
-        let sql = format!("SELECT coalesce(max({what}), 1) FROM blocks WHERE kind = ?1");
-        connection.query_row(&sql, [kind], |row| row.get::<_, i64>(0))
-    };
-    let numbers = Numbers {
-        window_block: next("id + 1", Window::KIND)?,
-        invocation_block: next("id + 1", Invocation::KIND)?,
-        invocation: next("first_number + records", Invocation::KIND)?.cast_unsigned(),
-    };
-    Ok(Store { connection, open: HashSet::new(), numbers })
-}
-
-/// Closes what a killed host left open: it was alive until the heartbeat.
-fn close_lost(connection: &mut Connection) -> anyhow::Result<usize> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let alive_us = transaction.query_row("SELECT at_us FROM heartbeat", (), |row| row.get(0))?;
-    let id = "SELECT coalesce(max(id), 0) + 1 FROM blocks WHERE kind = ?1";
-    let mut blocks = Blocks::new(transaction.query_row(id, [Window::KIND], |row| row.get(0))?, 0);
-    let mut lost = 0;
-    let mut read = transaction.prepare("SELECT data FROM open_windows")?;
-    let mut rows = read.query(())?;
-    while let Some(row) = rows.next()? {
-        let mut window: Window<'_> = postcard::from_bytes(row.get_ref(0)?.as_blob()?)?;
-        window.lose(alive_us);
-        blocks.push(&window);
-        lost += 1;
-    }
-    drop(rows);
-    drop(read);
-    put_blocks(&transaction, Window::KIND, blocks.finished())?;
-    transaction.execute("DELETE FROM open_windows", ())?;
-    transaction.commit()?;
-    Ok(lost)
+    let next_window = next_number(&connection, WINDOW_BLOCKS)?;
+    let next_invocation = next_number(&connection, INVOCATION_BLOCKS)?;
+    let checkpoints = Some(Checkpoints::start(path)?);
+    Ok(Store { connection, checkpoints, next_window, next_invocation })
 }
 
 fn prepare_schema(connection: &mut Connection) -> anyhow::Result<()> {
@@ -216,11 +251,11 @@ fn prepare_schema(connection: &mut Connection) -> anyhow::Result<()> {
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
         transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
     } else {
-        // Version 1 was never released; a later one brings its predecessors up to date here.
+        // Version 1 was never released; a later one than this brings its predecessors up to date here.
         ensure!(
             version == SCHEMA_VERSION,
-            "its schema is of version {version}, from before the first release: move the file and its `-wal` and \
-             `-shm` away to start with an empty ledger"
+            "it was written by an earlier Dormouse (its schema is version {version}, this one knows {SCHEMA_VERSION}): \
+             use that version, or move the file and its `-wal` and `-shm` away to start with an empty ledger"
         );
     }
     transaction.commit().context("make its tables")

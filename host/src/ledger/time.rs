@@ -10,7 +10,8 @@ const UNIX_US_MAX: i64 = 253_402_300_799_999_999;
 /// `time` in microseconds since 1970; times that RFC 3339 cannot write become the nearest that it can.
 pub(super) fn to_unix_us(time: SystemTime) -> i64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_micros()).unwrap_or(UNIX_US_MAX).min(UNIX_US_MAX)
+    let us = since.as_secs().saturating_mul(1_000_000).saturating_add(since.subsec_micros().into());
+    i64::try_from(us).unwrap_or(UNIX_US_MAX).min(UNIX_US_MAX)
 }
 
 fn from_unix_us(unix_us: i64) -> SystemTime {
@@ -29,12 +30,12 @@ pub(super) fn rfc3339(unix_us: i64) -> String {
 
 /// `time` in nanoseconds; 584 years at most.
 pub(super) fn to_ns(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+    time.as_secs().saturating_mul(1_000_000_000).saturating_add(time.subsec_nanos().into())
 }
 
-/// `time` in milliseconds.
-pub(super) fn to_ms(time: Duration) -> f64 {
-    time.as_nanos() as f64 / 1e6
+/// Stored nanoseconds in milliseconds.
+pub(super) fn to_ms(ns: impl Into<u128>) -> f64 {
+    ns.into() as f64 / 1e6
 }
 
 /// Writes an optional time as RFC 3339; for `#[serde(with)]`.
@@ -71,6 +72,6 @@ mod tests {
     fn spans_survive_storing() {
         assert_eq!(to_ns(Duration::from_nanos(1_000_000_001)), 1_000_000_001);
         assert_eq!(to_ns(Duration::MAX), u64::MAX);
-        assert_eq!(to_ms(Duration::from_nanos(1_500_001)), 1.500_001);
+        assert_eq!(to_ms(1_500_001_u64), 1.500_001);
     }
 }

@@ -1,18 +1,20 @@
 //! Sums over window records: what was used, what is charged, and what the other basis would have charged.
 //!
-//! Integers are added, so the sums are exact whatever their number; only the last step makes milliseconds and CU of
+//! The sums are integers, so they are exact whatever their number; only the last step makes milliseconds and CU of
 //! them. The control plane and the CLI use these types as they are.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::query::{Filter, Next, QueryError, read_blocks, read_open_windows};
-use super::record::{Window, Windows};
+use super::query::{Head, QueryError, Scope};
+use super::rows::WindowRow;
 use super::{Ledger, time};
 use crate::ids::{FunctionName, InstanceId};
-use crate::meter::{compute_units, epochs};
+use crate::meter::{Basis, compute_units};
 
 /// Groups that one answer may have.
 pub(super) const GROUPS_MAX: usize = 100_000;
@@ -123,7 +125,7 @@ pub struct Sums {
 impl Sums {
     /// Adds time for which an instance has been parked and no window tells of yet.
     pub fn add_parked(&mut self, parked: Duration, bytes: u64) {
-        self.parked_ms += time::to_ms(parked);
+        self.parked_ms += time::to_ms(parked.as_nanos());
         self.parked_gb_seconds += parked.as_secs_f64() * bytes as f64 / BYTES_PER_GB;
     }
 }
@@ -131,51 +133,64 @@ impl Sums {
 impl Ledger {
     /// Adds up the windows of `query`. It blocks.
     pub fn usage(&self, query: &UsageQuery) -> Result<Usage, QueryError> {
-        let reader = self.reader()?;
-        let filter = Filter::new(query.function.as_ref(), query.from, query.to);
-        let (mut total, mut groups) = (Exact::default(), BTreeMap::new());
-        let mut add = |window: Window<'_>| {
-            total.add(&window);
-            let Some(key) = Key::of(query.group, &window) else { return Ok(()) };
-            if groups.len() == GROUPS_MAX && !groups.contains_key(&key) {
-                return Err(QueryError::TooManyGroups);
+        let scope = Scope::new(query.function.as_ref(), query.from, query.to);
+        let mut total = Exact::default();
+        let mut groups: BTreeMap<Key, Exact> = BTreeMap::new();
+        let mut function = Function::default();
+        self.reader()?.windows(&scope, |head, row| {
+            total.add(row);
+            if let Some(key) = Key::of(query.group, &mut function, head, row) {
+                groups.entry(key).or_default().add(row);
+                if groups.len() > GROUPS_MAX {
+                    return Err(QueryError::TooManyGroups);
+                }
             }
-            groups.entry(key).or_insert_with(Exact::default).add(&window);
-            Ok(())
-        };
-        read_open_windows(&reader, filter, &mut add)?;
-        read_blocks::<Windows>(&reader, filter, |_| Next::Block, |_, window| add(window))?;
+            Ok(ControlFlow::Continue(()))
+        })?;
         let groups = groups.into_iter().map(|(key, exact)| UsageGroup { key: key.text(), sums: exact.sums() });
         Ok(Usage { groups: groups.collect(), total: total.sums() })
     }
 }
 
-/// What a group has in common.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
+/// What names a group; groups are in this order.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Key {
-    Function(String),
+    Function(Arc<str>),
     Instance(InstanceId),
-    /// The start of an hour or a day.
+    /// The begin of the hour or day.
     Time(i64),
 }
 
+/// The function of the last window, whose name the next one's group is likely to have, too.
+#[derive(Default)]
+struct Function(Arc<str>);
+
+impl Function {
+    fn named(&mut self, name: &str) -> Arc<str> {
+        if *self.0 != *name {
+            self.0 = name.into();
+        }
+        self.0.clone()
+    }
+}
+
 impl Key {
-    fn of(group: Group, window: &Window<'_>) -> Option<Key> {
-        let start_of = |span_us| Key::Time(window.start_us - window.start_us.rem_euclid(span_us));
+    fn of(group: Group, function: &mut Function, head: &Head<'_>, row: &WindowRow) -> Option<Key> {
+        let begin = |span| Some(Key::Time(row.start_us - row.start_us % span));
         match group {
             Group::None => None,
-            Group::Function => Some(Key::Function(window.function.to_owned())),
-            Group::Instance => Some(Key::Instance(InstanceId::from_u64(window.instance))),
-            Group::Hour => Some(start_of(HOUR_US)),
-            Group::Day => Some(start_of(DAY_US)),
+            Group::Function => Some(Key::Function(function.named(head.function))),
+            Group::Instance => Some(Key::Instance(row.instance)),
+            Group::Hour => begin(HOUR_US),
+            Group::Day => begin(DAY_US),
         }
     }
 
-    fn text(self) -> String {
+    fn text(&self) -> String {
         match self {
-            Key::Function(function) => function,
+            Key::Function(name) => name.as_ref().to_owned(),
             Key::Instance(instance) => instance.to_string(),
-            Key::Time(start_us) => time::rfc3339(start_us),
+            Key::Time(begin_us) => time::rfc3339(*begin_us),
         }
     }
 }
@@ -194,40 +209,39 @@ impl Charge {
     }
 }
 
-/// Sums without rounding.
+/// Sums of what windows say. Nanoseconds of many are more than 64 bits hold: the parked time of a few thousand
+/// instances passes 584 years.
 #[derive(Default)]
 struct Exact {
     windows: u64,
     requests: u64,
     hook_calls: u64,
     memory_bytes_peak: u64,
-    executed: Duration,
-    duration: Duration,
-    open: Duration,
-    parked: Duration,
+    executed_ns: u128,
+    duration_ns: u128,
+    open_ns: u128,
+    parked_ns: u128,
     by_execution: Charge,
     by_duration: Charge,
     charged: Charge,
-    parked_byte_ns: f64,
+    parked_byte_ns: u128,
 }
 
 impl Exact {
-    fn add(&mut self, window: &Window<'_>) {
-        let (executed, duration) = (Duration::from_nanos(window.executed_ns), Duration::from_nanos(window.duration_ns));
-        let (execution_epochs, duration_epochs) = (epochs(executed), epochs(duration));
-        let charged = if window.by_duration { duration_epochs } else { execution_epochs };
+    fn add(&mut self, row: &WindowRow) {
         self.windows += 1;
-        self.requests += u64::from(window.requests);
-        self.hook_calls += u64::from(window.hook_calls);
-        self.memory_bytes_peak = self.memory_bytes_peak.max(window.memory_bytes_peak);
-        self.executed += executed;
-        self.duration += duration;
-        self.open += Duration::from_nanos(window.open_ns);
-        self.parked += Duration::from_nanos(window.parked_ns);
-        self.by_execution.add(execution_epochs, window.memory_mb);
-        self.by_duration.add(duration_epochs, window.memory_mb);
-        self.charged.add(charged, window.memory_mb);
-        self.parked_byte_ns += window.parked_ns as f64 * window.parked_bytes as f64;
+        self.requests += u64::from(row.requests);
+        self.hook_calls += u64::from(row.hook_calls);
+        self.memory_bytes_peak = self.memory_bytes_peak.max(row.memory_bytes_peak);
+        self.executed_ns += u128::from(row.executed_ns);
+        self.duration_ns += u128::from(row.duration_ns);
+        self.open_ns += u128::from(row.open_ns);
+        self.parked_ns += u128::from(row.parked_ns);
+        self.by_execution.add(row.epochs_by(Basis::Execution), row.memory_mb);
+        self.by_duration.add(row.epochs_by(Basis::Duration), row.memory_mb);
+        self.charged.add(row.epochs(), row.memory_mb);
+        let byte_ns = u128::from(row.parked_ns) * u128::from(row.parked_bytes);
+        self.parked_byte_ns = self.parked_byte_ns.saturating_add(byte_ns);
     }
 
     fn sums(&self) -> Sums {
@@ -235,10 +249,10 @@ impl Exact {
             requests: self.requests,
             hook_calls: self.hook_calls,
             windows: self.windows,
-            executed_ms: time::to_ms(self.executed),
-            duration_ms: time::to_ms(self.duration),
-            open_ms: time::to_ms(self.open),
-            parked_ms: time::to_ms(self.parked),
+            executed_ms: time::to_ms(self.executed_ns),
+            duration_ms: time::to_ms(self.duration_ns),
+            open_ms: time::to_ms(self.open_ns),
+            parked_ms: time::to_ms(self.parked_ns),
             epochs: self.charged.epochs,
             cu: compute_units(self.charged.epoch_mb),
             execution_epochs: self.by_execution.epochs,
@@ -246,7 +260,7 @@ impl Exact {
             duration_epochs: self.by_duration.epochs,
             duration_cu: compute_units(self.by_duration.epoch_mb),
             memory_bytes_peak: self.memory_bytes_peak,
-            parked_gb_seconds: self.parked_byte_ns / 1e9 / BYTES_PER_GB,
+            parked_gb_seconds: self.parked_byte_ns as f64 / 1e9 / BYTES_PER_GB,
         }
     }
 }

@@ -3,23 +3,21 @@
 //! It sleeps without a timer while nothing is posted and no window is busy. While windows are busy it writes a
 //! heartbeat, so that the next host knows until when a killed one was alive.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::batch::{self, Batch, Key};
+use super::batch::Batch;
 use super::intake::{Intake, Woken};
 use super::store::Store;
 use super::{COMMIT_WITHIN, Options};
-use crate::meter::Reading;
 
 /// How long the first reading waits for others to share its commit; the rest of [`COMMIT_WITHIN`] is for the commit.
-const GATHER: Duration = Duration::from_millis(30);
+const GATHER: Duration = Duration::from_millis(40);
 
-/// This many waiting readings are committed at once.
-const GATHERED_MAX: u64 = 8192;
+/// Records in one transaction, so that a long backlog neither holds the file for long nor starts over when it fails.
+const TRANSACTION_RECORDS_MAX: usize = 16_384;
 
 /// Waits between attempts while SQLite fails; they double.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
@@ -29,8 +27,8 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 const CLOSE_WITHIN: Duration = Duration::from_secs(10);
 
 /// Blocks deleted for their age after one commit: at least and at most. Twice what was written, so that it catches up.
-const PRUNE_BLOCKS_MIN: usize = 16;
-const PRUNE_BLOCKS_MAX: usize = 256;
+const PRUNE_BLOCKS_MIN: usize = 8;
+const PRUNE_BLOCKS_MAX: usize = 64;
 
 /// When a failed attempt is repeated.
 struct Retry {
@@ -44,10 +42,6 @@ pub(super) struct Writer {
     intake: Arc<Intake>,
     options: Options,
     batch: Batch,
-    /// Readings ever taken from the intake.
-    taken: u64,
-    /// Windows whose duration runs on.
-    busy: HashSet<Key>,
     /// When the heartbeat was last written.
     beat: Instant,
     gathering: Option<Instant>,
@@ -66,14 +60,11 @@ impl Drop for Finish {
 
 impl Writer {
     pub(super) fn new(store: Store, intake: Arc<Intake>, options: Options) -> Writer {
-        let batch = Batch::new(store.numbers());
         Writer {
             store,
             intake,
             options,
-            batch,
-            taken: 0,
-            busy: HashSet::new(),
+            batch: Batch::default(),
             beat: Instant::now(),
             gathering: None,
             retry: None,
@@ -86,8 +77,8 @@ impl Writer {
         let _finish = Finish(self.intake.clone());
         self.intake.attend();
         loop {
-            let (wake_at, deadline) = self.next();
-            let woken = self.intake.wait(wake_at, deadline);
+            let (posts, deadline) = self.next();
+            let woken = self.intake.wait(posts, deadline);
             if self.intake.closing() {
                 return self.finish();
             }
@@ -99,13 +90,13 @@ impl Writer {
         }
     }
 
-    /// What to wait for: the count of posted readings and the time that end the wait.
-    fn next(&self) -> (u64, Option<Instant>) {
-        let beat = (!self.busy.is_empty()).then(|| self.beat + COMMIT_WITHIN);
+    /// What to wait for: whether a post ends the wait, and the time that does.
+    fn next(&self) -> (bool, Option<Instant>) {
+        let beat = self.batch.is_busy().then(|| self.beat + COMMIT_WITHIN);
         match (&self.retry, self.gathering) {
-            (Some(retry), _) => (u64::MAX, Some(retry.at)),
-            (None, Some(until)) => (self.taken + GATHERED_MAX, Some(beat.map_or(until, |beat| beat.min(until)))),
-            (None, None) => (self.taken + 1, beat),
+            (Some(retry), _) => (false, Some(retry.at)),
+            (None, Some(until)) => (false, Some(beat.map_or(until, |beat| beat.min(until)))),
+            (None, None) => (true, beat),
         }
     }
 
@@ -133,28 +124,28 @@ impl Writer {
         // says that the host was alive.
         let alive = SystemTime::now();
         self.take(last);
-        if self.batch.is_empty() && self.busy.is_empty() {
-            return Ok(0);
+        let mut rows = 0;
+        while !self.batch.is_empty() || (rows == 0 && self.batch.is_busy()) {
+            let chunk = self.batch.chunk(TRANSACTION_RECORDS_MAX);
+            let whole = self.batch.is_whole(chunk);
+            let heartbeat = (whole && self.batch.is_busy()).then_some(alive);
+            self.store.write(&self.batch, chunk, heartbeat)?;
+            let (stored, readings) = self.batch.forget(chunk);
+            self.intake.settle(readings);
+            rows += stored;
+            if whole {
+                self.beat = Instant::now();
+                break;
+            }
         }
-        let rows = self.store.write(&mut self.batch, alive)?;
-        self.intake.settle(self.batch.forget());
-        self.beat = Instant::now();
         Ok(rows)
     }
 
     fn take(&mut self, last: bool) {
-        let (batch, store, busy) = (&mut self.batch, &self.store, &mut self.busy);
-        let mut replaced = 0;
-        self.taken += self.intake.drain(last, |reading| {
-            replaced += batch.add(&reading, |key| store.has_open(key));
-            let Reading::Window(window) = &reading else { return };
-            if window.busy && !window.ended {
-                busy.insert(batch::key(window));
-            } else if !busy.is_empty() {
-                busy.remove(&batch::key(window));
-            }
-        });
-        self.intake.settle(replaced);
+        let mut all = Vec::new();
+        self.intake.drain(last, |taken| all.push(taken));
+        let folded = self.batch.take(all);
+        self.intake.settle(folded);
     }
 
     fn succeeded(&mut self) {
@@ -179,8 +170,8 @@ impl Writer {
         let now = SystemTime::now();
         let before = |retention| now.checked_sub(retention).unwrap_or(SystemTime::UNIX_EPOCH);
         let blocks_max = (2 * rows).clamp(PRUNE_BLOCKS_MIN, PRUNE_BLOCKS_MAX);
-        let pruned =
-            self.store.prune(before(self.options.retention), before(self.options.window_retention), blocks_max);
+        let (invocations, windows) = (before(self.options.retention), before(self.options.window_retention));
+        let pruned = self.store.prune(invocations, windows, blocks_max);
         match pruned {
             Ok(_) => self.prune_failed = false,
             Err(error) if !self.prune_failed => {
@@ -210,38 +201,48 @@ impl Writer {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::window;
     use super::*;
+    use crate::meter::{Reading, WindowReading};
 
     fn writer(folder: &tempfile::TempDir) -> Writer {
         let store = Store::open(&folder.path().join("ledger.db")).unwrap();
-        Writer::new(store, Arc::new(Intake::new()), Options::default())
+        Writer::new(store, Arc::new(Intake::new(u64::MAX)), Options::default())
+    }
+
+    /// Lets `writer` know of a busy window.
+    fn busy(writer: &mut Writer) {
+        writer.intake.post(Reading::Window(&WindowReading { ended: false, busy: true, ..window("f") }));
+        writer.commit(false).unwrap();
     }
 
     #[test]
     fn a_writer_with_nothing_to_do_has_no_timer() {
         let folder = tempfile::tempdir().unwrap();
         let mut writer = writer(&folder);
-        writer.taken = 7;
-        assert_eq!(writer.next(), (8, None));
+        assert_eq!(writer.next(), (true, None));
+        writer.intake.post(Reading::Window(&WindowReading { ended: false, ..window("f") }));
+        writer.commit(false).unwrap();
+        assert_eq!(writer.next(), (true, None), "an open window in which nothing happens is nothing to do");
     }
 
     #[test]
     fn a_busy_window_is_the_reason_for_a_timer() {
         let folder = tempfile::tempdir().unwrap();
         let mut writer = writer(&folder);
-        writer.busy.insert((crate::ids::InstanceId::random(), 1));
-        assert_eq!(writer.next(), (1, Some(writer.beat + COMMIT_WITHIN)));
+        busy(&mut writer);
+        assert_eq!(writer.next(), (true, Some(writer.beat + COMMIT_WITHIN)));
     }
 
     #[test]
-    fn gathering_ends_with_enough_readings_or_at_its_time_or_with_the_heartbeat() {
+    fn gathering_ends_at_its_time_or_with_the_heartbeat() {
         let folder = tempfile::tempdir().unwrap();
         let mut writer = writer(&folder);
-        let until = writer.beat + COMMIT_WITHIN * 2;
+        let until = writer.beat + COMMIT_WITHIN * 20;
         writer.gathering = Some(until);
-        assert_eq!(writer.next(), (GATHERED_MAX, Some(until)));
-        writer.busy.insert((crate::ids::InstanceId::random(), 1));
-        assert_eq!(writer.next(), (GATHERED_MAX, Some(writer.beat + COMMIT_WITHIN)));
+        assert_eq!(writer.next(), (false, Some(until)));
+        busy(&mut writer);
+        assert_eq!(writer.next(), (false, Some(writer.beat + COMMIT_WITHIN)));
     }
 
     #[test]
@@ -256,6 +257,6 @@ mod tests {
             .collect();
         assert_eq!(waits, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
         writer.succeeded();
-        assert_eq!(writer.next(), (1, None));
+        assert_eq!(writer.next(), (true, None));
     }
 }

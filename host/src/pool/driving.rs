@@ -4,6 +4,7 @@
 //! then, such as pre-freeze or a guest that waits for something, goes on in tasks of one turn each, started whenever
 //! something wakes the instance. [`Turn`] sees to it that only one runs it at a time and that no wake is lost.
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -153,7 +154,7 @@ impl Driven {
     }
 
     fn bounced(&self, job: Box<Job>, state: State) {
-        self.pool.take_back(vec![job]);
+        self.pool.take_back(std::iter::once(job));
         self.answered(state);
     }
 
@@ -217,11 +218,8 @@ impl Driven {
     fn gone(&self) {
         let seated = self.pool.lock().take(self.id);
         drop(seated); // Its place on the host may be needed for what it leaves.
-        let mut left = Vec::new();
-        while let Some(job) = self.inbox.take() {
-            left.push(job);
-        }
-        self.pool.take_back(left);
+        let left: VecDeque<_> = std::iter::from_fn(|| self.inbox.take()).collect();
+        self.pool.take_back(left.into_iter());
         self.pool.serve_waiting();
         self.pool.keep_minimum_soon();
     }

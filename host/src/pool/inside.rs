@@ -139,9 +139,9 @@ impl Inside {
         self.waiting.remove(index)
     }
 
-    pub(super) fn take_abandoned(&mut self) -> Vec<Box<Job>> {
+    pub(super) fn take_abandoned(&mut self) -> VecDeque<Box<Job>> {
         let (left, waiting) = std::mem::take(&mut self.waiting).into_iter().partition(|job| job.reply.is_closed());
         self.waiting = waiting;
-        Vec::from_iter::<VecDeque<Box<Job>>>(left)
+        left
     }
 }

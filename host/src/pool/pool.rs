@@ -123,8 +123,8 @@ impl Pool {
     }
 
     /// Takes back jobs that an instance was given and will not run. They wait first in line, but not for ever.
-    pub(super) fn take_back(&self, jobs: Vec<Box<Job>>) {
-        for job in jobs.into_iter().rev() {
+    pub(super) fn take_back(&self, jobs: impl DoubleEndedIterator<Item = Box<Job>>) {
+        for job in jobs.rev() {
             let (pool, ticket) = (self.clone(), job.ticket);
             self.lock().waiting.push_front(job);
             self.0.ground.spawn(async move {
@@ -152,7 +152,7 @@ impl Pool {
                 }
                 left => (job, left),
             },
-            Placed::Left(job, _) => (job, Vec::new()),
+            Placed::Left(job, _) => (job, VecDeque::new()),
         };
         inside.waiting.push_back(job);
         drop(inside);
@@ -167,7 +167,7 @@ impl Pool {
             let Some(mut job) = inside.waiting.pop_front() else { return };
             if job.reply.is_closed() {
                 drop(inside);
-                self.drop_cancelled(vec![job]);
+                self.drop_cancelled([job]);
                 continue;
             }
             job.assigned = Instant::now();
@@ -339,7 +339,7 @@ impl Pool {
     }
 
     /// Closes the records of requests whose callers left before an instance took them.
-    fn drop_cancelled(&self, jobs: Vec<Box<Job>>) {
+    fn drop_cancelled(&self, jobs: impl IntoIterator<Item = Box<Job>>) {
         for mut job in jobs {
             self.count("cancelled");
             job.meter.outcome("cancelled", false);

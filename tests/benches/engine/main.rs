@@ -153,7 +153,8 @@ impl Bench {
         let post = std::sync::Mutex::new(post);
         let mut terms = terms(self.cpu.clone());
         Arc::get_mut(&mut terms).expect("nobody else has it").post = Arc::new(move |reading| {
-            let _ = post.lock().expect("no holder panics").send(reading);
+            let Reading::Window(window) = reading else { return };
+            let _ = post.lock().expect("no holder panics").send(window.executed);
         });
         let (mut instance, caller) = (Instance::new(terms), Caller::new());
         run(&mut instance, &caller, "10").await;
@@ -163,11 +164,7 @@ impl Bench {
             let before = thread_cpu();
             run(&mut instance, &caller, "3000000").await;
             cpu.push(thread_cpu() - before);
-            let windows = readings.try_iter().filter_map(|reading| match reading {
-                Reading::Window(window) => Some(window.executed),
-                Reading::Invocation(_) => None,
-            });
-            executed.push(windows.last().expect("a window ended"));
+            executed.push(readings.try_iter().last().expect("a window ended"));
         }
         executed.sort();
         cpu.sort();

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use super::record::{Invocation, Record as _, Window};
 use super::*;
 use crate::ids::{InstanceId, RequestId};
 use crate::meter::{Basis, InvocationReading, Reading, WindowReading};
@@ -78,22 +77,16 @@ impl Fixture {
     }
 
     fn window(&self, window: WindowReading) {
-        (self.ledger.post())(Reading::Window(window));
+        (self.ledger.post())(Reading::Window(&window));
     }
 
     fn invocation(&self, invocation: InvocationReading) {
-        (self.ledger.post())(Reading::Invocation(invocation));
+        (self.ledger.post())(Reading::Invocation(&invocation));
     }
 
     /// A connection beside the ledger's own.
     fn sqlite(&self) -> Connection {
         Connection::open(self.folder.path().join("ledger.db")).unwrap()
-    }
-
-    /// Requests, or windows that ended, that are in the file.
-    fn stored(&self, kind: i64) -> u64 {
-        let sum = "SELECT coalesce(sum(records), 0) FROM blocks WHERE kind = ?1";
-        self.sqlite().query_row(sum, [kind], |row| row.get::<_, i64>(0)).unwrap().cast_unsigned()
     }
 
     fn windows(&self) -> Vec<WindowRecord> {
@@ -104,8 +97,17 @@ impl Fixture {
         self.ledger.usage(&UsageQuery { group, ..UsageQuery::default() }).unwrap()
     }
 
+    /// Invocations in the file, whether or not the ledger says that they are there.
+    fn stored_invocations(&self) -> i64 {
+        self.count("SELECT coalesce(sum(count), 0) FROM invocation_blocks")
+    }
+
+    fn count(&self, sql: &str) -> i64 {
+        self.sqlite().query_row(sql, (), |row| row.get(0)).unwrap()
+    }
+
     fn heartbeat(&self) -> i64 {
-        self.sqlite().query_row("SELECT at_us FROM heartbeat", (), |row| row.get(0)).unwrap()
+        self.count("SELECT at_us FROM heartbeat")
     }
 
     /// What the next host finds after this one is killed: the files as they are, with nothing closed. SQLite writes

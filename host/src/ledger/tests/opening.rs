@@ -40,7 +40,7 @@ fn a_closed_ledger_has_stored_everything_and_can_be_closed_again() {
     }
     host.ledger.flush().unwrap();
     let reader = host.sqlite();
-    reader.query_row("SELECT count(*) FROM blocks", (), |_| Ok(())).unwrap();
+    reader.query_row("SELECT count(*) FROM invocation_blocks", (), |_| Ok(())).unwrap();
     host.ledger.close().unwrap();
     host.ledger.close().unwrap();
     host.ledger.flush().unwrap();
@@ -77,12 +77,16 @@ fn a_newer_schema_is_refused_and_left_alone() {
 }
 
 #[test]
-fn an_older_schema_is_refused_with_advice() {
+fn an_earlier_schema_is_refused_with_advice_and_left_alone() {
     let host = Fixture::new();
     host.ledger.close().unwrap();
     host.sqlite().pragma_update(None, "user_version", 1).unwrap();
     let text = refusal(&host.folder.path().join("ledger.db"));
-    assert!(text.contains("version 1") && text.contains("move the file"), "{text}");
+    assert!(
+        text.contains("earlier Dormouse") && text.contains("version 1") && text.contains("move the file"),
+        "{text}"
+    );
+    assert_eq!(host.count("SELECT count(*) FROM heartbeat"), 1);
 }
 
 #[test]

@@ -201,6 +201,100 @@ fn pages_hold_every_record_once_in_the_order_of_their_starts() {
 }
 
 #[test]
+fn a_window_that_ends_between_two_pages_is_on_one_of_them() {
+    let host = Fixture::new();
+    let start = SystemTime::now();
+    let windows: Vec<WindowReading> = (0..10).map(|_| WindowReading { start, ended: false, ..window("f") }).collect();
+    windows.iter().for_each(|window| host.window(window.clone()));
+    let mut query = RecordQuery { limit: 5, function: Some("f".parse().unwrap()), ..RecordQuery::default() };
+    let mut seen = host.ledger.windows(&query).unwrap();
+    windows.into_iter().for_each(|window| host.window(WindowReading { ended: true, ..window }));
+    query.after = seen.next.take();
+    let rest = host.ledger.windows(&query).unwrap();
+    assert!(seen.windows.iter().all(|window| window.state == WindowState::Open));
+    assert!(rest.windows.iter().all(|window| window.state == WindowState::Ended));
+    let all = seen.windows.iter().chain(&rest.windows).map(|window| window.instance.clone());
+    assert_eq!(all.collect::<std::collections::BTreeSet<_>>().len(), 10);
+}
+
+#[test]
+fn open_windows_are_on_the_bill_and_among_the_records_of_their_function() {
+    let host = Fixture::new();
+    for function in ["f", "g"] {
+        host.window(WindowReading { ended: false, ..window(function) });
+        host.window(window(function));
+    }
+    assert_eq!(host.usage(Group::None).total.windows, 4);
+    let query = UsageQuery { function: Some("f".parse().unwrap()), group: Group::Function, ..UsageQuery::default() };
+    let usage = host.ledger.usage(&query).unwrap();
+    assert_eq!((usage.total.windows, usage.groups.len(), usage.groups[0].key.as_str()), (2, 1, "f"));
+    let query = RecordQuery { function: Some("g".parse().unwrap()), ..RecordQuery::default() };
+    assert_eq!(host.ledger.windows(&query).unwrap().windows.len(), 2);
+}
+
+#[test]
+fn records_of_long_ago_that_are_stored_late_are_in_their_place() {
+    let host = Fixture::new();
+    let now = SystemTime::now();
+    let ages = [0, 3600, 1, 7200, 2, 3, 4];
+    for age in ages {
+        let start = now - Duration::from_secs(age);
+        host.invocation(InvocationReading { start, ..invocation("f") });
+        host.ledger.flush().unwrap();
+    }
+    let mut sorted = ages;
+    sorted.sort_unstable_by(|left, right| right.cmp(left));
+    let expected = sorted.map(|age| time::rfc3339_ms(time::to_unix_us(now - Duration::from_secs(age))));
+    for limit in [1, 2, 3, 7] {
+        let mut query = RecordQuery { limit, ..RecordQuery::default() };
+        let mut starts = Vec::new();
+        loop {
+            let page = host.ledger.invocations(&query).unwrap();
+            starts.extend(page.invocations.into_iter().map(|record| record.start));
+            query.after = page.next;
+            if query.after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(starts, expected, "{limit} on a page");
+    }
+    for (from, to, count) in [(3600, 3, 2), (3600, 2, 3), (4, 0, 4), (7201, 3601, 1)] {
+        let at = |age| Some(now - Duration::from_secs(age));
+        let query = RecordQuery { from: at(from), to: at(to), ..RecordQuery::default() };
+        assert_eq!(host.ledger.invocations(&query).unwrap().invocations.len(), count, "{from} to {to}");
+    }
+}
+
+#[test]
+fn a_damaged_block_is_an_error_and_no_short_answer() {
+    let host = Fixture::new();
+    for _ in 0..3 {
+        host.invocation(invocation("f"));
+        host.window(window("f"));
+    }
+    host.ledger.flush().unwrap();
+    for table in ["invocation_blocks", "window_blocks"] {
+        let cut = format!("UPDATE {table} SET rows = substr(rows, 1, length(rows) - 1)");
+        host.sqlite().execute_batch(&cut).unwrap();
+    }
+    assert!(matches!(host.ledger.invocations(&RecordQuery::default()), Err(QueryError::Store(_))));
+    assert!(matches!(host.ledger.windows(&RecordQuery::default()), Err(QueryError::Store(_))));
+    assert!(matches!(host.ledger.usage(&UsageQuery::default()), Err(QueryError::Store(_))));
+}
+
+#[test]
+fn an_answer_with_too_many_groups_is_refused() {
+    let host = Fixture::new();
+    let (post, reading) = (host.ledger.post(), window("f"));
+    for _ in 0..=usage::GROUPS_MAX {
+        post(Reading::Window(&WindowReading { instance: InstanceId::random(), ..reading.clone() }));
+    }
+    let by = |group| host.ledger.usage(&UsageQuery { group, ..UsageQuery::default() });
+    assert!(matches!(by(Group::Instance), Err(QueryError::TooManyGroups)));
+    assert_eq!(by(Group::Function).unwrap().total.windows, 1 + usage::GROUPS_MAX as u64);
+}
+
+#[test]
 fn bad_limits_and_cursors_are_refused() {
     let host = Fixture::new();
     for limit in [0, 10_001] {
@@ -229,38 +323,4 @@ fn queries_are_json_with_times_in_rfc_3339() {
     let json = serde_json::to_value(&group).unwrap();
     assert_eq!((&json["key"], &json["requests"], &json["hookCalls"]), (&"f".into(), &3.into(), &0.into()));
     assert_eq!(serde_json::from_value::<UsageGroup>(json).unwrap(), group);
-}
-
-#[test]
-fn pages_are_in_order_although_later_blocks_hold_earlier_starts() {
-    let host = Fixture::new();
-    let hour = UNIX_EPOCH + DAY * 365;
-    for starts_s in [&[10, 50][..], &[5, 60], &[7, 3700], &[3], &[3650, 7300]] {
-        for start_s in starts_s {
-            host.invocation(InvocationReading { start: hour + MS(start_s * 1000), ..invocation("f") });
-        }
-        host.ledger.flush().unwrap();
-    }
-    let mut query = RecordQuery { limit: 2, ..RecordQuery::default() };
-    let mut starts = Vec::new();
-    loop {
-        let page = host.ledger.invocations(&query).unwrap();
-        starts.extend(page.invocations.iter().map(|record| humantime::parse_rfc3339(&record.start).unwrap()));
-        query.after = page.next;
-        if query.after.is_none() {
-            break;
-        }
-    }
-    let seconds: Vec<u64> = starts.iter().map(|start| start.duration_since(hour).unwrap().as_secs()).collect();
-    assert_eq!(seconds, [3, 5, 7, 10, 50, 60, 3650, 3700, 7300]);
-}
-
-#[test]
-fn a_damaged_record_is_an_error_and_not_a_lower_sum() {
-    let host = Fixture::new();
-    host.window(window("f"));
-    host.ledger.flush().unwrap();
-    host.sqlite().execute("UPDATE blocks SET data = substr(data, 1, length(data) - 1)", ()).unwrap();
-    let error = host.ledger.usage(&UsageQuery::default()).unwrap_err();
-    assert!(matches!(error, QueryError::Damaged(_)), "{error}");
 }
