@@ -4,9 +4,11 @@
 //! the kernel: at the map limit the process can hang while it drops stores.
 
 use std::fs;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::time::{ClockId, clock_gettime};
 
 /// Kernel maps that an instance of a large component needs, measured: 7, and one for growth.
 pub const MAPS_PER_LARGE_INSTANCE: u64 = 8;
@@ -48,6 +50,22 @@ pub fn resident_bytes() -> u64 {
     let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages: u64 = statm.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).unwrap_or_default();
     pages * rustix::param::page_size() as u64
+}
+
+/// CPU time that the calling thread used so far.
+pub fn thread_cpu() -> Duration {
+    let used = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(used.tv_sec.unsigned_abs(), used.tv_nsec as u32)
+}
+
+/// Makes the calling thread give way to those that serve connections. Where both want all of a core, it gets about a
+/// tenth, so that nobody starves.
+pub fn give_way() {
+    // Elsewhere the whole process would become nicer.
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::nice(10) {
+        tracing::debug!(%error, "threads that should give way have the priority of all others");
+    }
 }
 
 fn raise_open_files() -> u64 {

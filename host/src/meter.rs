@@ -244,9 +244,9 @@ impl WindowMeter {
         self.reading.start + now.saturating_duration_since(self.opened)
     }
 
-    /// Adds one poll of the store, from `from` to `to`.
-    pub fn executed(&mut self, from: Instant, to: Instant) {
-        self.reading.executed += to.saturating_duration_since(from);
+    /// Adds one poll of the store, which took `time`.
+    pub fn executed(&mut self, time: Duration) {
+        self.reading.executed += time;
         self.unposted = true;
     }
 

@@ -60,7 +60,7 @@ impl Parts {
         let charges = Charges::register(&mut registry);
         Ok(Parts {
             catalog: Catalog::open(&config.state_dir, engine, tasks.clone())?,
-            pools: Pools::new(tasks.clone(), room, pool_metrics),
+            pools: Pools::new(tasks.clone(), room, pool_metrics)?,
             ledger,
             registry,
             tasks,

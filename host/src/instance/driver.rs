@@ -20,7 +20,7 @@ use super::inbox::{Inbox, Order, StopReason};
 use super::job::{Job, Outcome, Timings};
 use super::lifecycle::{Event, State};
 use super::terms::{START_TIMEOUT, Terms, Vitals};
-use crate::guest::{CallId, Ending, Entry, Guest, Trap};
+use crate::guest::{CallId, Ending, Entry, Guest, Preempted, Trap};
 use crate::ids::{InstanceId, RequestId};
 use crate::meter::WindowMeter;
 
@@ -37,6 +37,15 @@ pub enum Report {
     Bounced(Box<Job>),
     /// It is gone, and so are these requests. Drop it.
     Stopped(Vec<Answered>),
+}
+
+/// What tells how long the guest ran.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clock {
+    /// The monotonic clock: cheap, and right on a thread that is seldom interrupted.
+    Wall,
+    /// The thread's CPU clock, for long runs on a thread that gives way to others.
+    Cpu,
 }
 
 /// A request and how it ended.
@@ -95,6 +104,7 @@ pub struct Instance {
     linger_ends: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
     reports: VecDeque<Report>,
+    longest_run: Duration,
     /// The guest was polled since the task last waited, and has nothing new to do.
     settled: bool,
 }
@@ -145,6 +155,7 @@ impl Instance {
             linger_ends: None,
             timer: None,
             reports: VecDeque::new(),
+            longest_run: Duration::ZERO,
             settled: false,
         }
     }
@@ -172,6 +183,16 @@ impl Instance {
     /// Whether it has begun all the requests that it may.
     fn is_spent(&self) -> bool {
         self.terms.requests_max.is_some_and(|most| self.vitals.requests() >= most.into())
+    }
+
+    /// The longest that the guest ran at a time since this was last asked.
+    pub fn take_longest_run(&mut self) -> Duration {
+        std::mem::take(&mut self.longest_run)
+    }
+
+    /// Whether the guest used up its slice and would go on.
+    pub fn is_preempted(&self) -> bool {
+        self.guest.preempted() != Preempted::No
     }
 
     /// Where its jobs and orders go.
@@ -204,7 +225,7 @@ impl Instance {
     }
 
     /// Runs until there is something to report, or nothing to do until the waker is called or the inbox is filled.
-    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Report> {
+    pub fn poll_next(&mut self, cx: &mut Context<'_>, clock: Clock) -> Poll<Report> {
         self.now = Instant::now();
         loop {
             self.obey();
@@ -215,7 +236,7 @@ impl Instance {
                 return Poll::Ready(report);
             }
             if !self.settled {
-                self.run_guest(cx);
+                self.run_guest(cx, clock);
                 continue;
             }
             if self.wait_for_deadline(cx).is_pending() {

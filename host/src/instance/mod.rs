@@ -10,7 +10,7 @@ mod lifecycle;
 mod metrics;
 mod terms;
 
-pub use driver::{Instance, Report};
+pub use driver::{Clock, Instance, Report};
 pub use inbox::{Inbox, Order, StopReason};
 pub use job::{Answer, Job, Outcome, Start, Timings};
 pub use lifecycle::State;

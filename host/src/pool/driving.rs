@@ -2,7 +2,8 @@
 //!
 //! A caller runs the instance until it has its answer, so that a request passes from no task to another. What is left
 //! then, such as pre-freeze or a guest that waits for something, goes on in tasks of one turn each, started whenever
-//! something wakes the instance. [`Turn`] sees to it that only one runs it at a time and that no wake is lost.
+//! something wakes the instance. Guests that compute have their turns on other threads (`compute.rs`). [`Turn`] sees to
+//! it that only one runs an instance at a time and that no wake is lost.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,7 +17,7 @@ use super::inside::{Inside, Phase};
 use super::lot::Resting;
 use super::pool::Pool;
 use crate::ids::InstanceId;
-use crate::instance::{Inbox, Instance, Job, Order, Outcome, Report, State, Timings};
+use crate::instance::{Clock, Inbox, Instance, Job, Order, Outcome, Report, State, Timings};
 
 /// An awake instance, and who runs it.
 pub(super) struct Driven {
@@ -66,36 +67,50 @@ impl Driven {
         self.pool.serve_waiting();
     }
 
-    /// Runs the instance here, unless somebody else does: until the request `own` is answered, or until it waits.
+    /// Runs the instance for whoever asks: here, until the request `own` is answered or waits, unless it takes long.
     pub(super) fn run(self: &Arc<Self>, own: Option<u64>) {
-        if !self.turn.begin() {
-            return;
-        }
-        let ran = catch_unwind(AssertUnwindSafe(|| self.run_turn(own)));
-        let unfinished = ran.unwrap_or_else(|_| {
-            // A fault of the engine or of the host. The instance went with it; its seat must not stay taken.
-            self.gone();
-            false
-        });
-        if unfinished {
-            self.turn.want();
-        }
-        if self.turn.end() {
-            self.start_turn(if unfinished { Start::Next } else { Start::InLine });
+        if self.pool.0.pace.is_long() {
+            self.wake_by_ref();
+        } else {
+            self.run_here(own, Clock::Wall);
         }
     }
 
-    /// Says whether there is more to do at once.
-    fn run_turn(self: &Arc<Self>, own: Option<u64>) -> bool {
-        let Some(mut instance) = self.lock().take() else { return false };
-        let mut unfinished = false;
+    /// Runs the instance on a thread for guests that compute.
+    pub(super) fn compute(self: &Arc<Self>) {
+        self.run_here(None, Clock::Cpu);
+    }
+
+    /// Runs the instance, unless somebody else does.
+    fn run_here(self: &Arc<Self>, own: Option<u64>, clock: Clock) {
+        if !self.turn.begin() {
+            return;
+        }
+        let ran = catch_unwind(AssertUnwindSafe(|| self.run_turn(own, clock)));
+        let left = ran.unwrap_or_else(|_| {
+            // A fault of the engine or of the host. The instance went with it; its seat must not stay taken.
+            self.gone();
+            Left::Nothing
+        });
+        if left == Left::Something {
+            self.turn.want();
+        }
+        if self.turn.end() {
+            self.start_turn(left == Left::Computation);
+        }
+    }
+
+    fn run_turn(self: &Arc<Self>, own: Option<u64>, clock: Clock) -> Left {
+        let Some(mut instance) = self.lock().take() else { return Left::Nothing };
+        let mut left = Left::Nothing;
         let waker = Waker::from(self.clone());
         let mut cx = Context::from_waker(&waker);
-        while let Poll::Ready(report) = instance.poll_next(&mut cx) {
+        while let Poll::Ready(report) = instance.poll_next(&mut cx, clock) {
+            self.pool.0.pace.note(instance.take_longest_run());
             match report {
                 Report::Moved(State::Parked | State::Suspended) => match self.settle(instance) {
                     Some(woken) => instance = woken,
-                    None => return false,
+                    None => return Left::Nothing,
                 },
                 Report::Moved(state) => self.moved(state, &instance),
                 Report::Answered(answered) => {
@@ -103,9 +118,11 @@ impl Driven {
                     self.answered(instance.state());
                     self.pool.count(answered.code());
                     answered.send();
-                    // The answer must not wait for pre-freeze or for the next caller's request.
-                    if instance.has_more_to_do() || (was_own && self.inbox.has_jobs()) {
-                        unfinished = true;
+                    // The answer must not wait for pre-freeze or for the next caller's request, and other functions not for
+                    // all requests of this one.
+                    let others_first = was_own || clock == Clock::Cpu;
+                    if instance.has_more_to_do() || (others_first && self.inbox.has_jobs()) {
+                        left = Left::Something;
                         break;
                     }
                 }
@@ -117,22 +134,26 @@ impl Driven {
                         self.pool.count(answered.code());
                         answered.send();
                     }
-                    return false;
+                    return Left::Nothing;
                 }
             }
         }
+        self.pool.0.pace.note(instance.take_longest_run());
+        if instance.is_preempted() {
+            left = Left::Computation;
+        }
         self.admit(instance);
-        unfinished
+        left
     }
 
-    fn start_turn(self: &Arc<Self>, start: Start) {
-        let driven = self.clone();
-        self.pool.0.ground.spawn(async move {
-            if start == Start::InLine {
-                tokio::task::yield_now().await;
-            }
-            driven.run(None);
-        });
+    /// Starts another turn, of a guest that is in the middle of a computation or of any other.
+    fn start_turn(self: &Arc<Self>, computes: bool) {
+        let (driven, ground) = (self.clone(), &self.pool.0.ground);
+        if computes || self.pool.0.pace.is_long() {
+            ground.compute.push(Arc::as_ptr(&self.pool.0).addr(), driven);
+        } else {
+            ground.spawn(async move { driven.run_here(None, Clock::Wall) });
+        }
     }
 
     fn moved(&self, state: State, instance: &Instance) {
@@ -236,18 +257,18 @@ impl Wake for Driven {
 
     fn wake_by_ref(self: &Arc<Self>) {
         if self.turn.want() {
-            self.start_turn(Start::Next);
+            self.start_turn(false);
         }
     }
 }
 
-/// When a task's turn comes.
+/// What a turn left to do at once.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Start {
-    /// Soon.
-    Next,
-    /// After all that wait: the guest used up its slice.
-    InLine,
+enum Left {
+    Nothing,
+    Something,
+    /// The guest used up its slice.
+    Computation,
 }
 
 /// Who runs an instance: nobody, somebody, or a task that was started for it.

@@ -3,6 +3,7 @@
 //! `http` runs requests through [`Pool::call`], `control` suspends, resumes and stops. A pool knows nothing of HTTP and
 //! names no engine; which instance a request gets is decided in `policy`, which is pure.
 
+mod compute;
 mod driving;
 mod inside;
 mod lot;
@@ -21,6 +22,7 @@ use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
+use self::compute::Compute;
 use self::reaper::Reaper;
 use crate::ids::{FunctionName, InstanceId};
 use crate::instance::{StopReason, Terms};
@@ -52,6 +54,7 @@ struct Ground {
     tasks: Tasks,
     /// Instances may be woken on threads that know of no runtime.
     runtime: Handle,
+    compute: Compute,
     room: Room,
     reaper: Reaper,
     metrics: Arc<Metrics>,
@@ -75,14 +78,16 @@ pub struct Pools {
 }
 
 impl Pools {
-    /// No pools yet; starts the reaper.
-    pub fn new(tasks: Tasks, room: Room, metrics: Arc<Metrics>) -> Pools {
+    /// No pools yet; starts the reaper, and threads for guests that compute.
+    pub fn new(tasks: Tasks, room: Room, metrics: Arc<Metrics>) -> std::io::Result<Pools> {
         let runtime = Handle::current();
-        let ground = Ground { tasks, runtime, room, reaper: Reaper::default(), metrics, registry: Registry::default() };
+        let compute = Compute::start(&runtime)?;
+        let (reaper, registry) = (Reaper::default(), Registry::default());
+        let ground = Ground { tasks, runtime, compute, room, reaper, metrics, registry };
         let pools = Pools { ground };
         let reaping = pools.clone();
         pools.ground.spawn(async move { reaping.reap().await });
-        pools
+        Ok(pools)
     }
 
     /// The pool of this revision of the function, if it was installed.

@@ -13,6 +13,7 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
+use super::compute::Pace;
 use super::driving::Driven;
 use super::inside::{Inside, Phase, Placed};
 use super::lot::Lot;
@@ -64,6 +65,7 @@ pub(super) struct Shared {
     // A std mutex: holders move values between lists and never wait.
     state: Mutex<Inside>,
     tickets: AtomicU64,
+    pub(super) pace: Pace,
     /// The counter of answered requests: looking it up by its labels each time would cost an allocation.
     ok: Counter,
 }
@@ -74,7 +76,8 @@ impl Pool {
         let inside = Inside { phase, awake: Vec::new(), lot: Lot::default(), waiting: VecDeque::new() };
         let ok = ground.metrics.counter(&terms.function, "ok");
         let state = Mutex::new(inside);
-        Pool(Arc::new(Shared { terms, settings, ground, state, tickets: AtomicU64::new(0), ok }))
+        let (tickets, pace) = (AtomicU64::new(0), Pace::default());
+        Pool(Arc::new(Shared { terms, settings, ground, state, tickets, pace, ok }))
     }
 
     /// Runs a request and waits for its answer. If the caller leaves, a request that has an instance goes on; one that

@@ -17,7 +17,7 @@ use dormouse::guest::{
     Blueprint, Call, CallContext, CallId, Component, Engine, Entry, EntryNames, Event, Guest, HookName, Sandbox,
 };
 use dormouse::ids::{FunctionName, InstanceId, RequestId};
-use dormouse::instance::{Instance, Job, Metrics, Outcome, Report, Start, State, Terms};
+use dormouse::instance::{Clock, Instance, Job, Metrics, Outcome, Report, Start, State, Terms};
 use dormouse::log::Log;
 use dormouse::meter::{Account, Basis, InvocationMeter, Post, Reading, Rest, WindowMeter};
 use tokio::sync::oneshot;
@@ -133,7 +133,7 @@ impl Bench {
                 meter.request_began(from);
                 call(&mut metered, id);
                 let to = tokio::time::Instant::now();
-                meter.executed(from, to);
+                meter.executed(to - from);
                 meter.ended_one(to);
             })
         };
@@ -315,7 +315,7 @@ async fn run(instance: &mut Instance, caller: &Caller, event: &str) {
     }));
     instance.wake();
     loop {
-        match poll_fn(|cx| instance.poll_next(cx)).await {
+        match poll_fn(|cx| instance.poll_next(cx, Clock::Wall)).await {
             Report::Moved(State::Parked) => break,
             Report::Answered(answered) => answered.send(),
             Report::Moved(_) => {}

@@ -5,21 +5,34 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
-use super::{Answered, HookCall, Instance, Report, Running};
+use super::{Answered, Clock, HookCall, Instance, Report, Running};
 use crate::guest::{self, Call, CallContext, CallId, Entry, Returned};
 use crate::ids::RequestId;
 use crate::instance::job::{Job, Outcome, Timings};
 use crate::instance::lifecycle::{Event, State};
+use crate::machine;
 
 impl Instance {
-    pub(super) fn run_guest(&mut self, cx: &mut Context<'_>) {
+    pub(super) fn run_guest(&mut self, cx: &mut Context<'_>, clock: Clock) {
         self.settled = true;
-        let from = Instant::now();
-        self.guest.poll(cx);
-        self.now = Instant::now();
+        let executed = match clock {
+            Clock::Wall => {
+                let from = Instant::now();
+                self.guest.poll(cx);
+                self.now = Instant::now();
+                self.now - from
+            }
+            Clock::Cpu => {
+                let from = machine::thread_cpu();
+                self.guest.poll(cx);
+                self.now = Instant::now();
+                machine::thread_cpu().saturating_sub(from)
+            }
+        };
+        self.longest_run = self.longest_run.max(executed);
         if let Some(meter) = &mut self.meter {
-            meter.executed(from, self.now);
-            self.vitals.add_executed(self.now - from);
+            meter.executed(executed);
+            self.vitals.add_executed(executed);
         }
         self.vitals.set_memory_bytes(self.guest.memory_bytes());
         while let Some(event) = self.guest.take_event() {
