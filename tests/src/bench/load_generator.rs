@@ -15,7 +15,7 @@ use hdrhistogram::Histogram;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
-use crate::clock;
+use crate::{clock, machine};
 
 /// How long after the end of a run its last replies may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -177,8 +177,10 @@ impl Generator {
         }
         let mut in_flight = self.start(began)?;
         let paced = self.groups.iter().any(|running| running.group.rate.is_some());
-        // The core is the generator's own, so a paced one spins: sleeping has too coarse a grain.
-        let timeout = Some(if paced { Duration::ZERO } else { Duration::from_millis(100) });
+        // On a core of its own it never sleeps. For a pace, sleeping has too coarse a grain; and a core that sleeps must be
+        // woken by an interrupt, which costs the server that answers more than many a request.
+        let spins = paced || machine::is_pinned();
+        let timeout = Some(if spins { Duration::ZERO } else { Duration::from_millis(100) });
         let mut events = Events::with_capacity(1024);
         loop {
             let now = clock::now();

@@ -4,7 +4,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use rustix::thread::{CpuSet, sched_setaffinity};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 
@@ -39,6 +39,11 @@ pub(crate) fn on<T: Send>(cores: Cores, work: impl FnOnce() -> T + Send) -> T {
         });
         pinned.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
+}
+
+/// Whether the calling thread has a core of its own.
+pub(crate) fn is_pinned() -> bool {
+    cores() > 1 && sched_getaffinity(None).is_ok_and(|set| set.count() == 1)
 }
 
 /// CPU time of a process, with all of its threads that still run, to the nanosecond.
