@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use uuid::{NoContext, Timestamp, Uuid};
 
 /// The version every request reaches unless it names another.
 pub const LATEST: &str = "LATEST";
@@ -98,7 +99,7 @@ pub struct InvalidInstanceId(String);
 impl InstanceId {
     /// A new identifier: 62 random bits, so that two hosts do not meet either.
     pub fn random() -> InstanceId {
-        InstanceId(uuid::Uuid::new_v4().as_u64_pair().1)
+        InstanceId(Uuid::new_v4().as_u64_pair().1)
     }
 
     /// The identifier as the number that the ledger stores.
@@ -137,8 +138,10 @@ pub struct RequestId(Arc<str>);
 impl RequestId {
     /// A new identifier; they sort by time.
     pub fn new() -> RequestId {
-        let mut text = uuid::Uuid::encode_buffer();
-        RequestId(Arc::from(&*uuid::Uuid::now_v7().hyphenated().encode_lower(&mut text)))
+        // Without a count of those of the same millisecond: threads would have to share it.
+        let id = Uuid::new_v7(Timestamp::now(NoContext));
+        let mut text = Uuid::encode_buffer();
+        RequestId(Arc::from(&*id.hyphenated().encode_lower(&mut text)))
     }
 
     /// The caller's identifier, unless it is empty, too long or holds more than letters, digits and `._:/+=@-`.

@@ -20,6 +20,8 @@ struct Shared {
     /// The same as `drain`, for those who ask at every request.
     draining: AtomicBool,
     close: CancellationToken,
+    /// The same as `close`, likewise.
+    closing: AtomicBool,
 }
 
 impl Tasks {
@@ -61,7 +63,13 @@ impl Tasks {
 
     /// Tells the listeners that the drain is over: answer what is under way, then close.
     pub fn begin_close(&self) {
+        self.0.closing.store(true, Ordering::Release);
         self.0.close.cancel();
+    }
+
+    /// Whether the drain is over.
+    pub fn is_closing(&self) -> bool {
+        self.0.closing.load(Ordering::Acquire)
     }
 
     /// Ends when the drain is over.

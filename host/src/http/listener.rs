@@ -1,6 +1,7 @@
 //! Connections: accepted up to a bound, closed in order. Both planes use it.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -9,12 +10,13 @@ use std::time::Duration;
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use pin_project_lite::pin_project;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
+use super::timer::ConnectionTimer;
 use crate::shutdown::Tasks;
 
 /// How long a client may take to send a request's head; also the longest idle time of a kept connection.
@@ -74,17 +76,24 @@ async fn connection(stream: TcpStream, service: &impl Service, tasks: Tasks) {
     });
     let mut connection = std::pin::pin!(
         http1::Builder::new()
-            .timer(TokioTimer::new())
+            .timer(ConnectionTimer::new(HEAD_TIMEOUT))
             .header_read_timeout(HEAD_TIMEOUT)
             .serve_connection(TokioIo::new(stream), service)
     );
-    let served = tokio::select! {
-        served = connection.as_mut() => served,
-        () = tasks.closing() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    // It is asked once, which leaves this task's waker there: it takes a lock that all connections share.
+    let mut closing = std::pin::pin!(tasks.closing());
+    let (mut asked, mut told) = (false, false);
+    let served = poll_fn(|cx| {
+        if !std::mem::replace(&mut asked, true) {
+            let _ = closing.as_mut().poll(cx);
         }
-    };
+        if !told && tasks.is_closing() {
+            told = true;
+            connection.as_mut().graceful_shutdown();
+        }
+        connection.as_mut().poll(cx)
+    });
+    let served = served.await;
     if let Err(error) = served {
         tracing::debug!("connection ended early: {error}");
     }

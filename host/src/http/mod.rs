@@ -10,6 +10,7 @@ mod invoke;
 pub mod linger;
 pub mod listener;
 pub mod problem;
+mod timer;
 
 use std::sync::Arc;
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -81,7 +82,7 @@ pub(crate) fn run(options: &Options) -> Result<Vec<Figure>> {
     let names: Vec<String> = contestants.iter().map(|contestant| contestant.name.clone()).collect();
     show(&names, &rounds);
     let mut figures = figures(&names, &rounds);
-    figures.extend(two_cores(&hosts, options.plan, &names, &rounds)?);
+    figures.extend(two_cores(&hosts, options.plan, &options.out)?);
     Ok(figures)
 }
 
@@ -117,21 +118,24 @@ fn call_each_once(host: &Host, plan: Plan) -> Result<()> {
 }
 
 fn contestants<'a>(hosts: &'a Hosts, bare: &'a Peer, others: &'a [Peer], plan: Plan) -> Vec<Contestant<'a>> {
-    let peer = |peer: &'a Peer| Contestant {
-        name: peer.name.clone(),
-        server: &peer.server,
-        address: peer.address,
-        functions: vec!["hello".to_owned()],
-        start: Start::Any,
-    };
-    let mut contestants = vec![peer(bare)];
+    let mut contestants = vec![contestant(bare)];
     contestants.push(dormouse(&hosts.one_core, "warm", Start::Active));
     contestants.push(dormouse(&hosts.one_core, "thaw", Start::Parked));
     contestants.push(dormouse(&hosts.one_core, "fresh", Start::Cold));
     let functions = many_functions(plan);
     contestants.push(Contestant { functions, ..dormouse(&hosts.many, "many", Start::Any) });
-    contestants.extend(others.iter().map(peer));
+    contestants.extend(others.iter().map(contestant));
     contestants
+}
+
+fn contestant(peer: &Peer) -> Contestant<'_> {
+    Contestant {
+        name: peer.name.clone(),
+        server: &peer.server,
+        address: peer.address,
+        functions: vec!["hello".to_owned()],
+        start: Start::Any,
+    }
 }
 
 fn dormouse<'a>(host: &'a Host, function: &str, start: Start) -> Contestant<'a> {
@@ -248,26 +252,32 @@ fn show(names: &[String], rounds: &Rounds) {
     report::table(&header.map(str::to_owned), &rows);
 }
 
-/// CPU per request when the host may use both cores, which it then shares with the load generator.
-fn two_cores(hosts: &Hosts, plan: Plan, names: &[String], rounds: &Rounds) -> Result<Vec<Figure>> {
+/// CPU per request when the server may use both cores, against one core, in turns. The load generator may use both in
+/// either case, and sleeps when it has nothing to do: then what it costs the server to wake it is the same.
+fn two_cores(hosts: &Hosts, plan: Plan, out: &Path) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
-    for (function, start) in [("warm", Start::Active), ("fresh", Start::Cold)] {
-        let contestant = dormouse(&hosts.two_cores, function, start);
-        let index = names.iter().position(|name| *name == contestant.name).context("the case on one core")?;
-        let mut measured = Vec::new();
+    let bare = [peers::bare::start(Cores::Only(SERVER_CORE), out)?, peers::bare::start(Cores::All, out)?];
+    let both = |function, start| [&hosts.one_core, &hosts.two_cores].map(|host| dormouse(host, function, start));
+    let pairs = [
+        (bare.each_ref().map(contestant), None),
+        (both("warm", Start::Active), Some(Target::AtMost(1.15))),
+        (both("fresh", Start::Cold), Some(Target::AtMost(1.15))),
+    ];
+    for (pair, target) in pairs {
+        let mut measured = [Vec::new(), Vec::new()];
         for _ in 0..plan.rounds {
-            measured.push(contestant.measure(plan, TWO_CORES_CONNECTIONS, Cores::All)?.0);
+            for (contestant, rounds) in pair.iter().zip(&mut measured) {
+                rounds.push(contestant.measure(plan, TWO_CORES_CONNECTIONS, Cores::All)?.0);
+            }
         }
-        let one: Vec<f64> = rounds[&(index, TWO_CORES_CONNECTIONS)].iter().map(|round| round.cpu_us).collect();
-        let one = clock::median(&one);
-        let noisy = measured.iter().any(Round::noisy);
-        let figure = |name: &str, unit| Figure::new("http", format!("{function}, two cores"), name, unit).noisy(noisy);
-        let cpu: Vec<f64> = measured.iter().map(|round| round.cpu_us).collect();
-        let ratios = cpu.iter().map(|cpu| cpu / one).collect();
-        figures
-            .push(figure("throughput at 16", "req/s").values(measured.iter().map(|round| round.per_second).collect()));
-        figures.push(figure("CPU per request at 16", "us").values(cpu));
-        let target = (machine::cores() > 1).then_some(Target::AtMost(1.15));
+        let [one, two] = &measured;
+        let noisy = one.iter().chain(two).any(Round::noisy);
+        let case = format!("{}, two cores", pair[0].name);
+        let figure = |name: &str, unit| Figure::new("http", case.clone(), name, unit).noisy(noisy);
+        let ratios = one.iter().zip(two).map(|(one, two)| two.cpu_us / one.cpu_us).collect();
+        figures.push(figure("throughput at 16", "req/s").values(two.iter().map(|round| round.per_second).collect()));
+        figures.push(figure("CPU per request at 16", "us").values(two.iter().map(|round| round.cpu_us).collect()));
+        let target = target.filter(|_| machine::cores() > 1);
         figures.push(figure("CPU per request at 16 against one core", "x").values(ratios).target(target));
     }
     Ok(figures)
