@@ -243,6 +243,8 @@ impl Instance {
                 self.settled = false; // Whatever wakes the task next may concern the guest.
                 return Poll::Pending;
             }
+            // The timer knows that a deadline has passed; this clock must know too.
+            self.now = Instant::now();
         }
     }
 

@@ -82,6 +82,7 @@ pub(crate) fn run(options: &Options) -> Result<Vec<Figure>> {
     let names: Vec<String> = contestants.iter().map(|contestant| contestant.name.clone()).collect();
     show(&names, &rounds);
     let mut figures = figures(&names, &rounds);
+    figures.extend(against_peers(&names, &rounds));
     figures.extend(two_cores(&hosts, options.plan, &options.out)?);
     Ok(figures)
 }
@@ -209,6 +210,29 @@ fn target(case: &str, quantity: &str, connections: usize) -> Option<Target> {
         ("dormouse warm", "p99", 16) => Some(Target::AtMost(2.0)),
         _ => None,
     }
+}
+
+/// What the issue compares: warm with the fastest WebAssembly peer, fresh with `wasmtime serve` as it comes and tuned.
+const COMPARED: [(&str, &str, Option<Target>); 3] = [
+    ("dormouse warm", peers::REUSED_WASM, Some(Target::AtLeast(1.7))),
+    ("dormouse fresh", peers::FRESH_WASM, Some(Target::AtLeast(2.5))),
+    ("dormouse fresh", peers::FRESH_WASM_TUNED, None),
+];
+
+fn against_peers(names: &[String], rounds: &Rounds) -> Vec<Figure> {
+    let mut figures = Vec::new();
+    for (case, peer, target) in COMPARED {
+        let find = |wanted: &str| names.iter().position(|name| name == wanted);
+        let (Some(ours), Some(theirs)) = (find(case), find(peer)) else { continue };
+        for connections in CONNECTIONS.into_iter().filter(|connections| *connections > 1) {
+            let (ours, theirs) = (&rounds[&(ours, connections)], &rounds[&(theirs, connections)]);
+            let ratios = ours.iter().zip(theirs).map(|(ours, theirs)| ours.per_second / theirs.per_second).collect();
+            let noisy = ours.iter().chain(theirs).any(Round::noisy);
+            let name = format!("throughput at {connections} against {peer}");
+            figures.push(Figure::new("http", case, name, "x").noisy(noisy).values(ratios).target(target));
+        }
+    }
+    figures
 }
 
 /// One line a case and number of connections; each quantity with its ratio to the bare server's.

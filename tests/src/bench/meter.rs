@@ -1,18 +1,24 @@
 //! `meter`: what the bill says against what the kernel says, what is charged for waiting, and what interruption by
 //! epochs costs code that computes.
 //!
-//! There is no switch that turns the meter off; what it costs a call is a case of `cargo bench -p tests --bench engine`.
+//! There is no switch that turns the meter off. So what metering costs is measured by itself, meters, ledger and its
+//! threads together, and compared with the CPU of a whole request.
 
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use dormouse::ids::{FunctionName, InstanceId, LATEST, RequestId};
+use dormouse::ledger::{self, Ledger};
+use dormouse::meter::{Account, Basis, InvocationMeter, Rest, WindowMeter};
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::Options;
-use crate::clock::{median, millis};
+use crate::clock::{median, micros, millis};
 use crate::host::{Host, Setup};
+use crate::load_generator::{Group, request};
 use crate::machine::{self, Cores, SERVER_CORE, Watch};
-use crate::report::Figure;
+use crate::report::{Figure, Target};
 use crate::{fib, measure};
 
 /// Counts primes for about a tenth of a second.
@@ -24,11 +30,69 @@ pub(crate) fn run(options: &Options) -> Result<Vec<Figure>> {
     let mut host = Setup::new(Cores::Only(SERVER_CORE), &options.out)?.start()?;
     host.deploy("cpu", &tests::component("example-cpu"), &json!({}))?;
     host.deploy("sleeper", &tests::component("example-sleeper"), &json!({}))?;
+    host.deploy("hello", &tests::component("example-hello"), &json!({"concurrency": 100}))?;
     host.deploy("fib", &fib::component()?, &json!({"freezeAfterMs": 1000}))?;
     let mut figures = computing(&host, options)?;
     figures.extend(waiting(&host, options)?);
     figures.extend(epochs(&host, options)?);
+    figures.extend(metering(&host, options)?);
     Ok(figures)
+}
+
+/// CPU that the meters and the ledger take for a request, against that of a whole request over HTTP.
+fn metering(host: &Host, options: &Options) -> Result<Vec<Figure>> {
+    let folder = tempfile::tempdir_in(options.out.join("state"))?;
+    let ledger = Ledger::open(&folder.path().join("ledger.sqlite"), ledger::Options::default())?;
+    let requests = if options.plan.quick { 20_000 } else { 200_000 };
+    let (mut metered, mut whole, mut noisy) = (Vec::new(), Vec::new(), false);
+    for _ in 0..options.plan.rounds {
+        let watch = Watch::start(&[host.server.pid()])?;
+        metered.push(machine::on(Cores::Only(SERVER_CORE), || metered_requests(&ledger, requests))?);
+        noisy |= watch.foreign()? > measure::FOREIGN_MAX;
+        let group = Group::closed(host.data, 16, vec![request("hello", "you")]);
+        let (round, _) = measure::round(options.plan, &host.server, &group, measure::generator())?;
+        noisy |= round.noisy();
+        whole.push(round.cpu_us);
+    }
+    let figure = |name: &str, unit| Figure::new("meter", "warm requests", name, unit).noisy(noisy);
+    let ratios = metered.iter().zip(&whole).map(|(metered, whole)| metered / whole).collect();
+    Ok(vec![
+        figure("CPU of metering a request", "us").values(metered),
+        figure("CPU of a request", "us").values(whole),
+        figure("metering against the request", "x").values(ratios).target(Some(Target::AtMost(0.02))),
+    ])
+}
+
+/// Meters so many requests as the host does, many in one window; CPU time of one in microseconds.
+fn metered_requests(ledger: &Ledger, requests: u32) -> Result<f64> {
+    let (function, instance) = ("bench".parse::<FunctionName>()?, InstanceId::random());
+    let account = Account {
+        function: function.clone(),
+        version: LATEST.into(),
+        instance,
+        memory_mb: 128,
+        basis: Basis::Execution,
+    };
+    let ids: Vec<RequestId> = (0..requests).map(|_| RequestId::new()).collect();
+    let before = machine::process_cpu(std::process::id())?;
+    let mut window = WindowMeter::open(&account, 1, Rest::default(), Instant::now(), ledger.post());
+    for id in ids {
+        // Four readings of the clock, as on the host's path of a request.
+        let (accepted, version) = (Instant::now(), account.version.clone());
+        let mut meter = InvocationMeter::accept(id, function.clone(), version, accepted, ledger.post());
+        meter.began(instance, Instant::now());
+        let from = Instant::now();
+        window.request_began(from);
+        let to = Instant::now();
+        window.executed(to - from);
+        window.ended_one(to);
+        meter.ended(to);
+        meter.outcome("ok", true);
+    }
+    window.close(Instant::now());
+    ledger.flush().context("store the readings")?;
+    let used = machine::process_cpu(std::process::id())?.saturating_sub(before);
+    Ok(micros(used) / f64::from(requests))
 }
 
 /// Executed time against the CPU time of the host's whole process, HTTP and ledger included.
@@ -107,7 +171,7 @@ fn epochs(host: &Host, options: &Options) -> Result<Vec<Figure>> {
     Ok(vec![
         figure("executed on the host", "ms").values(here),
         figure("on the bare engine", "ms").values(there),
-        figure("host against bare engine", "x").values(ratios),
+        figure("host against bare engine", "x").values(ratios).target(Some(Target::AtMost(1.25))),
     ])
 }
 

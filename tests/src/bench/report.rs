@@ -68,6 +68,7 @@ impl Figure {
         let median = self.median();
         match self.target {
             None => "",
+            Some(_) if self.noisy => "no result",
             Some(Target::AtLeast(least)) if median >= least => "met",
             Some(Target::AtMost(most)) if median <= most => "met",
             Some(_) => "missed",
@@ -153,7 +154,11 @@ pub(crate) fn write(figures: &[Figure], machine: &Value, quick: bool, folder: &P
 pub(crate) fn summary(figures: &[Figure]) {
     let with = |verdict: &'static str| figures.iter().filter(move |figure| figure.verdict() == verdict);
     let noisy = figures.iter().filter(|figure| figure.noisy).count();
-    println!("targets: {} met, {} missed; {noisy} figures are noisy", with("met").count(), with("missed").count());
+    let counts = ["met", "missed", "no result"].map(|verdict| with(verdict).count());
+    println!(
+        "targets: {} met, {} missed, {} without a result; {noisy} figures are noisy",
+        counts[0], counts[1], counts[2]
+    );
     for missed in with("missed") {
         let row = missed.row();
         println!("  missed  {} {} {}: {} ({})", missed.bench, row[0], row[1], row[2], row[4]);

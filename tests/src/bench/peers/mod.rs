@@ -41,12 +41,20 @@ struct Kind {
     start: fn(&Path, &Path) -> Result<(Server, SocketAddr)>,
 }
 
-const KINDS: [Kind; 4] = [
-    Kind { name: "wasmtime serve", install: wasmtime_serve::install, start: wasmtime_serve::start },
-    Kind { name: "wasmtime serve, reuse", install: wasmtime_serve::install, start: wasmtime_serve::start_reusing },
+const KINDS: [Kind; 5] = [
+    Kind { name: FRESH_WASM, install: wasmtime_serve::install, start: wasmtime_serve::start_fresh },
+    Kind { name: FRESH_WASM_TUNED, install: wasmtime_serve::install, start: wasmtime_serve::start_fresh_tuned },
+    Kind { name: REUSED_WASM, install: wasmtime_serve::install, start: wasmtime_serve::start_reusing },
     Kind { name: "workerd", install: workerd::install, start: workerd::start },
     Kind { name: "node", install: node::install, start: node::start },
 ];
+
+/// `wasmtime serve` with a fresh instance for each request.
+pub(crate) const FRESH_WASM: &str = "wasmtime serve, fresh";
+/// The same, tuned.
+pub(crate) const FRESH_WASM_TUNED: &str = "wasmtime serve, fresh, tuned";
+/// With instances that serve many requests, tuned.
+pub(crate) const REUSED_WASM: &str = "wasmtime serve, reuse, tuned";
 
 /// Starts all that were chosen. What is missing is named in the output, and is no failure.
 pub(crate) fn start(choice: Choice, logs: &Path) -> Vec<Peer> {

@@ -1,6 +1,7 @@
 //! `wasmtime serve` of the version that the host embeds, with a `wasi:http` component that gives the same answer.
 //!
-//! Twice: as it comes, and with instances that are kept for as many requests as may be, which is its fastest.
+//! Three times: with a fresh instance for each request, the same with slots of memory, tables and stacks that stay
+//! resident, and with instances that are kept for as many requests as may be, which is its fastest.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -15,6 +16,16 @@ use crate::server::Server;
 const VERSION: &str = "48.0.8";
 const TARGET: &str = "wasm32-wasip2";
 const PACKAGE: &str = "peer-http-hello";
+/// A component of WASI 0.3 is reused by default.
+const FRESH: [&str; 1] = ["--max-instance-reuse-count=1"];
+/// Slots of the pool are wiped in place, not given back to the kernel.
+const RESIDENT: [&str; 5] = [
+    "-Opooling-allocator=y",
+    "-Opooling-memory-keep-resident=2097152",
+    "-Opooling-table-keep-resident=65536",
+    "-Opooling-async-stack-keep-resident=65536",
+    "-Opooling-pagemap-scan=y",
+];
 
 pub(super) fn install(folder: &Path) -> Result<()> {
     if folder.join("bin/wasmtime").exists() {
@@ -24,13 +35,17 @@ pub(super) fn install(folder: &Path) -> Result<()> {
     super::run(install.args(["install", "wasmtime-cli", "--locked", "--version", VERSION, "--root"]).arg(folder))
 }
 
-pub(super) fn start(folder: &Path, logs: &Path) -> Result<(Server, SocketAddr)> {
-    serve(folder, logs, &[])
+pub(super) fn start_fresh(folder: &Path, logs: &Path) -> Result<(Server, SocketAddr)> {
+    serve(folder, logs, &FRESH)
+}
+
+pub(super) fn start_fresh_tuned(folder: &Path, logs: &Path) -> Result<(Server, SocketAddr)> {
+    serve(folder, logs, &[&FRESH[..], &RESIDENT[..]].concat())
 }
 
 pub(super) fn start_reusing(folder: &Path, logs: &Path) -> Result<(Server, SocketAddr)> {
     let reuse = ["--max-instance-reuse-count=1000000000", "--max-instance-concurrent-reuse-count=100"];
-    serve(folder, logs, &reuse)
+    serve(folder, logs, &[&reuse[..], &RESIDENT[..]].concat())
 }
 
 fn serve(folder: &Path, logs: &Path, flags: &[&str]) -> Result<(Server, SocketAddr)> {
