@@ -13,6 +13,7 @@ mod freeze;
 mod timeouts;
 mod suspend;
 mod policy;
+mod fairness;
 mod billing;
 mod durability;
 mod shutdown;

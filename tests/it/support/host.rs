@@ -200,7 +200,8 @@ impl TestHost {
     fn worker_schedule(&self, field: usize) -> Duration {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).expect("the host runs");
         let workers = tasks.flatten().map(|task| task.path()).filter(|task| {
-            std::fs::read_to_string(task.join("comm")).is_ok_and(|name| name.starts_with("tokio-rt-worker"))
+            std::fs::read_to_string(task.join("comm"))
+                .is_ok_and(|name| ["tokio-rt-worker", "compute"].iter().any(|kind| name.starts_with(kind)))
         });
         // A worker may end between the two readings only if it was a blocking one, which runs no guest.
         let schedules = workers.filter_map(|task| std::fs::read_to_string(task.join("schedstat")).ok());

@@ -27,11 +27,11 @@ pub(crate) fn spin_forever() -> ! {
     }
 }
 
-/// Spins in a task of its own, once the request at hand has had its chance to end.
-pub(crate) fn spawn_spin_ms(ms: u64) {
+/// Computes in a task of its own, once the request at hand has had its chance to end.
+pub(crate) fn spawn_fib(n: u64) {
     spawn(async move {
         sleep(Duration::from_millis(1)).await;
-        spin_ms(ms);
+        black_box(fib(n));
     });
 }
 

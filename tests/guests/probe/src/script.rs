@@ -55,7 +55,7 @@ pub(crate) enum Step {
 
     // What the instance remembers.
     SpawnTickerMs(u64),
-    SpawnSpinMs(u64),
+    SpawnFib(u64),
     Ticks,
     Count,
     Log,
@@ -108,7 +108,7 @@ impl Step {
             Step::Context => return Ok(outside::context(ctx)),
 
             Step::SpawnTickerMs(ms) => state.spawn_ticker(Duration::from_millis(*ms)),
-            Step::SpawnSpinMs(ms) => load::spawn_spin_ms(*ms),
+            Step::SpawnFib(n) => load::spawn_fib(*n),
             Step::Ticks => return Ok(json!(state.ticks())),
             Step::Count => return Ok(json!(state.count())),
             Step::Log => return Ok(json!(state.lifecycle())),
