@@ -32,10 +32,10 @@ fn components() -> &'static Path {
         }
         let packages = ["hello", "counter", "tracing", "graceful", "background", "cpu", "sleeper"];
         let mut build = Command::new("cargo");
-        build.args(["build", "--quiet", "--release", "--target", TARGET, "-p", "guest-probe", "-p", "guest-sync"]);
-        for package in packages {
-            build.args(["-p", &format!("example-{package}")]);
-        }
+        build.args(["build", "--quiet", "--release", "--target", TARGET]);
+        let guests = ["probe", "sync", "http-02", "http-03"].map(|guest| format!("guest-{guest}"));
+        let examples = packages.map(|example| format!("example-{example}"));
+        build.args(guests.iter().chain(&examples).flat_map(|package| ["-p", package]));
         let target = repository().join("target");
         // Benchmarks run with variables that would make cargo build everything anew.
         run(build.current_dir(repository()).env("CARGO_TARGET_DIR", &target).env_remove("RUSTFLAGS"));

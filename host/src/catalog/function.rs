@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::settings::{Hook, Settings, export_name};
-use crate::guest::{EntryNames, Export, Exports, HookName};
+use crate::guest::{EntryNames, Export, Exports, Hook as HookCall, HookName, Protocol};
 use crate::ids::FunctionName;
 use crate::log::Log;
 
@@ -15,6 +15,9 @@ use crate::log::Log;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ExportsView {
+    /// What the handler is called with.
+    #[serde(default)]
+    pub protocol: Protocol,
     /// Answers requests.
     pub handler: ExportView,
     /// Runs before the first request.
@@ -32,7 +35,7 @@ pub struct ExportsView {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ExportView {
-    /// The export's name in the component.
+    /// The export's name in the component; for a hook without one, the request that the host sends instead.
     pub name: String,
     /// Whether it is an asynchronous export; only those let several requests run in one instance.
     pub r#async: bool,
@@ -44,10 +47,20 @@ impl From<&Export> for ExportView {
     }
 }
 
+impl From<&HookCall> for ExportView {
+    fn from(hook: &HookCall) -> ExportView {
+        match hook {
+            HookCall::Export(export) => ExportView::from(export),
+            HookCall::Request(request) => ExportView { name: request.to_string(), r#async: false },
+        }
+    }
+}
+
 impl From<&Exports> for ExportsView {
     fn from(exports: &Exports) -> ExportsView {
-        let view = |export: &Option<Export>| export.as_ref().map(ExportView::from);
+        let view = |hook: &Option<HookCall>| hook.as_ref().map(ExportView::from);
         ExportsView {
+            protocol: exports.protocol,
             handler: ExportView::from(&exports.handler),
             initializer: view(&exports.initializer),
             pre_freeze: view(&exports.pre_freeze),

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use wasmtime::component::{ComponentType, Lower};
 
+use super::delivery::Body;
+
 /// Names a call within its guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CallId(pub u64);
@@ -68,9 +70,30 @@ pub struct Call {
     pub entry: Entry,
     /// What the guest is told.
     pub context: CallContext,
-    /// The event; only the handler gets it.
-    pub event: Vec<u8>,
+    /// What the handler gets; hooks get nothing.
+    pub input: Input,
 }
 
-/// What an export returned: the handler's reply, an empty one for hooks, or the text of the guest's error.
-pub type Returned = Result<Vec<u8>, String>;
+/// What a request brings.
+#[derive(Debug, Default)]
+pub enum Input {
+    /// Nothing: the call is a hook's.
+    #[default]
+    Nothing,
+    /// An event.
+    Event(Vec<u8>),
+    /// An HTTP request, whose address is absolute; its body is read while the guest runs.
+    Http(Box<http::Request<Body>>),
+}
+
+/// What an export returned: the reply to an event, nothing from hooks and HTTP handlers, or what went wrong.
+pub type Returned = Result<Vec<u8>, Fault>;
+
+/// What a guest that goes on did wrong in a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It returned an error, in these words.
+    Failed(String),
+    /// What it answered is no HTTP response, or not all of one.
+    BadResponse(String),
+}

@@ -2,10 +2,13 @@
 
 use std::fmt::Write as _;
 
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use wasmtime::component::types::{ComponentFunc, ComponentItem, Type};
 use wasmtime::component::{Component as Compiled, ComponentExportIndex};
 
 use super::call::{CallContext, Entry};
+use super::hooks::Request;
 use super::refusal::Refusal;
 
 /// Which exports a function's configuration names. A hook's name is absent when it is disabled.
@@ -32,6 +35,21 @@ pub enum HookName {
     Named(String),
 }
 
+/// What a handler is called with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub enum Protocol {
+    /// An event: world `function` of `wit/function.wit`.
+    #[default]
+    #[serde(rename = "event")]
+    Event,
+    /// An HTTP request: `wasi:http/incoming-handler@0.2`.
+    #[serde(rename = "wasi:http@0.2")]
+    Http02,
+    /// An HTTP request: `wasi:http/handler@0.3`.
+    #[serde(rename = "wasi:http@0.3")]
+    Http03,
+}
+
 /// One export that fits.
 #[derive(Clone)]
 pub struct Export {
@@ -42,17 +60,28 @@ pub struct Export {
     pub(super) index: ComponentExportIndex,
 }
 
+/// How a hook is called.
+#[derive(Clone)]
+pub enum Hook {
+    /// By its export.
+    Export(Export),
+    /// By an HTTP request to the handler, as Function Compute does it.
+    Request(Request),
+}
+
 /// The exports that a function uses of its component.
 #[derive(Clone)]
 pub struct Exports {
+    /// What the handler is called with.
+    pub protocol: Protocol,
     /// Answers requests.
     pub handler: Export,
     /// Prepares the instance.
-    pub initializer: Option<Export>,
+    pub initializer: Option<Hook>,
     /// Comes before parking.
-    pub pre_freeze: Option<Export>,
+    pub pre_freeze: Option<Hook>,
     /// Comes before the instance goes.
-    pub pre_stop: Option<Export>,
+    pub pre_stop: Option<Hook>,
 }
 
 pub(super) type HandlerParams = (CallContext, Vec<u8>);
@@ -68,19 +97,24 @@ impl Exports {
     /// Finds the exports that `names` ask for, or says what does not fit.
     pub(super) fn find(compiled: &Compiled, names: &EntryNames) -> Result<Exports, Refusal> {
         let own = names.handler.as_str();
-        let handler = find(compiled, own, Entry::Handler)?
-            .ok_or_else(|| Refusal::NoHandler { wanted: own.to_owned(), found: function_names(compiled) })?;
+        let (protocol, handler) = match find(compiled, own, Entry::Handler)? {
+            Some(handler) => (Protocol::Event, handler),
+            None => find_http(compiled)?
+                .ok_or_else(|| Refusal::NoHandler { wanted: own.to_owned(), found: function_names(compiled) })?,
+        };
         let hook = |name: &HookName, entry: Entry| match name {
             HookName::Disabled => Ok(None),
-            HookName::Default => find(compiled, entry.as_str(), entry),
-            HookName::Named(name) => match find(compiled, name, entry)? {
-                Some(export) => Ok(Some(export)),
-                None => {
+            HookName::Default => Ok(find(compiled, entry.as_str(), entry)?.map(Hook::Export)),
+            HookName::Named(name) => match (find(compiled, name, entry)?, Request::of(entry)) {
+                (Some(export), _) => Ok(Some(Hook::Export(export))),
+                (None, Some(request)) if protocol != Protocol::Event => Ok(Some(Hook::Request(request))),
+                (None, _) => {
                     Err(Refusal::NoHook { hook: entry.as_str(), wanted: name.clone(), found: function_names(compiled) })
                 }
             },
         };
         Ok(Exports {
+            protocol,
             handler,
             initializer: hook(&names.initializer, Entry::Initializer)?,
             pre_freeze: hook(&names.pre_freeze, Entry::PreFreeze)?,
@@ -88,15 +122,6 @@ impl Exports {
         })
     }
 
-    /// The export that `entry` names, if the function has it.
-    pub fn get(&self, entry: Entry) -> Option<&Export> {
-        match entry {
-            Entry::Handler => Some(&self.handler),
-            Entry::Initializer => self.initializer.as_ref(),
-            Entry::PreFreeze => self.pre_freeze.as_ref(),
-            Entry::PreStop => self.pre_stop.as_ref(),
-        }
-    }
 }
 
 fn find(compiled: &Compiled, name: &str, entry: Entry) -> Result<Option<Export>, Refusal> {
@@ -114,6 +139,28 @@ fn find(compiled: &Compiled, name: &str, entry: Entry) -> Result<Option<Export>,
         return Err(wrong(shape(&func)));
     }
     Ok(Some(Export { name: name.to_owned(), is_async: func.async_(), index }))
+}
+
+/// The handler of a component of `wasi:http`, of the newer version if it has both.
+fn find_http(compiled: &Compiled) -> Result<Option<(Protocol, Export)>, Refusal> {
+    for (protocol, interface, params) in [
+        (Protocol::Http03, "wasi:http/handler@0.3.0", 1),
+        (Protocol::Http02, "wasi:http/incoming-handler@0.2.0", 2),
+    ] {
+        // The engine finds every version that is compatible with this one.
+        let Some((_, index)) = compiled.get_export(None, interface) else { continue };
+        let name = format!("{interface}#handle");
+        let Some((ComponentItem::ComponentFunc(func), index)) = compiled.get_export(Some(&index), "handle") else {
+            return Err(Refusal::NoHandler { wanted: name, found: function_names(compiled) });
+        };
+        // Which resources these are can be checked only in an instance. Their number tells drafts from the real one.
+        if func.params().len() != params || !func.params().all(|(_, ty)| matches!(ty, Type::Own(_))) {
+            let wanted = format!("func of {params} resources, as in {interface}");
+            return Err(Refusal::WrongShape { name, found: shape(&func), wanted });
+        }
+        return Ok(Some((protocol, Export { name, is_async: func.async_(), index })));
+    }
+    Ok(None)
 }
 
 fn wanted(entry: Entry) -> String {

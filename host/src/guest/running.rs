@@ -12,13 +12,15 @@ use std::task::{Context, Poll};
 
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
-use wasmtime::component::{Accessor, GuestTaskId, TypedFunc};
+use tokio::sync::oneshot;
+use wasmtime::component::{Accessor, GuestTaskId};
 use wasmtime::{AsContextMut as _, Store, StoreContextMut, UpdateDeadline};
 
-use super::call::{Call, CallId, Entry, Returned};
+use super::call::{Call, CallId, Returned};
+use super::delivery::{Body, Delivery, Response, ResponseBody};
 use super::ending::{Ending, Trap};
 use super::epoch::Ticker;
-use super::exports::{HandlerParams, HandlerResults, HookParams, HookResults, InitializerResults};
+use super::funcs::Funcs;
 use super::limits::{Exceeded, Gauge};
 use super::world::{Blueprint, World};
 use crate::ids::{InstanceId, RequestId};
@@ -39,7 +41,9 @@ pub struct Guest {
 pub enum Event {
     /// It is instantiated and takes calls.
     Started,
-    /// A call returned.
+    /// The handler of a request answered with this response. Its body may go on until the call returns.
+    Responded(CallId, Box<Response>),
+    /// A call returned, and nobody reads a body of its response any more.
     Returned(CallId, Returned),
     /// It cannot be called or polled any more.
     Ended(Ending),
@@ -111,6 +115,12 @@ impl Guest {
     }
 }
 
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.desk.cut_deliveries();
+    }
+}
+
 /// Where the guest's future and its owner leave things for each other. Only one of them runs at a time, so the lock is
 /// never contended; it is there because both may move between threads.
 #[derive(Default)]
@@ -124,6 +134,8 @@ struct Papers {
     events: VecDeque<Event>,
     /// The engine's task of each call in flight.
     tasks: Vec<(GuestTaskId, CallId)>,
+    /// Responses under way.
+    deliveries: Vec<(CallId, Delivery)>,
     preempted: Preempted,
     blamed: Option<CallId>,
     sole_request: Option<RequestId>,
@@ -136,6 +148,7 @@ impl Default for Papers {
             calls: VecDeque::with_capacity(1),
             events: VecDeque::with_capacity(1),
             tasks: Vec::new(),
+            deliveries: Vec::new(),
             preempted: Preempted::No,
             blamed: None,
             sole_request: None,
@@ -150,6 +163,24 @@ impl Desk {
 
     pub(super) fn sole_request(&self) -> Option<RequestId> {
         self.lock().sole_request.clone()
+    }
+
+    pub(super) fn note_task(&self, call: CallId, task: GuestTaskId) {
+        self.lock().tasks.push((task, call));
+    }
+
+    /// Hands out a response; what comes on the channel is how its body ended.
+    pub(super) fn respond(&self, call: CallId, response: http::Response<Body>) -> oneshot::Receiver<Result<(), String>> {
+        let (response, end) = ResponseBody::new(response);
+        let mut papers = self.lock();
+        papers.deliveries.push((call, response.body().delivery()));
+        papers.events.push_back(Event::Responded(call, Box::new(response)));
+        end
+    }
+
+    /// Must come before the store goes: what the engine leaves behind then looks like the end of a body.
+    fn cut_deliveries(&self) {
+        self.lock().deliveries.drain(..).for_each(|(_, delivery)| delivery.cut());
     }
 
     fn take_call(&self) -> Option<Call> {
@@ -171,7 +202,7 @@ impl Desk {
 async fn live(blueprint: Arc<Blueprint>, instance: InstanceId, desk: Arc<Desk>) -> Ending {
     let mut store = blueprint.store(instance, &desk);
     yield_every_epoch(&mut store, desk.clone());
-    let funcs = match instantiate(&blueprint, &mut store).await {
+    let funcs = match Funcs::instantiate(&blueprint, &mut store).await {
         Ok(funcs) => funcs,
         // A component may ask for more memory at its start already.
         Err(_) if desk.gauge.memory_refused.load(Ordering::Relaxed) => return Ending::OutOfMemory { blamed: None },
@@ -185,6 +216,7 @@ async fn live(blueprint: Arc<Blueprint>, instance: InstanceId, desk: Arc<Desk>) 
         Ok(Ok(never)) => match never {},
         Ok(Err(error)) | Err(error) => error,
     };
+    desk.cut_deliveries();
     let blamed = desk.lock().blamed;
     let blamed = blamed.or_else(|| desk.current_call(&mut store.as_context_mut()));
     if desk.gauge.memory_refused.load(Ordering::Relaxed) {
@@ -206,37 +238,12 @@ fn yield_every_epoch(store: &mut Store<World>, desk: Arc<Desk>) {
     store.set_epoch_deadline(EPOCHS_PER_SLICE);
 }
 
-/// The exports of one instance, ready to be called.
-struct Funcs {
-    handler: TypedFunc<HandlerParams, HandlerResults>,
-    initializer: Option<TypedFunc<HookParams, InitializerResults>>,
-    pre_freeze: Option<TypedFunc<HookParams, HookResults>>,
-    pre_stop: Option<TypedFunc<HookParams, HookResults>>,
-}
-
-async fn instantiate(blueprint: &Blueprint, store: &mut Store<World>) -> wasmtime::Result<Funcs> {
-    let instance = blueprint.pre.instantiate_async(&mut *store).await?;
-    let exports = &blueprint.exports;
-    let mut hook = |export: &Option<super::Export>| {
-        export.as_ref().map(|export| instance.get_typed_func(&mut *store, export.index)).transpose()
-    };
-    let pre_freeze = hook(&exports.pre_freeze)?;
-    let pre_stop = hook(&exports.pre_stop)?;
-    let initializer = exports.initializer.as_ref();
-    Ok(Funcs {
-        handler: instance.get_typed_func(&mut *store, exports.handler.index)?,
-        initializer: initializer.map(|export| instance.get_typed_func(&mut *store, export.index)).transpose()?,
-        pre_freeze,
-        pre_stop,
-    })
-}
-
 /// Starts each call that appears on the desk, and runs all of them, for ever. Whoever puts one there polls the guest next,
 /// so no waker is needed for that. Calls live inside the store, so they go on across parking.
 async fn take_calls(
     accessor: &Accessor<World>,
     funcs: &Funcs,
-    desk: &Desk,
+    desk: &Arc<Desk>,
 ) -> wasmtime::Result<std::convert::Infallible> {
     // Not `accessor.spawn`, which is made for tasks that may be aborted and joined, and takes twice as long.
     let mut under_way = FuturesUnordered::new();
@@ -257,11 +264,12 @@ async fn take_calls(
 }
 
 /// Runs one call to its end and tells the desk.
-async fn run(accessor: &Accessor<World>, funcs: &Funcs, desk: &Desk, call: Call) -> wasmtime::Result<()> {
+async fn run(accessor: &Accessor<World>, funcs: &Funcs, desk: &Arc<Desk>, call: Call) -> wasmtime::Result<()> {
     let id = call.id;
-    let returned = make(accessor, funcs, desk, call).await;
+    let returned = funcs.call(accessor, desk, call).await;
     let mut papers = desk.lock();
     papers.tasks.retain(|(_, call)| *call != id);
+    papers.deliveries.retain(|(call, _)| *call != id);
     match returned {
         Ok(returned) => {
             // It went on without the memory it was refused.
@@ -272,35 +280,6 @@ async fn run(accessor: &Accessor<World>, funcs: &Funcs, desk: &Desk, call: Call)
         Err(error) => {
             papers.blamed.get_or_insert(id);
             Err(error)
-        }
-    }
-}
-
-async fn make(accessor: &Accessor<World>, funcs: &Funcs, desk: &Desk, call: Call) -> wasmtime::Result<Returned> {
-    let note = |task| desk.lock().tasks.push((task, call.id));
-    let none: Returned = Ok(Vec::new());
-    match call.entry {
-        Entry::Handler => {
-            let params = (call.context, call.event);
-            let pending = accessor.with(|access| funcs.handler.start_call_concurrent(access, params))?;
-            note(pending.task());
-            let (returned,) = funcs.handler.finish_call_concurrent(accessor, pending).await?;
-            Ok(returned)
-        }
-        Entry::Initializer => {
-            let Some(func) = funcs.initializer else { return Ok(none) };
-            let pending = accessor.with(|access| func.start_call_concurrent(access, (call.context,)))?;
-            note(pending.task());
-            let (returned,) = func.finish_call_concurrent(accessor, pending).await?;
-            Ok(returned.map(|()| Vec::new()))
-        }
-        Entry::PreFreeze | Entry::PreStop => {
-            let func = if call.entry == Entry::PreFreeze { funcs.pre_freeze } else { funcs.pre_stop };
-            let Some(func) = func else { return Ok(none) };
-            let pending = accessor.with(|access| func.start_call_concurrent(access, (call.context,)))?;
-            note(pending.task());
-            func.finish_call_concurrent(accessor, pending).await?;
-            Ok(none)
         }
     }
 }

@@ -1,30 +1,30 @@
 //! The data plane: callers reach functions here.
 //!
-//! One request: `listener` accepts the connection, `invoke` finds the function in the catalog, reads the event and asks
-//! its pool, the pool runs it, and `problem` turns every way this can fail into a status and a code. Nothing here
-//! decides which instance runs a request.
+//! One request: `listener` accepts the connection, `route` reads the address, `call` finds the function in the catalog,
+//! makes of the request what the function takes and asks its pool, the pool runs it, `reply` makes an answer of what comes
+//! back, and `problem` turns every way this can fail into a status and a code. Nothing here decides which instance runs
+//! a request.
 
 pub mod headers;
+mod call;
 mod event;
-mod invoke;
 pub mod linger;
 pub mod listener;
 pub mod problem;
+mod reply;
+mod route;
 mod timer;
 
 use std::sync::Arc;
 
-use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
+use hyper::body::Incoming;
 use tokio::net::TcpListener;
 
 use self::event::EventReader;
 use self::listener::Service;
+use self::reply::{Response, ReplyBody};
 use crate::config::DataConfig;
 use crate::parts::Parts;
-
-/// What a caller gets.
-type Response = http::Response<Full<Bytes>>;
 
 /// What all requests share.
 struct Plane {
@@ -33,10 +33,10 @@ struct Plane {
 }
 
 impl Service for Plane {
-    type Body = Full<Bytes>;
+    type Body = ReplyBody;
 
     async fn answer(&self, request: http::Request<Incoming>) -> Response {
-        invoke::answer(self, request).await
+        call::answer(self, request).await
     }
 }
 

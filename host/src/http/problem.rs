@@ -6,7 +6,8 @@ use hyper::body::Bytes;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Response, headers};
+use super::headers;
+use crate::guest;
 use crate::ids::RequestId;
 use crate::instance::Outcome;
 use crate::pool::Refused;
@@ -80,7 +81,7 @@ impl Failure {
         };
         // A struct of texts and a number always is JSON.
         let body = serde_json::to_vec(&problem).unwrap_or_default();
-        let mut response = Response::new(Bytes::from(body).into());
+        let mut response = http::Response::new(Full::from(Bytes::from(body)));
         *response.status_mut() = self.status;
         let fields = response.headers_mut();
         fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
@@ -95,6 +96,14 @@ impl Failure {
     }
 }
 
+/// What a function answered.
+pub(super) enum Answered {
+    /// The reply to an event.
+    Event(Vec<u8>),
+    /// The response to a request.
+    Http(Box<guest::Response>),
+}
+
 impl From<Refused> for Failure {
     fn from(refused: Refused) -> Failure {
         match refused {
@@ -105,13 +114,15 @@ impl From<Refused> for Failure {
     }
 }
 
-/// The reply's body, or what went wrong.
+/// What a function answered, or what went wrong.
 #[deny(clippy::wildcard_enum_match_arm, reason = "each outcome's answer is chosen, never defaulted")]
-pub fn result(outcome: Outcome) -> Result<Vec<u8>, Failure> {
+pub(super) fn result(outcome: Outcome) -> Result<Answered, Failure> {
     let code = outcome.code();
     let failure = |status, detail: String| Err(Failure::new(status, code, detail));
     match outcome {
-        Outcome::Replied(reply) => Ok(reply),
+        Outcome::Replied(reply) => Ok(Answered::Event(reply)),
+        Outcome::Responded(response) => Ok(Answered::Http(response)),
+        Outcome::BadResponse(text) => failure(StatusCode::BAD_GATEWAY, text),
         Outcome::Failed(error) => failure(StatusCode::INTERNAL_SERVER_ERROR, error),
         Outcome::Crashed(trap) => failure(StatusCode::BAD_GATEWAY, format!("{}: {}", trap.name, trap.summary)),
         Outcome::OutOfMemory => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::guest::Trap;
+use crate::guest::{Delivery, Input, Response, Trap};
 use crate::ids::{InstanceId, RequestId};
 use crate::meter::InvocationMeter;
 
@@ -37,8 +37,8 @@ pub struct Job {
     pub ticket: u64,
     /// The request.
     pub request: RequestId,
-    /// The event.
-    pub event: Vec<u8>,
+    /// What the handler gets.
+    pub input: Input,
     /// The caller's W3C trace context.
     pub traceparent: Option<String>,
     /// The longest time in the handler.
@@ -52,7 +52,17 @@ pub struct Job {
     /// Posts the invocation record when the job is dropped.
     pub meter: InvocationMeter,
     /// Where the answer goes.
-    pub reply: oneshot::Sender<Answer>,
+    pub caller: Caller,
+}
+
+/// Who waits for a job.
+pub enum Caller {
+    /// Somebody who has no answer yet.
+    Waiting(oneshot::Sender<Answer>),
+    /// Somebody who reads the body of the response.
+    Reading(Delivery),
+    /// Nobody any more.
+    Gone,
 }
 
 /// How a request ended that an instance ran.
@@ -60,8 +70,12 @@ pub struct Job {
 pub enum Outcome {
     /// The handler's result.
     Replied(Vec<u8>),
+    /// The head of the handler's response, and its body as it comes.
+    Responded(Box<Response>),
     /// The handler, or the initializer before it, returned this error.
     Failed(String),
+    /// What the handler answered is no HTTP response.
+    BadResponse(String),
     /// Its code was stopped.
     Crashed(Trap),
     /// It wanted more memory than it may have.
@@ -82,8 +96,9 @@ impl Outcome {
     /// `ok`, or the stable code of the problem: the same in replies, records and metrics.
     pub fn code(&self) -> &'static str {
         match self {
-            Outcome::Replied(_) => "ok",
+            Outcome::Replied(_) | Outcome::Responded(_) => "ok",
             Outcome::Failed(_) => "function-failed",
+            Outcome::BadResponse(_) => "function-response-invalid",
             Outcome::Crashed(_) => "function-crashed",
             Outcome::OutOfMemory => "function-out-of-memory",
             Outcome::TimedOut => "function-timed-out",
@@ -122,13 +137,42 @@ pub struct Answer {
 }
 
 impl Job {
-    /// Sends the answer and closes the invocation record.
+    /// Whether its caller left before it was answered.
+    pub fn is_abandoned(&self) -> bool {
+        matches!(&self.caller, Caller::Waiting(reply) if reply.is_closed())
+    }
+
+    /// Sends the head of a response. The job goes on until all of the body is read.
+    pub fn respond(&mut self, response: Box<Response>, timings: Timings) {
+        let delivery = response.body().delivery();
+        if self.send(Outcome::Responded(response), timings) {
+            self.caller = Caller::Reading(delivery);
+        }
+    }
+
+    /// Sends the answer, or ends the one under way, and closes the invocation record.
     pub fn answer(mut self: Box<Self>, outcome: Outcome, timings: Timings) {
         let code = outcome.code();
+        let delivered = match &self.caller {
+            // The caller may have left meanwhile; the record says so.
+            Caller::Waiting(_) => self.send(outcome, timings),
+            Caller::Reading(delivery) => {
+                let whole = delivery.is_whole();
+                delivery.cut();
+                whole
+            }
+            Caller::Gone => false,
+        };
+        self.meter.outcome(code, delivered);
+    }
+
+    /// Sends an answer to a caller that waits; false if it does not.
+    fn send(&mut self, outcome: Outcome, timings: Timings) -> bool {
         let instance = self.meter.reading().instance;
         let answer = Answer { outcome, start: self.start, timings, instance };
-        // The caller may have left meanwhile; the record says so.
-        let delivered = self.reply.send(answer).is_ok();
-        self.meter.outcome(code, delivered);
+        match std::mem::replace(&mut self.caller, Caller::Gone) {
+            Caller::Waiting(reply) => reply.send(answer).is_ok(),
+            Caller::Reading(_) | Caller::Gone => false,
+        }
     }
 }

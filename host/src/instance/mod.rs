@@ -12,7 +12,7 @@ mod terms;
 
 pub use driver::{Clock, Instance, Report};
 pub use inbox::{Inbox, Order, StopReason};
-pub use job::{Answer, Job, Outcome, Start, Timings};
+pub use job::{Answer, Caller, Job, Outcome, Start, Timings};
 pub use lifecycle::State;
 pub use metrics::Metrics;
 pub use terms::{Terms, Vitals};

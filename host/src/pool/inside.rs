@@ -140,7 +140,7 @@ impl Inside {
     }
 
     pub(super) fn take_abandoned(&mut self) -> VecDeque<Box<Job>> {
-        let (left, waiting) = std::mem::take(&mut self.waiting).into_iter().partition(|job| job.reply.is_closed());
+        let (left, waiting) = std::mem::take(&mut self.waiting).into_iter().partition(|job| job.is_abandoned());
         self.waiting = waiting;
         left
     }

@@ -20,8 +20,9 @@ use super::lot::Lot;
 use super::policy::{Bounds, Decision};
 use super::seat::{InstanceCounts, Portrait, Seated};
 use super::{Ground, Refused};
+use crate::guest::Input;
 use crate::ids::{InstanceId, RequestId};
-use crate::instance::{Answer, Job, Order, Outcome, Start, State, StopReason, Terms, Timings};
+use crate::instance::{Answer, Caller, Job, Order, Outcome, Start, State, StopReason, Terms, Timings};
 use crate::meter::InvocationMeter;
 
 /// How long after an instance went its replacement starts, if one is always kept.
@@ -48,8 +49,8 @@ pub struct PoolSettings {
 pub struct Request {
     /// Its identifier.
     pub id: RequestId,
-    /// The event.
-    pub event: Vec<u8>,
+    /// What the handler gets.
+    pub input: Input,
     /// The caller's W3C trace context.
     pub traceparent: Option<String>,
 }
@@ -92,14 +93,14 @@ impl Pool {
         let job = Box::new(Job {
             ticket,
             request: request.id,
-            event: request.event,
+            input: request.input,
             traceparent: request.traceparent,
             timeout: self.0.settings.request_timeout,
             start: Start::Active,
             accepted: now,
             assigned: now,
             meter,
-            reply,
+            caller: Caller::Waiting(reply),
         });
         match self.give(job)? {
             Some(driven) => driven.run(Some(ticket)),
@@ -168,7 +169,7 @@ impl Pool {
         loop {
             let mut inside = self.lock();
             let Some(mut job) = inside.waiting.pop_front() else { return };
-            if job.reply.is_closed() {
+            if job.is_abandoned() {
                 drop(inside);
                 self.drop_cancelled([job]);
                 continue;

@@ -6,11 +6,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 
 use super::{Answered, Clock, HookCall, Instance, Report, Running};
-use crate::guest::{self, Call, CallContext, CallId, Entry, Returned};
+use crate::guest::{self, Call, CallContext, CallId, Entry, Fault, Input, Response, Returned};
 use crate::ids::RequestId;
 use crate::instance::job::{Job, Outcome, Timings};
 use crate::instance::lifecycle::{Event, State};
 use crate::machine;
+use crate::meter::WindowMeter;
 
 impl Instance {
     pub(super) fn run_guest(&mut self, cx: &mut Context<'_>, clock: Clock) {
@@ -38,6 +39,7 @@ impl Instance {
         while let Some(event) = self.guest.take_event() {
             match event {
                 guest::Event::Started => self.started(),
+                guest::Event::Responded(call, response) => self.responded(call, response),
                 guest::Event::Returned(call, returned) => self.returned(call, returned),
                 guest::Event::Ended(ending) => return self.fail(ending),
             }
@@ -60,10 +62,10 @@ impl Instance {
         self.step(Event::Ready);
     }
 
-    pub(super) fn call(&mut self, entry: Entry, context: CallContext, event: Vec<u8>) -> CallId {
+    pub(super) fn call(&mut self, entry: Entry, context: CallContext, input: Input) -> CallId {
         self.calls += 1;
         let id = CallId(self.calls);
-        self.guest.call(Call { id, entry, context, event });
+        self.guest.call(Call { id, entry, context, input });
         self.settled = false;
         id
     }
@@ -88,8 +90,8 @@ impl Instance {
         self.linger_ends = None;
         job.meter.began(self.id, now);
         let context = self.context(&job.request, job.timeout, job.traceparent.take());
-        let event = std::mem::take(&mut job.event);
-        let call = self.call(Entry::Handler, context, event);
+        let input = std::mem::take(&mut job.input);
+        let call = self.call(Entry::Handler, context, input);
         let mut executed_before = Duration::ZERO;
         if let Some(meter) = &mut self.meter {
             meter.request_began(now);
@@ -104,7 +106,7 @@ impl Instance {
     pub(super) fn begin_hook(&mut self, entry: Entry) {
         let request = RequestId::new();
         let context = self.context(&request, self.terms.timeout(entry), None);
-        let call = self.call(entry, context, Vec::new());
+        let call = self.call(entry, context, Input::Nothing);
         self.terms.metrics.hook_called(entry);
         self.wait_for_hook(call, entry, request, false);
     }
@@ -133,7 +135,11 @@ impl Instance {
         if let Some(index) = self.running.iter().position(|running| running.call == call) {
             let outcome = match returned {
                 Ok(reply) => Outcome::Replied(reply),
-                Err(error) => Outcome::Failed(error),
+                Err(Fault::Failed(error)) => Outcome::Failed(error),
+                Err(Fault::BadResponse(text)) => {
+                    self.tell(Some(&self.running[index].job.request), &format!("no proper response: {text}"));
+                    Outcome::BadResponse(text)
+                }
             };
             let answered = self.take_running(index, outcome);
             self.reports.push_back(Report::Answered(answered));
@@ -146,22 +152,33 @@ impl Instance {
         }
     }
 
+    /// The caller gets the head at once; the request goes on until all of its body is read.
+    pub(super) fn responded(&mut self, call: CallId, response: Box<Response>) {
+        // Without its request, which timed out, the response is dropped, and the guest sees that nobody reads it.
+        let Some(index) = self.running.iter().position(|running| running.call == call) else { return };
+        let timings = self.timings(&self.running[index]);
+        self.running[index].job.respond(response, timings);
+    }
+
     pub(super) fn take_running(&mut self, index: usize, outcome: Outcome) -> Answered {
         let mut running = self.running.swap_remove(index);
+        let timings = self.timings(&running);
         running.job.meter.ended(self.now);
-        let mut executed = Duration::ZERO;
         if let Some(meter) = &mut self.meter {
             meter.ended_one(self.now);
-            executed = meter.executed_so_far().saturating_sub(running.executed_before);
         }
         self.note_sole_request();
-        let timings = Timings {
+        Answered { job: running.job, outcome, timings }
+    }
+
+    fn timings(&self, running: &Running) -> Timings {
+        let executed_so_far = self.meter.as_ref().map_or(Duration::ZERO, WindowMeter::executed_so_far);
+        Timings {
             queue: running.job.assigned.duration_since(running.job.accepted),
             start: running.began.duration_since(running.job.assigned),
             handler: self.now.duration_since(running.began),
-            executed,
-        };
-        Answered { job: running.job, outcome, timings }
+            executed: executed_so_far.saturating_sub(running.executed_before),
+        }
     }
 
     pub(super) fn hook_returned(&mut self, returned: Returned) {
@@ -170,9 +187,15 @@ impl Instance {
             meter.ended_one(self.now);
         }
         self.note_sole_request();
+        if let (Entry::PreFreeze | Entry::PreStop, Err(Fault::Failed(error) | Fault::BadResponse(error))) =
+            (hook.entry, &returned)
+        {
+            self.count_hook_failure(hook.entry, "failed");
+            self.tell(Some(&hook.request), &format!("{} failed: {error}", hook.entry.as_str()));
+        }
         match (hook.entry, returned) {
             (Entry::Initializer, Ok(_)) if self.state == State::Initializing => self.ready(),
-            (Entry::Initializer, Err(error)) => {
+            (Entry::Initializer, Err(Fault::Failed(error) | Fault::BadResponse(error))) => {
                 self.count_hook_failure(Entry::Initializer, "failed");
                 self.initializer_failed(&hook.request, Outcome::Failed, error);
             }

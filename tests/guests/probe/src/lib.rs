@@ -1,71 +1,76 @@
-//! The guest that the integration tests script: an event lists steps, the reply their results.
-//!
-//! `script` is the language and walks through it, `load` burns and hoards, `outside` talks to what lies beyond the
-//! instance, `state` is what the instance remembers. The hooks run scripts as well, from the environment variables
-//! `INITIALIZER`, `PRE_FREEZE` and `PRE_STOP`, and report to standard output and to `HOOK_URL` if that is set.
+//! The guest that the integration tests script, as an event function: `guest-script` behind the SDK's exports.
 
-mod load;
-mod outside;
-mod script;
-mod state;
+use std::{
+    mem,
+    time::{Duration, SystemTime},
+};
 
-use dormouse_sdk::{Context, Function, Json, Result};
-use serde_json::json;
+use dormouse_sdk::{Context, Function, Json, Result, http};
+use guest_script::{Instance, Script, World};
+use serde_json::{Value, json};
 
-use crate::{script::Script, state::State};
+struct Probe(Instance);
 
-struct Probe {
-    state: State,
-}
+struct Sdk;
 
 impl Function for Probe {
     type Event = Json<Script>;
     type Reply = Vec<u8>;
 
     async fn initialize(ctx: &Context) -> Result<Self> {
-        let state = State::default();
-        state.log("initializer".into());
-        println!("initializer {}", ctx.request_id);
-        outside::report_hook("initializer", ctx, &state).await;
-        script::from_environment("INITIALIZER")?.run(ctx, &state).await?;
-        Ok(Probe { state })
+        let probe = Probe(Instance::default());
+        probe.0.initialize::<Sdk>(&told(ctx)).await?;
+        Ok(probe)
     }
 
     async fn handle(&self, ctx: &Context, Json(script): Json<Script>) -> Result<Vec<u8>> {
-        let _in_flight = self.state.enter(&ctx.request_id);
-        let results = script.run(ctx, &self.state).await?;
-        if let Some(bytes) = script.reply_bytes() {
-            return Ok(vec![b'x'; bytes]);
-        }
-        Ok(serde_json::to_vec(&json!({ "results": results, "state": self.state.summary() }))?)
+        Ok(self.0.handle::<Sdk>(&told(ctx), &script).await?)
     }
 
     async fn pre_freeze(&self, ctx: &Context) {
-        let freezes = self.state.count_freeze();
-        self.state.log(format!("pre-freeze:{}", ctx.request_id));
-        println!("pre-freeze {} freezes={freezes}", ctx.request_id);
-        self.hook("pre-freeze", "PRE_FREEZE", ctx).await;
-        self.state.froze();
+        // It has said on standard error what went wrong, and there is nobody else to tell.
+        let _ = self.0.pre_freeze::<Sdk>(&told(ctx)).await;
     }
 
     async fn pre_stop(&self, ctx: &Context) {
-        self.state.log(format!("pre-stop:{}", ctx.request_id));
-        println!("pre-stop {} requests={}", ctx.request_id, self.state.requests());
-        self.hook("pre-stop", "PRE_STOP", ctx).await;
+        let _ = self.0.pre_stop::<Sdk>(&told(ctx)).await;
     }
 }
 
-impl Probe {
-    /// Reports, then runs the hook's script. A hook has nobody to answer to, so a failure goes to standard error.
-    async fn hook(&self, name: &str, variable: &str, ctx: &Context) {
-        outside::report_hook(name, ctx, &self.state).await;
-        let ran = match script::from_environment(variable) {
-            Ok(script) => script.run(ctx, &self.state).await.map(drop),
-            Err(error) => Err(error),
-        };
-        if let Err(error) = ran {
-            eprintln!("{name} failed: {error}");
+impl World for Sdk {
+    async fn sleep(duration: Duration) {
+        dormouse_sdk::sleep(duration).await;
+    }
+
+    fn spawn(task: impl Future<Output = ()> + 'static) {
+        dormouse_sdk::spawn(task);
+    }
+
+    async fn send(method: &str, url: &str, body: &str) -> Value {
+        let sent = if method == "GET" { http::get(url).await } else { http::post(url, body).await };
+        match sent {
+            Ok(response) => json!({ "status": response.status, "body": String::from_utf8_lossy(&response.body) }),
+            Err(error) => json!({ "error": error.to_string() }),
         }
+    }
+
+    fn leak_handle() {
+        mem::forget(wasip3::http::types::Fields::new());
+    }
+}
+
+fn told(ctx: &Context) -> guest_script::Context {
+    let deadline = ctx.deadline.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    guest_script::Context {
+        request_id: ctx.request_id.clone(),
+        function: ctx.function.clone(),
+        version: ctx.version.clone(),
+        instance_id: ctx.instance_id.clone(),
+        memory_mb: ctx.memory_mb,
+        deadline_ms: deadline.as_millis() as u64,
+        remaining_ms: ctx.remaining().as_millis() as u64,
+        attempt: ctx.attempt,
+        traceparent: ctx.traceparent.clone(),
     }
 }
 

@@ -2,16 +2,15 @@
 
 use std::{env, time::Duration};
 
-use dormouse_sdk::{Context, Result, sleep};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{load, outside, state::State};
+use crate::{Context, Result, World, load, outside, state::State};
 
 /// Steps, taken in order. The first one that fails ends the script.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Script {
+pub struct Script {
     r#do: Vec<Step>,
 }
 
@@ -63,10 +62,10 @@ pub(crate) enum Step {
 }
 
 impl Script {
-    pub(crate) async fn run(&self, ctx: &Context, state: &State) -> Result<Vec<Value>> {
+    pub(crate) async fn run<W: World>(&self, ctx: &Context, state: &State) -> Result<Vec<Value>> {
         let mut results = Vec::new();
         for step in &self.r#do {
-            results.push(step.run(ctx, state).await?);
+            results.push(step.run::<W>(ctx, state).await?);
         }
         Ok(results)
     }
@@ -78,9 +77,9 @@ impl Script {
 }
 
 impl Step {
-    async fn run(&self, ctx: &Context, state: &State) -> Result<Value> {
+    async fn run<W: World>(&self, ctx: &Context, state: &State) -> Result<Value> {
         match self {
-            Step::SleepMs(ms) => sleep(Duration::from_millis(*ms)).await,
+            Step::SleepMs(ms) => W::sleep(Duration::from_millis(*ms)).await,
             Step::SpinMs(ms) => load::spin_ms(*ms),
             Step::SpinUntilMs(ms) => load::spin_until(state.awake_since() + Duration::from_secs_f64(ms / 1e3)),
             Step::SpinForever => load::spin_forever(),
@@ -91,24 +90,24 @@ impl Step {
             Step::GrowMb(mb) => state.keep(load::touched_mb(*mb)),
             Step::GrowForever => load::grow_forever(),
             Step::RecurseForever => return Ok(json!(load::recurse_forever(0))),
-            Step::OpenHandlesForever => outside::open_handles_forever(),
+            Step::OpenHandlesForever => outside::open_handles_forever::<W>(),
             Step::ReplyBytes(_) => {} // The handler looks for it when all steps are done.
 
-            Step::Fail(text) => return Err(text.as_str().into()),
+            Step::Fail(text) => return Err(text.clone()),
             Step::Panic => panic!("the script says so"),
             Step::Trap => std::process::abort(), // In a component this is the `unreachable` instruction, with no message.
 
             Step::Print(text) => println!("{text}"),
             Step::Eprint(text) => eprintln!("{text}"),
             Step::PrintForever => outside::print_forever(),
-            Step::HttpGet(url) => return Ok(outside::get(url).await),
-            Step::HttpPost(url, body) => return Ok(outside::post(url, body).await),
+            Step::HttpGet(url) => return Ok(W::send("GET", url, "").await),
+            Step::HttpPost(url, body) => return Ok(W::send("POST", url, body).await),
             Step::Env => return Ok(env::vars().collect()),
             Step::ReadFile => return Ok(outside::read_file("/etc/passwd").into()),
-            Step::Context => return Ok(outside::context(ctx)),
+            Step::Context => return Ok(json!(ctx)),
 
-            Step::SpawnTickerMs(ms) => state.spawn_ticker(Duration::from_millis(*ms)),
-            Step::SpawnFib(n) => load::spawn_fib(*n),
+            Step::SpawnTickerMs(ms) => state.spawn_ticker::<W>(Duration::from_millis(*ms)),
+            Step::SpawnFib(n) => load::spawn_fib::<W>(*n),
             Step::Ticks => return Ok(json!(state.ticks())),
             Step::Count => return Ok(json!(state.count())),
             Step::Log => return Ok(json!(state.lifecycle())),
@@ -121,7 +120,7 @@ impl Step {
 /// The script in an environment variable; without one, nothing to do.
 pub(crate) fn from_environment(variable: &str) -> Result<Script> {
     match env::var(variable) {
-        Ok(text) if !text.is_empty() => Ok(serde_json::from_str(&text)?),
+        Ok(text) if !text.is_empty() => serde_json::from_str(&text).map_err(|error| error.to_string()),
         _ => Ok(Script::default()),
     }
 }

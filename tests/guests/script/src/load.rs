@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dormouse_sdk::{sleep, spawn};
+use crate::World;
 
 const MB: usize = 1 << 20;
 
@@ -28,9 +28,9 @@ pub(crate) fn spin_forever() -> ! {
 }
 
 /// Computes in a task of its own, once the request at hand has had its chance to end.
-pub(crate) fn spawn_fib(n: u64) {
-    spawn(async move {
-        sleep(Duration::from_millis(1)).await;
+pub(crate) fn spawn_fib<W: World>(n: u64) {
+    W::spawn(async move {
+        W::sleep(Duration::from_millis(1)).await;
         black_box(fib(n));
     });
 }

@@ -1,4 +1,4 @@
-//! What an instance of the probe remembers between its calls.
+//! What an instance remembers between its calls.
 
 use std::{
     cell::{Cell, RefCell},
@@ -6,8 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dormouse_sdk::{sleep, spawn};
 use serde_json::{Value, json};
+
+use crate::World;
 
 #[derive(Default)]
 pub(crate) struct State {
@@ -79,11 +80,11 @@ impl State {
         self.kept.borrow_mut().push(memory);
     }
 
-    pub(crate) fn spawn_ticker(&self, period: Duration) {
+    pub(crate) fn spawn_ticker<W: World>(&self, period: Duration) {
         let ticks = self.ticks.clone();
-        spawn(async move {
+        W::spawn(async move {
             loop {
-                sleep(period).await;
+                W::sleep(period).await;
                 increment(&ticks);
             }
         });

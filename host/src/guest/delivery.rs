@@ -1,0 +1,149 @@
+//! A guest's HTTP response on its way to the caller, who reads its body while the guest goes on.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use futures::task::AtomicWaker;
+use http::header::CONTENT_LENGTH;
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::{Frame, SizeHint};
+use tokio::sync::oneshot;
+pub use wasmtime_wasi_http::Error as BodyError;
+
+/// A body that passes between a guest and the world.
+pub type Body = UnsyncBoxBody<Bytes, BodyError>;
+
+/// A guest's response; its body comes as the guest writes it.
+pub type Response = http::Response<ResponseBody>;
+
+/// The body of a guest's response. It ends with an error if the guest does not write all of it.
+pub struct ResponseBody {
+    body: Body,
+    delivery: Delivery,
+    /// What `Content-Length` promises.
+    announced: Option<u64>,
+    sent: u64,
+    /// Tells the guest's side that nobody reads on: what was wrong, if anything.
+    ended: Option<oneshot::Sender<Result<(), String>>>,
+}
+
+impl fmt::Debug for ResponseBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {:?} bytes", self.sent, self.announced)
+    }
+}
+
+/// What becomes of a response's body.
+#[derive(Clone, Default)]
+pub struct Delivery(Arc<State>);
+
+#[derive(Default)]
+struct State {
+    whole: AtomicBool,
+    cut: AtomicBool,
+    reader: AtomicWaker,
+}
+
+impl Delivery {
+    /// Ends the body with an error: the guest will not go on with it.
+    pub fn cut(&self) {
+        self.0.cut.store(true, Ordering::Release);
+        self.0.reader.wake();
+    }
+
+    /// Whether the caller got all of it.
+    pub fn is_whole(&self) -> bool {
+        self.0.whole.load(Ordering::Acquire)
+    }
+
+    fn is_cut(&self) -> bool {
+        self.0.cut.load(Ordering::Acquire)
+    }
+}
+
+impl ResponseBody {
+    /// Wraps what the engine gives for a response; what comes on the channel is how the body ended.
+    pub(super) fn new(response: http::Response<Body>) -> (Response, oneshot::Receiver<Result<(), String>>) {
+        let (ended, end) = oneshot::channel();
+        let announced = response.headers().get(CONTENT_LENGTH).and_then(|bytes| bytes.to_str().ok()?.parse().ok());
+        let wrap =
+            |body| ResponseBody { body, delivery: Delivery::default(), announced, sent: 0, ended: Some(ended) };
+        (response.map(wrap), end)
+    }
+
+    /// A handle to follow and to cut it.
+    pub fn delivery(&self) -> Delivery {
+        self.delivery.clone()
+    }
+
+    /// The length that the guest announced.
+    pub fn announced(&self) -> Option<u64> {
+        self.announced
+    }
+
+    fn end(&mut self, how: Result<(), String>) {
+        if let Some(ended) = self.ended.take() {
+            self.delivery.0.whole.store(how.is_ok(), Ordering::Release);
+            // Nobody listens if the guest is gone.
+            let _ = ended.send(how);
+        }
+    }
+
+    fn broken(&mut self, error: BodyError) -> Option<Result<Frame<Bytes>, BodyError>> {
+        let sent = self.sent;
+        self.end(Err(match self.announced {
+            Some(announced) => format!("its body ended after {sent} of {announced} announced bytes ({error})"),
+            None => format!("its body broke off after {sent} bytes ({error})"),
+        }));
+        Some(Err(error))
+    }
+}
+
+impl hyper::body::Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.delivery.0.reader.register(cx.waker());
+        if self.delivery.is_cut() {
+            return Poll::Ready(self.broken(BodyError::HttpResponseIncomplete));
+        }
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        Poll::Ready(match frame {
+            Some(Ok(frame)) => {
+                self.sent += frame.data_ref().map_or(0, Bytes::len) as u64;
+                Some(Ok(frame))
+            }
+            Some(Err(error)) => self.broken(error),
+            // A guest that went meanwhile left its half of the engine's channels, which looks like the end.
+            None if self.delivery.is_cut() => self.broken(BodyError::HttpResponseIncomplete),
+            None => {
+                self.end(Ok(()));
+                None
+            }
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        !self.delivery.is_cut() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for ResponseBody {
+    fn drop(&mut self) {
+        // Read to its end, or the caller left: either way nobody waits for more.
+        let whole = hyper::body::Body::is_end_stream(self) || self.announced == Some(self.sent);
+        if let Some(ended) = self.ended.take() {
+            self.delivery.0.whole.store(whole, Ordering::Release);
+            let _ = ended.send(Ok(()));
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! The exports of one instance, ready to be called: by value for events, by resources for HTTP.
+
+use std::sync::{Arc, Mutex};
+
+use futures::future::BoxFuture;
+use http::StatusCode;
+use tokio::sync::oneshot;
+use wasmtime::component::{Accessor, Instance, Resource, TypedFunc};
+use wasmtime::{AsContextMut as _, Store};
+use wasmtime_wasi_http::WasiHttpView as _;
+use wasmtime_wasi_http::p2::bindings::http::types as http_02;
+use wasmtime_wasi_http::p3;
+use wasmtime_wasi_http::p3::bindings::http::types as http_03;
+
+use super::call::{Call, CallContext, CallId, Entry, Fault, Input, Returned};
+use super::delivery::{Body, BodyError};
+use super::exports::{HandlerParams, HandlerResults, Hook, HookParams, HookResults, InitializerResults, Protocol};
+use super::hooks::{self, Request};
+use super::running::Desk;
+use super::world::{Blueprint, World};
+
+type Http02 = TypedFunc<(Resource<http_02::IncomingRequest>, Resource<http_02::ResponseOutparam>), ()>;
+type Http03 = TypedFunc<(Resource<http_03::Request>,), (Result<Resource<http_03::Response>, http_03::ErrorCode>,)>;
+/// How a response's body ended.
+type End = oneshot::Receiver<Result<(), String>>;
+
+/// The exports of one instance.
+pub(super) struct Funcs {
+    handler: Handler,
+    initializer: Option<HookFunc<InitializerResults>>,
+    pre_freeze: Option<HookFunc<HookResults>>,
+    pre_stop: Option<HookFunc<HookResults>>,
+}
+
+enum Handler {
+    Event(TypedFunc<HandlerParams, HandlerResults>),
+    Http(HttpHandler),
+}
+
+enum HttpHandler {
+    V02(Http02),
+    V03(Http03),
+}
+
+enum HookFunc<R> {
+    Export(TypedFunc<HookParams, R>),
+    Request(Request),
+}
+
+impl Funcs {
+    pub(super) async fn instantiate(blueprint: &Blueprint, store: &mut Store<World>) -> wasmtime::Result<Funcs> {
+        let instance = blueprint.pre.instantiate_async(&mut *store).await?;
+        let exports = &blueprint.exports;
+        let index = exports.handler.index;
+        let handler = match exports.protocol {
+            Protocol::Event => Handler::Event(instance.get_typed_func(&mut *store, index)?),
+            Protocol::Http02 => Handler::Http(HttpHandler::V02(instance.get_typed_func(&mut *store, index)?)),
+            Protocol::Http03 => Handler::Http(HttpHandler::V03(instance.get_typed_func(&mut *store, index)?)),
+        };
+        Ok(Funcs {
+            handler,
+            initializer: hook(instance, store, exports.initializer.as_ref())?,
+            pre_freeze: hook(instance, store, exports.pre_freeze.as_ref())?,
+            pre_stop: hook(instance, store, exports.pre_stop.as_ref())?,
+        })
+    }
+
+    /// Makes a call and waits until the guest is done with it.
+    pub(super) async fn call(
+        &self,
+        accessor: &Accessor<World>,
+        desk: &Arc<Desk>,
+        call: Call,
+    ) -> wasmtime::Result<Returned> {
+        let Call { id, entry, context, input } = call;
+        match entry {
+            Entry::Handler => self.handle(accessor, desk, id, context, input).await,
+            Entry::Initializer => match &self.initializer {
+                None => Ok(Ok(Vec::new())),
+                Some(HookFunc::Export(func)) => {
+                    let (returned,) = run(accessor, desk, id, func, (context,)).await?;
+                    Ok(returned.map(|()| Vec::new()).map_err(Fault::Failed))
+                }
+                Some(HookFunc::Request(request)) => self.send(accessor, desk, id, context, *request).await,
+            },
+            Entry::PreFreeze | Entry::PreStop => {
+                let func = if entry == Entry::PreFreeze { &self.pre_freeze } else { &self.pre_stop };
+                match func {
+                    None => Ok(Ok(Vec::new())),
+                    Some(HookFunc::Export(func)) => {
+                        run(accessor, desk, id, func, (context,)).await?;
+                        Ok(Ok(Vec::new()))
+                    }
+                    Some(HookFunc::Request(request)) => self.send(accessor, desk, id, context, *request).await,
+                }
+            }
+        }
+    }
+
+    async fn handle(
+        &self,
+        accessor: &Accessor<World>,
+        desk: &Arc<Desk>,
+        id: CallId,
+        context: CallContext,
+        input: Input,
+    ) -> wasmtime::Result<Returned> {
+        match (&self.handler, input) {
+            (Handler::Event(func), Input::Event(event)) => {
+                let (returned,) = run(accessor, desk, id, func, (context, event)).await?;
+                Ok(returned.map_err(Fault::Failed))
+            }
+            (Handler::Http(handler), Input::Http(mut request)) => {
+                hooks::tell(&mut request, &context);
+                let own = desk.clone();
+                let respond = move |response| own.respond(id, response);
+                match handler.exchange(accessor, desk, id, *request, respond).await? {
+                    // Nobody answers when the host drops the response's body for good.
+                    Ok(end) => match end.await.unwrap_or(Ok(())) {
+                        Ok(()) => Ok(Ok(Vec::new())),
+                        Err(text) => Ok(Err(Fault::BadResponse(text))),
+                    },
+                    Err(fault) => Ok(Err(fault)),
+                }
+            }
+            (Handler::Event(_), Input::Http(_) | Input::Nothing) | (Handler::Http(_), Input::Event(_) | Input::Nothing) => {
+                wasmtime::bail!("the host called a handler with what it does not take")
+            }
+        }
+    }
+
+    /// Calls a hook by its request.
+    async fn send(
+        &self,
+        accessor: &Accessor<World>,
+        desk: &Arc<Desk>,
+        id: CallId,
+        context: CallContext,
+        hook: Request,
+    ) -> wasmtime::Result<Returned> {
+        let Handler::Http(handler) = &self.handler else { return Ok(Ok(Vec::new())) };
+        let mut request = hook.build();
+        hooks::tell(&mut request, &context);
+        // Nobody reads the body: the status says it all.
+        let status = |response: http::Response<Body>| response.status();
+        let answered: Result<StatusCode, Fault> = handler.exchange(accessor, desk, id, request, status).await?;
+        Ok(answered.and_then(|status| hook.check(status).map_err(Fault::Failed)).map(|()| Vec::new()))
+    }
+}
+
+fn hook<R>(instance: Instance, store: &mut Store<World>, hook: Option<&Hook>) -> wasmtime::Result<Option<HookFunc<R>>>
+where
+    R: wasmtime::component::ComponentNamedList + wasmtime::component::Lift + Send + Sync + 'static,
+{
+    Ok(match hook {
+        None => None,
+        Some(Hook::Export(export)) => Some(HookFunc::Export(instance.get_typed_func(store, export.index)?)),
+        Some(Hook::Request(request)) => Some(HookFunc::Request(*request)),
+    })
+}
+
+/// Calls an export.
+async fn run<P, R>(
+    accessor: &Accessor<World>,
+    desk: &Desk,
+    id: CallId,
+    func: &TypedFunc<P, R>,
+    params: P,
+) -> wasmtime::Result<R>
+where
+    P: wasmtime::component::ComponentNamedList + wasmtime::component::Lower + Send + Sync + 'static,
+    R: wasmtime::component::ComponentNamedList + wasmtime::component::Lift + Send + Sync + 'static,
+{
+    let pending = accessor.with(|access| func.start_call_concurrent(access, params))?;
+    desk.note_task(id, pending.task());
+    func.finish_call_concurrent(accessor, pending).await
+}
+
+impl HttpHandler {
+    /// Lets the guest answer a request: `respond` gets the response, as soon as its head is there. Returns when the
+    /// guest's call returned, with what `respond` made of the response.
+    async fn exchange<T: Send + 'static>(
+        &self,
+        accessor: &Accessor<World>,
+        desk: &Arc<Desk>,
+        id: CallId,
+        request: http::Request<Body>,
+        respond: impl FnOnce(http::Response<Body>) -> T + Send + Sync + 'static,
+    ) -> wasmtime::Result<Result<T, Fault>> {
+        match self {
+            HttpHandler::V02(func) => {
+                let answer = Arc::new(Mutex::new(None));
+                let slot = answer.clone();
+                let params = accessor.with(|mut access| {
+                    let mut store = access.as_context_mut();
+                    let mut view = store.data_mut().http();
+                    let request = view.new_incoming_request(http_02::Scheme::Http, request)?;
+                    let out = view.new_response_outparam_from_callback(move |response| {
+                        let made = response.map(respond);
+                        *slot.lock().expect("no holder of this lock panics") = Some(made);
+                    })?;
+                    wasmtime::error::Ok((request, out))
+                })?;
+                run(accessor, desk, id, func, params).await?;
+                let answer = answer.lock().expect("no holder of this lock panics").take();
+                Ok(match answer {
+                    Some(Ok(made)) => Ok(made),
+                    Some(Err(code)) => Err(Fault::Failed(format!("the handler answered with the error {code:?}"))),
+                    None => Err(Fault::BadResponse("the handler returned without a response".to_owned())),
+                })
+            }
+            HttpHandler::V03(func) => {
+                let (request, sent) = accessor.with(|mut access| {
+                    let mut store = access.as_context_mut();
+                    let view = store.data_mut().http();
+                    let (request, sent) = p3::Request::from_http(view.hooks, request);
+                    // Boxed, because its opaque type seems to borrow the view.
+                    let sent: BoxFuture<'static, Result<(), BodyError>> = Box::pin(sent);
+                    wasmtime::error::Ok((view.table.push(request)?, sent))
+                })?;
+                let (answer,) = run(accessor, desk, id, func, (request,)).await?;
+                let response = match answer {
+                    Ok(response) => response,
+                    Err(code) => {
+                        return Ok(Err(Fault::Failed(format!("the handler answered with the error {code:?}"))));
+                    }
+                };
+                accessor.with(|mut access| {
+                    let response = access.as_context_mut().data_mut().http().table.delete(response)?;
+                    let response = response.into_http(access.as_context_mut(), sent);
+                    Ok(match response {
+                        Ok(response) => Ok(respond(response)),
+                        Err(error) => Err(Fault::BadResponse(format!("its response is invalid: {error:#}"))),
+                    })
+                })
+            }
+        }
+    }
+}
