@@ -211,29 +211,19 @@ async fn a_background_task_stands_still_while_its_instance_is_parked_and_goes_on
 async fn the_epoch_ticker_stands_still_while_nothing_is_active() {
     let host = TestHost::start().await;
     let probe = host.deploy("probe", "guest-probe", json!({"freezeAfterMs": 0})).await;
-    let before = epoch_thread_waits(&host);
+    let before = host.waits_of("epoch");
     probe.script(json!([{"spin-ms": 500}])).await;
-    let ticked = epoch_thread_waits(&host) - before;
+    let ticked = host.waits_of("epoch") - before;
     assert!(ticked > 50, "{ticked} ticks in half a second of execution");
     probe.reaches("parked").await;
     eventually("a ticker that stands still", async || {
-        let before = epoch_thread_waits(&host);
+        let before = host.waits_of("epoch");
         // The rule is about what does not happen in a stretch of time; it would tick three hundred times.
         sleep(Duration::from_millis(300)).await;
-        let ticked = epoch_thread_waits(&host) - before;
+        let ticked = host.waits_of("epoch") - before;
         if ticked == 0 { Ok(()) } else { Err(format!("{ticked} ticks")) }
     })
     .await;
-}
-
-/// How often the thread that advances the epoch has gone to sleep so far: once a tick.
-fn epoch_thread_waits(host: &TestHost) -> u64 {
-    let tasks = std::fs::read_dir(format!("/proc/{}/task", host.pid())).unwrap().map(|task| task.unwrap().path());
-    let read = |task: &std::path::Path, file: &str| std::fs::read_to_string(task.join(file)).unwrap_or_default();
-    let epoch = tasks.into_iter().find(|task| read(task, "comm").trim() == "epoch").expect("the epoch's thread");
-    let status = read(&epoch, "status");
-    let waits = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
-    waits.expect("a count of waits").trim().parse().unwrap()
 }
 
 /// Rule 4.

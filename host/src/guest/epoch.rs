@@ -1,7 +1,7 @@
 //! The epoch ticker: advances the engines' epochs every millisecond while a store is being polled, and sleeps otherwise.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 
 use crate::meter::EPOCH;
@@ -21,6 +21,7 @@ pub(super) struct Ticker {
 
 struct Shared {
     polling: [Slot; SLOTS],
+    ticks: AtomicU64,
     asleep: AtomicBool,
     ended: AtomicBool,
 }
@@ -49,10 +50,16 @@ fn own_slot() -> usize {
 impl Ticker {
     pub(super) fn start(engines: [wasmtime::Engine; 2]) -> std::io::Result<Ticker> {
         let polling = std::array::from_fn(|_| Slot::default());
-        let shared = Arc::new(Shared { polling, asleep: AtomicBool::new(false), ended: AtomicBool::new(false) });
+        let (ticks, asleep, ended) = (AtomicU64::new(0), AtomicBool::new(false), AtomicBool::new(false));
+        let shared = Arc::new(Shared { polling, ticks, asleep, ended });
         let own = shared.clone();
         let thread = thread::Builder::new().name("epoch".to_owned()).spawn(move || tick(&own, &engines))?;
         Ok(Ticker { shared, thread: Some(thread) })
+    }
+
+    /// Ticks so far.
+    pub(super) fn ticks(&self) -> u64 {
+        self.shared.ticks.load(Ordering::Relaxed)
     }
 
     /// Call before a store is polled, and drop the result after.
@@ -91,6 +98,7 @@ fn tick(shared: &Shared, engines: &[wasmtime::Engine]) {
     let mut idle_ticks = 0;
     while !shared.ended.load(Ordering::SeqCst) {
         thread::sleep(EPOCH);
+        shared.ticks.fetch_add(1, Ordering::Relaxed);
         engines.iter().for_each(wasmtime::Engine::increment_epoch);
         idle_ticks = if shared.anybody_polls() { 0 } else { idle_ticks + 1 };
         if idle_ticks < IDLE_TICKS {

@@ -25,8 +25,11 @@ use super::limits::{Exceeded, Gauge};
 use super::world::{Blueprint, World};
 use crate::ids::{InstanceId, RequestId};
 
-/// Ticks of the epoch between two looks at the clock: guest code yields once a millisecond.
-const EPOCHS_PER_SLICE: u64 = 1;
+/// Ticks of the epoch between two looks at how long guest code has been running.
+const EPOCHS_PER_LOOK: u64 = 1;
+/// The tick of a poll at which guest code yields. Not the first, which comes at any time after the poll began: a call
+/// that is over in microseconds would be interrupted just because a tick fell into it.
+const YIELDS_AT_TICK: u64 = 2;
 
 /// A component's instance in its store.
 pub struct Guest {
@@ -84,7 +87,7 @@ impl Guest {
         if self.ended {
             return;
         }
-        self.desk.lock().preempted = Preempted::No;
+        self.desk.begin_poll(self.ticker.ticks());
         let polling = self.ticker.poll();
         let life = self.life.as_mut().poll(cx);
         drop(polling);
@@ -137,6 +140,8 @@ struct Papers {
     /// Responses under way.
     deliveries: Vec<(CallId, Delivery)>,
     preempted: Preempted,
+    /// The ticker's count when the poll at hand began.
+    polled_at: u64,
     blamed: Option<CallId>,
     sole_request: Option<RequestId>,
 }
@@ -150,6 +155,7 @@ impl Default for Papers {
             tasks: Vec::new(),
             deliveries: Vec::new(),
             preempted: Preempted::No,
+            polled_at: 0,
             blamed: None,
             sole_request: None,
         }
@@ -183,6 +189,12 @@ impl Desk {
         self.lock().deliveries.drain(..).for_each(|(_, delivery)| delivery.cut());
     }
 
+    fn begin_poll(&self, ticks: u64) {
+        let mut papers = self.lock();
+        papers.preempted = Preempted::No;
+        papers.polled_at = ticks;
+    }
+
     fn take_call(&self) -> Option<Call> {
         self.lock().calls.pop_front()
     }
@@ -201,7 +213,7 @@ impl Desk {
 /// A guest from its first instruction to its end.
 async fn live(blueprint: Arc<Blueprint>, instance: InstanceId, desk: Arc<Desk>) -> Ending {
     let mut store = blueprint.store(instance, &desk);
-    yield_every_epoch(&mut store, desk.clone());
+    yield_in_time(&mut store, desk.clone(), blueprint.ticker.clone());
     let funcs = match Funcs::instantiate(&blueprint, &mut store).await {
         Ok(funcs) => funcs,
         // A component may ask for more memory at its start already.
@@ -225,17 +237,20 @@ async fn live(blueprint: Arc<Blueprint>, instance: InstanceId, desk: Arc<Desk>) 
     Ending::Crashed { trap: Trap::from_engine(&error), blamed }
 }
 
-/// Makes guest code yield at every tick of the epoch, and notes whose it was.
-fn yield_every_epoch(store: &mut Store<World>, desk: Arc<Desk>) {
+/// Makes guest code yield when it has run for one to two milliseconds, and notes whose it was.
+fn yield_in_time(store: &mut Store<World>, desk: Arc<Desk>, ticker: Arc<Ticker>) {
     store.epoch_deadline_callback(move |mut store| {
         if desk.gauge.output_exceeded.load(Ordering::Relaxed) {
             return Err(Exceeded::Output.into());
         }
+        if ticker.ticks() - desk.lock().polled_at < YIELDS_AT_TICK {
+            return Ok(UpdateDeadline::Continue(EPOCHS_PER_LOOK));
+        }
         let preempted = desk.current_call(&mut store).map_or(Preempted::Unknown, Preempted::Call);
         desk.lock().preempted = preempted;
-        Ok(UpdateDeadline::Yield(EPOCHS_PER_SLICE))
+        Ok(UpdateDeadline::Yield(EPOCHS_PER_LOOK))
     });
-    store.set_epoch_deadline(EPOCHS_PER_SLICE);
+    store.set_epoch_deadline(EPOCHS_PER_LOOK);
 }
 
 /// Starts each call that appears on the desk, and runs all of them, for ever. Whoever puts one there polls the guest next,
@@ -249,8 +264,8 @@ async fn take_calls(
     let mut under_way = FuturesUnordered::new();
     poll_fn(|cx| {
         while let Some(call) = desk.take_call() {
-            // The deadline of a store that was left alone has long passed; without a new one the first check would yield.
-            accessor.with(|mut access| access.as_context_mut().set_epoch_deadline(EPOCHS_PER_SLICE));
+            // The deadline of a store that was left alone has long passed; without a new one the first check would look.
+            accessor.with(|mut access| access.as_context_mut().set_epoch_deadline(EPOCHS_PER_LOOK));
             under_way.push(run(accessor, funcs, desk, call));
         }
         while let Poll::Ready(Some(ended)) = under_way.poll_next_unpin(cx) {

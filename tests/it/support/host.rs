@@ -1,5 +1,6 @@
 //! Starting, stopping and killing hosts.
 
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -198,15 +199,27 @@ impl TestHost {
 
     /// The sum of a field of `schedstat`, over the threads which run guests.
     fn worker_schedule(&self, field: usize) -> Duration {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).expect("the host runs");
-        let workers = tasks.flatten().map(|task| task.path()).filter(|task| {
-            std::fs::read_to_string(task.join("comm"))
-                .is_ok_and(|name| ["tokio-rt-worker", "compute"].iter().any(|kind| name.starts_with(kind)))
-        });
+        let workers = self.threads(|name| ["tokio-rt-worker", "compute"].contains(&name));
         // A worker may end between the two readings only if it was a blocking one, which runs no guest.
-        let schedules = workers.filter_map(|task| std::fs::read_to_string(task.join("schedstat")).ok());
+        let schedules = workers.into_iter().filter_map(|task| std::fs::read_to_string(task.join("schedstat")).ok());
         let spent = |schedule: String| schedule.split(' ').nth(field)?.parse::<u64>().ok();
         Duration::from_nanos(schedules.filter_map(spent).sum())
+    }
+
+    /// How often its threads of that name have gone to sleep so far.
+    pub(crate) fn waits_of(&self, name: &str) -> u64 {
+        let waits = |task: PathBuf| {
+            let status = std::fs::read_to_string(task.join("status")).ok()?;
+            status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?.trim().parse::<u64>().ok()
+        };
+        self.threads(|own| own == name).into_iter().filter_map(waits).sum()
+    }
+
+    /// The folders of its threads with such names.
+    fn threads(&self, named: impl Fn(&str) -> bool) -> Vec<PathBuf> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).expect("the host runs");
+        let named = |task: &PathBuf| std::fs::read_to_string(task.join("comm")).is_ok_and(|name| named(name.trim()));
+        tasks.flatten().map(|task| task.path()).filter(named).collect()
     }
 
     /// Sends a signal to the host's process.
@@ -243,7 +256,7 @@ impl TestHost {
     }
 
     /// The folder of the host's state.
-    pub(crate) fn state_dir(&self) -> std::path::PathBuf {
+    pub(crate) fn state_dir(&self) -> PathBuf {
         self.builder.state.path().to_owned()
     }
 

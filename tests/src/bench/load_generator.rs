@@ -5,7 +5,7 @@
 //! group sends at a rate whatever the server does; its latencies count from when a request was due, so a server that
 //! stalls cannot hide the requests it held up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -79,7 +79,8 @@ pub(crate) struct Generator {
 struct Running {
     group: Group,
     tally: Tally,
-    idle: Vec<usize>,
+    /// In the order of their last use: all take turns, so that the host closes none for being idle.
+    idle: VecDeque<usize>,
     next: usize,
     due: Instant,
 }
@@ -151,7 +152,7 @@ impl Generator {
                 generator.open(group.address)?;
             }
             let (tally, due) = (Tally::new(), clock::now());
-            generator.groups.push(Running { group, tally, idle: Vec::new(), next: 0, due });
+            generator.groups.push(Running { group, tally, idle: VecDeque::new(), next: 0, due });
         }
         Ok(generator)
     }
@@ -211,7 +212,7 @@ impl Generator {
         for index in 0..self.connections.len() {
             let running = &mut self.groups[self.connections[index].group];
             match running.group.rate {
-                Some(_) => running.idle.push(index),
+                Some(_) => running.idle.push_back(index),
                 None => sent += usize::from(self.send(index, now)?),
             }
         }
@@ -223,7 +224,7 @@ impl Generator {
         for group in 0..self.groups.len() {
             let Some(rate) = self.groups[group].group.rate else { continue };
             while self.groups[group].due <= now {
-                let Some(index) = self.groups[group].idle.pop() else { break };
+                let Some(index) = self.groups[group].idle.pop_front() else { break };
                 let due = self.groups[group].due;
                 self.groups[group].due = due + Duration::from_secs_f64(1.0 / rate);
                 sent += usize::from(self.send(index, due)?);
@@ -269,7 +270,7 @@ impl Generator {
         running.record(&reply, now - since, &connection.buffer[reply.body.clone()])?;
         connection.filled = 0;
         if running.group.rate.is_some() {
-            running.idle.push(index);
+            running.idle.push_back(index);
             return Ok(1);
         }
         let again = now < end && self.send(index, now)?;
