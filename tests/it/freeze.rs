@@ -6,15 +6,34 @@ use futures::future::join_all;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use crate::support::{TestFunction, TestHost, eventually};
+use crate::support::{Kind, TestFunction, TestHost, eventually, over_kinds};
+
+over_kinds! {
+    every: [
+        neither_the_answer_nor_its_reported_duration_waits_for_pre_freeze,
+        a_request_within_the_linger_finds_the_instance_active,
+        the_linger_is_as_long_as_it_is_configured_and_may_be_zero,
+        a_request_during_pre_freeze_goes_to_a_parked_instance_first,
+        a_request_during_pre_freeze_waits_for_its_end_if_the_instance_takes_one,
+        a_trap_in_pre_freeze_costs_the_instance_and_not_the_reply,
+        a_pre_freeze_that_overruns_while_it_waits_goes_on_at_the_next_thaw,
+        a_pre_freeze_that_overruns_while_it_burns_cpu_costs_the_instance_its_life,
+    ],
+    sharing: [
+        pre_freeze_is_called_once_after_all_overlapping_requests_ended,
+        a_request_during_pre_freeze_goes_to_an_active_instance_with_room_first,
+        a_request_during_pre_freeze_joins_the_instance_if_it_takes_several,
+        a_background_task_stands_still_while_its_instance_is_parked_and_goes_on_at_the_next_thaw,
+    ]
+}
 
 /// A probe that freezes without a linger; `script` is what its pre-freeze does.
-async fn deploy_with_pre_freeze(host: &TestHost, script: Value, settings: Value) -> TestFunction {
+async fn deploy_with_pre_freeze(kind: Kind, host: &TestHost, script: Value, settings: Value) -> TestFunction {
     let mut all = json!({"freezeAfterMs": 0, "environment": {"PRE_FREEZE": json!({"do": script}).to_string()}});
     for (name, value) in settings.as_object().unwrap() {
         all[name] = value.clone();
     }
-    host.deploy("probe", "guest-probe", all).await
+    kind.deploy(host, "probe", all).await
 }
 
 /// The instance that answered a script whose first step was `context`.
@@ -31,10 +50,9 @@ async fn host_line(function: &TestFunction, text: &str) -> Value {
 }
 
 /// Rule 1.
-#[tokio::test]
-async fn pre_freeze_is_called_once_after_all_overlapping_requests_ended() {
+async fn pre_freeze_is_called_once_after_all_overlapping_requests_ended(kind: Kind) {
     let host = TestHost::start().await;
-    let probe = host.deploy("probe", "guest-probe", json!({"concurrency": 10, "freezeAfterMs": 0})).await;
+    let probe = kind.deploy(&host, "probe", json!({"concurrency": 10, "freezeAfterMs": 0})).await;
     probe.script(json!([])).await;
     let mut quickest = Duration::MAX;
     for round in 1..=5 {
@@ -53,11 +71,10 @@ async fn pre_freeze_is_called_once_after_all_overlapping_requests_ended() {
 }
 
 /// Rule 1.
-#[tokio::test]
-async fn neither_the_answer_nor_its_reported_duration_waits_for_pre_freeze() {
+async fn neither_the_answer_nor_its_reported_duration_waits_for_pre_freeze(kind: Kind) {
     for hook in [json!([{"sleep-ms": 2000}]), json!([{"spin-ms": 2000}])] {
         let host = TestHost::start().await;
-        let probe = deploy_with_pre_freeze(&host, hook, json!({})).await;
+        let probe = deploy_with_pre_freeze(kind, &host, hook, json!({})).await;
         let began = Instant::now();
         let reply = probe.script(json!([])).await;
         // The hook alone takes longer than this.
@@ -73,10 +90,9 @@ async fn neither_the_answer_nor_its_reported_duration_waits_for_pre_freeze() {
 }
 
 /// Rule 2.
-#[tokio::test]
-async fn a_request_within_the_linger_finds_the_instance_active() {
+async fn a_request_within_the_linger_finds_the_instance_active(kind: Kind) {
     let host = TestHost::start().await;
-    let probe = host.deploy("probe", "guest-probe", json!({"freezeAfterMs": 60_000})).await;
+    let probe = kind.deploy(&host, "probe", json!({"freezeAfterMs": 60_000})).await;
     probe.script(json!([])).await;
     let second = probe.script(json!([])).await;
     assert_eq!(second.start(), "active");
@@ -86,11 +102,10 @@ async fn a_request_within_the_linger_finds_the_instance_active() {
 }
 
 /// Rule 2.
-#[tokio::test]
-async fn the_linger_is_as_long_as_it_is_configured_and_may_be_zero() {
+async fn the_linger_is_as_long_as_it_is_configured_and_may_be_zero(kind: Kind) {
     for linger_ms in [0, 400] {
         let host = TestHost::start().await;
-        let probe = host.deploy("probe", "guest-probe", json!({"freezeAfterMs": linger_ms})).await;
+        let probe = kind.deploy(&host, "probe", json!({"freezeAfterMs": linger_ms})).await;
         let mut least = f64::MAX;
         for round in 1..=3 {
             probe.script(json!([])).await;
@@ -111,10 +126,9 @@ async fn the_linger_is_as_long_as_it_is_configured_and_may_be_zero() {
 }
 
 /// Rule 3: another instance that is parked.
-#[tokio::test]
-async fn a_request_during_pre_freeze_goes_to_a_parked_instance_first() {
+async fn a_request_during_pre_freeze_goes_to_a_parked_instance_first(kind: Kind) {
     let host = TestHost::start().await;
-    let probe = deploy_with_pre_freeze(&host, json!([{"sleep-ms": 1500}]), json!({})).await;
+    let probe = deploy_with_pre_freeze(kind, &host, json!([{"sleep-ms": 1500}]), json!({})).await;
     let overlapping = [json!([{"sleep-ms": 500}]), json!([{"sleep-ms": 500}])];
     join_all(overlapping.map(|steps| probe.script(steps))).await;
     assert_eq!(probe.reaches("parked").await.len(), 2);
@@ -125,11 +139,11 @@ async fn a_request_during_pre_freeze_goes_to_a_parked_instance_first() {
 }
 
 /// Rule 3: another instance that is active and has room.
-#[tokio::test]
-async fn a_request_during_pre_freeze_goes_to_an_active_instance_with_room_first() {
+async fn a_request_during_pre_freeze_goes_to_an_active_instance_with_room_first(kind: Kind) {
     let host = TestHost::start().await;
     let settings = json!({"concurrency": 2, "lifecycle": {"preFreeze": {"timeoutMs": 30_000}}});
-    let probe = deploy_with_pre_freeze(&host, json!([{"sleep-ms": 4000}, {"print": "hook over"}]), settings).await;
+    let probe =
+        deploy_with_pre_freeze(kind, &host, json!([{"sleep-ms": 4000}, {"print": "hook over"}]), settings).await;
     let long = probe.script_in_background(json!([{"sleep-ms": 4000}]));
     let short = probe.script_in_background(json!(["context", {"sleep-ms": 700}]));
     eventually("an instance with two requests", async || {
@@ -148,11 +162,10 @@ async fn a_request_during_pre_freeze_goes_to_an_active_instance_with_room_first(
 }
 
 /// Rule 3: no other instance, concurrency above 1.
-#[tokio::test]
-async fn a_request_during_pre_freeze_joins_the_instance_if_it_takes_several() {
+async fn a_request_during_pre_freeze_joins_the_instance_if_it_takes_several(kind: Kind) {
     let host = TestHost::start().await;
     let hook = json!([{"sleep-ms": 1500}, {"print": "hook over"}]);
-    let probe = deploy_with_pre_freeze(&host, hook, json!({"concurrency": 2})).await;
+    let probe = deploy_with_pre_freeze(kind, &host, hook, json!({"concurrency": 2})).await;
     probe.script(json!([])).await;
     probe.reaches("freezing").await;
     let second = probe.script(json!([])).await;
@@ -168,11 +181,10 @@ async fn a_request_during_pre_freeze_joins_the_instance_if_it_takes_several() {
 }
 
 /// Rule 3: no other instance, concurrency 1.
-#[tokio::test]
-async fn a_request_during_pre_freeze_waits_for_its_end_if_the_instance_takes_one() {
+async fn a_request_during_pre_freeze_waits_for_its_end_if_the_instance_takes_one(kind: Kind) {
     let host = TestHost::start().await;
     let hook = json!([{"sleep-ms": 1000}, {"print": "hook over"}]);
-    let probe = deploy_with_pre_freeze(&host, hook, json!({})).await;
+    let probe = deploy_with_pre_freeze(kind, &host, hook, json!({})).await;
     probe.script(json!([])).await;
     probe.reaches("freezing").await;
     let second = probe.script(json!(["log", {"print": "second ran"}])).await;
@@ -190,10 +202,9 @@ async fn a_request_during_pre_freeze_waits_for_its_end_if_the_instance_takes_one
 }
 
 /// Rule 4.
-#[tokio::test]
-async fn a_background_task_stands_still_while_its_instance_is_parked_and_goes_on_at_the_next_thaw() {
+async fn a_background_task_stands_still_while_its_instance_is_parked_and_goes_on_at_the_next_thaw(kind: Kind) {
     let host = TestHost::start().await;
-    let probe = host.deploy("probe", "guest-probe", json!({"freezeAfterMs": 0})).await;
+    let probe = kind.deploy(&host, "probe", json!({"freezeAfterMs": 0})).await;
     let before = probe.script(json!([{"spawn-ticker-ms": 5}, {"sleep-ms": 300}, "ticks"])).await.state();
     let before = before["ticks"].as_u64().unwrap();
     assert!(before > 5, "{before} ticks");
@@ -256,10 +267,9 @@ async fn a_thousand_parked_instances_use_no_cpu() {
 }
 
 /// Rule 7.
-#[tokio::test]
-async fn a_trap_in_pre_freeze_costs_the_instance_and_not_the_reply() {
+async fn a_trap_in_pre_freeze_costs_the_instance_and_not_the_reply(kind: Kind) {
     let host = TestHost::start().await;
-    let probe = deploy_with_pre_freeze(&host, json!(["trap"]), json!({})).await;
+    let probe = deploy_with_pre_freeze(kind, &host, json!(["trap"]), json!({})).await;
     let first = probe.script(json!(["context"])).await;
     let id = instance(&first.results());
     probe.is_gone().await;
@@ -279,12 +289,11 @@ async fn a_trap_in_pre_freeze_costs_the_instance_and_not_the_reply() {
 }
 
 /// Rule 7.
-#[tokio::test]
-async fn a_pre_freeze_that_overruns_while_it_waits_goes_on_at_the_next_thaw() {
+async fn a_pre_freeze_that_overruns_while_it_waits_goes_on_at_the_next_thaw(kind: Kind) {
     let host = TestHost::start().await;
     let hook = json!([{"sleep-ms": 1000}, {"print": "hook over"}]);
     let settings = json!({"lifecycle": {"preFreeze": {"timeoutMs": 100}}});
-    let probe = deploy_with_pre_freeze(&host, hook, settings).await;
+    let probe = deploy_with_pre_freeze(kind, &host, hook, settings).await;
     assert_eq!(probe.script(json!([])).await.status, 200);
     probe.reaches("parked").await;
     let line = host_line(&probe, "pre-freeze did not end within 100 ms").await;
@@ -299,11 +308,10 @@ async fn a_pre_freeze_that_overruns_while_it_waits_goes_on_at_the_next_thaw() {
 }
 
 /// Rule 7.
-#[tokio::test]
-async fn a_pre_freeze_that_overruns_while_it_burns_cpu_costs_the_instance_its_life() {
+async fn a_pre_freeze_that_overruns_while_it_burns_cpu_costs_the_instance_its_life(kind: Kind) {
     let host = TestHost::start().await;
     let settings = json!({"lifecycle": {"preFreeze": {"timeoutMs": 100}}});
-    let probe = deploy_with_pre_freeze(&host, json!(["spin-forever"]), settings).await;
+    let probe = deploy_with_pre_freeze(kind, &host, json!(["spin-forever"]), settings).await;
     let first = probe.script(json!(["context"])).await;
     assert_eq!(first.status, 200);
     probe.is_gone().await;

@@ -5,15 +5,37 @@ use std::time::Duration;
 use futures::future::join_all;
 use serde_json::{Value, json};
 
-use crate::support::{TestFunction, TestHost, TestServer, eventually};
+use crate::support::{Kind, TestFunction, TestHost, TestServer, eventually, over_kinds};
+
+over_kinds! {
+    every: [
+        a_parked_instance_keeps_its_memory,
+        an_idle_instance_is_woken_for_pre_stop_and_goes,
+        a_new_configuration_stops_instances_of_the_old_once_their_requests_ended,
+        deletion_stops_parked_instances_in_order,
+        an_operator_stops_an_instance_in_order,
+        the_longest_parked_instance_is_stopped_in_order_when_the_host_needs_its_room,
+        a_crash_is_logged_and_counted_and_calls_no_pre_stop,
+        a_pre_stop_that_does_not_end_in_order_keeps_no_instance_alive,
+        a_hook_with_an_empty_entry_is_not_called,
+        each_hook_is_held_to_its_own_timeout,
+        an_instance_takes_one_request_at_a_time_by_default,
+    ],
+    sharing: [
+        the_initializer_runs_once_before_the_first_request,
+        a_failed_initializer_answers_those_who_waited_and_the_next_request_starts_a_new_instance,
+        two_hundred_requests_share_one_instance,
+        a_crash_takes_every_request_of_its_instance_and_no_other,
+    ]
+}
 
 /// A probe that freezes without a linger, with more settings if needed.
-async fn deploy(host: &TestHost, name: &str, settings: Value) -> TestFunction {
+async fn deploy(kind: Kind, host: &TestHost, name: &str, settings: Value) -> TestFunction {
     let mut all = json!({"freezeAfterMs": 0});
     for (name, value) in settings.as_object().unwrap() {
         all[name] = value.clone();
     }
-    host.deploy(name, "guest-probe", all).await
+    kind.deploy(host, name, all).await
 }
 
 /// Waits for the one pre-stop of an instance that served so many requests, and for the reason being counted.
@@ -41,10 +63,9 @@ async fn initialized(function: &TestFunction) -> Vec<Value> {
     lines.iter().map(|line| line["instance"].clone()).collect()
 }
 
-#[tokio::test]
-async fn a_parked_instance_keeps_its_memory() {
+async fn a_parked_instance_keeps_its_memory(kind: Kind) {
     let host = TestHost::start().await;
-    let counter = host.deploy("counter", "guest-probe", json!({"freezeAfterMs": 0})).await;
+    let counter = kind.deploy(&host, "counter", json!({"freezeAfterMs": 0})).await;
     let first = counter.script(json!(["count"])).await;
     assert_eq!(first.results(), json!([1]));
     assert_eq!(first.start(), "cold");
@@ -55,10 +76,9 @@ async fn a_parked_instance_keeps_its_memory() {
 }
 
 /// Rule 5: idle too long.
-#[tokio::test]
-async fn an_idle_instance_is_woken_for_pre_stop_and_goes() {
+async fn an_idle_instance_is_woken_for_pre_stop_and_goes(kind: Kind) {
     let host = TestHost::start().await;
-    let probe = deploy(&host, "probe", json!({"idleTimeoutMs": 500})).await;
+    let probe = deploy(kind, &host, "probe", json!({"idleTimeoutMs": 500})).await;
     for _ in 0..3 {
         probe.script(json!([])).await;
     }
@@ -71,7 +91,7 @@ async fn an_idle_instance_is_woken_for_pre_stop_and_goes() {
 #[tokio::test]
 async fn new_code_stops_parked_instances_of_the_old_in_order() {
     let host = TestHost::start().await;
-    let probe = deploy(&host, "probe", json!({})).await;
+    let probe = deploy(Kind::Event, &host, "probe", json!({})).await;
     probe.script(json!([])).await;
     probe.script(json!([])).await;
     probe.reaches("parked").await;
@@ -81,10 +101,9 @@ async fn new_code_stops_parked_instances_of_the_old_in_order() {
 }
 
 /// Rule 5: new configuration. Requests under way end first.
-#[tokio::test]
-async fn a_new_configuration_stops_instances_of_the_old_once_their_requests_ended() {
+async fn a_new_configuration_stops_instances_of_the_old_once_their_requests_ended(kind: Kind) {
     let host = TestHost::start().await;
-    let probe = deploy(&host, "probe", json!({})).await;
+    let probe = deploy(kind, &host, "probe", json!({})).await;
     let under_way = probe.script_in_background(json!(["env", {"sleep-ms": 1000}]));
     probe.instance_has_in_flight(1).await;
     assert_eq!(probe.configure(json!({"environment": {"NEW": "1"}})).await.status, 200);
@@ -99,7 +118,7 @@ async fn a_new_configuration_stops_instances_of_the_old_once_their_requests_ende
 #[tokio::test]
 async fn a_new_description_leaves_the_instances_alone() {
     let host = TestHost::start().await;
-    let probe = deploy(&host, "probe", json!({})).await;
+    let probe = deploy(Kind::Event, &host, "probe", json!({})).await;
     probe.script(json!([])).await;
     probe.reaches("parked").await;
     assert_eq!(probe.configure(json!({"description": "new"})).await.status, 200);
@@ -107,15 +126,14 @@ async fn a_new_description_leaves_the_instances_alone() {
 }
 
 /// Rule 5: deleted. A deleted function has no log, so its hook tells a server.
-#[tokio::test]
-async fn deletion_stops_parked_instances_in_order() {
+async fn deletion_stops_parked_instances_in_order(kind: Kind) {
     let host = TestHost::start().await;
     let server = TestServer::start("thanks", Duration::ZERO).await;
     let settings = json!({
         "environment": {"HOOK_URL": format!("http://{}/hook", server.address)},
         "allowedOutboundHosts": [server.address.to_string()],
     });
-    let probe = deploy(&host, "probe", settings).await;
+    let probe = deploy(kind, &host, "probe", settings).await;
     probe.script(json!([])).await;
     let parked = probe.reaches("parked").await;
     assert_eq!(probe.delete().await.status, 204);
@@ -136,11 +154,10 @@ async fn deletion_stops_parked_instances_in_order() {
 }
 
 /// Rule 5: an operator's order, to a parked and to a busy instance.
-#[tokio::test]
-async fn an_operator_stops_an_instance_in_order() {
+async fn an_operator_stops_an_instance_in_order(kind: Kind) {
     for busy in [false, true] {
         let host = TestHost::start().await;
-        let probe = deploy(&host, "probe", json!({})).await;
+        let probe = deploy(kind, &host, "probe", json!({})).await;
         let request = probe.script_in_background(json!([{"sleep-ms": if busy { 1000 } else { 0 }}]));
         let instances = probe.reaches(if busy { "active" } else { "parked" }).await;
         let path = format!("/v1/instances/{}/stop", instances[0]["id"].as_str().unwrap());
@@ -153,12 +170,11 @@ async fn an_operator_stops_an_instance_in_order() {
 }
 
 /// Rule 5: evicted for room.
-#[tokio::test]
-async fn the_longest_parked_instance_is_stopped_in_order_when_the_host_needs_its_room() {
+async fn the_longest_parked_instance_is_stopped_in_order_when_the_host_needs_its_room(kind: Kind) {
     let host = TestHost::builder().flag("--instances-max=2").start().await;
-    let oldest = deploy(&host, "oldest", json!({})).await;
-    let newer = deploy(&host, "newer", json!({})).await;
-    let newest = deploy(&host, "newest", json!({})).await;
+    let oldest = deploy(kind, &host, "oldest", json!({})).await;
+    let newer = deploy(kind, &host, "newer", json!({})).await;
+    let newest = deploy(kind, &host, "newest", json!({})).await;
     oldest.script(json!([])).await;
     oldest.reaches("parked").await;
     newer.script(json!([])).await;
@@ -170,10 +186,9 @@ async fn the_longest_parked_instance_is_stopped_in_order_when_the_host_needs_its
 }
 
 /// Rule 5: after a trap there is nobody left to ask.
-#[tokio::test]
-async fn a_crash_is_logged_and_counted_and_calls_no_pre_stop() {
+async fn a_crash_is_logged_and_counted_and_calls_no_pre_stop(kind: Kind) {
     let host = TestHost::start().await;
-    let probe = deploy(&host, "probe", json!({})).await;
+    let probe = deploy(kind, &host, "probe", json!({})).await;
     probe.script(json!([])).await;
     let instances = probe.reaches("parked").await;
     let crashed = probe.script(json!(["trap"])).await;
@@ -192,8 +207,7 @@ async fn a_crash_is_logged_and_counted_and_calls_no_pre_stop() {
 }
 
 /// Rules 5 and 7: a pre-stop that traps, fails to end or burns is cut off, logged with its request, and counted.
-#[tokio::test]
-async fn a_pre_stop_that_does_not_end_in_order_keeps_no_instance_alive() {
+async fn a_pre_stop_that_does_not_end_in_order_keeps_no_instance_alive(kind: Kind) {
     for (steps, failure) in [
         (json!(["trap"]), "crashed"),
         (json!([{"sleep-ms": 25_000}]), "timed-out"),
@@ -202,7 +216,7 @@ async fn a_pre_stop_that_does_not_end_in_order_keeps_no_instance_alive() {
         let host = TestHost::start().await;
         let mut settings = environment("PRE_STOP", steps);
         settings["lifecycle"] = json!({"preStop": {"timeoutMs": 300}});
-        let probe = deploy(&host, "probe", settings).await;
+        let probe = deploy(kind, &host, "probe", settings).await;
         probe.script(json!([])).await;
         let instances = probe.reaches("parked").await;
         host.post(&format!("/v1/instances/{}/stop", instances[0]["id"].as_str().unwrap())).await;
@@ -216,12 +230,11 @@ async fn a_pre_stop_that_does_not_end_in_order_keeps_no_instance_alive() {
 }
 
 /// Rule 6: disabled.
-#[tokio::test]
-async fn a_hook_with_an_empty_entry_is_not_called() {
+async fn a_hook_with_an_empty_entry_is_not_called(kind: Kind) {
     let host = TestHost::start().await;
     let off = json!({"handler": ""});
     let lifecycle = json!({"initializer": off, "preFreeze": off, "preStop": off});
-    let probe = deploy(&host, "probe", json!({"lifecycle": lifecycle, "idleTimeoutMs": 200})).await;
+    let probe = deploy(kind, &host, "probe", json!({"lifecycle": lifecycle, "idleTimeoutMs": 200})).await;
     assert_eq!(probe.script(json!([])).await.status, 200);
     probe.is_gone().await;
     assert_eq!(host.metric("dormouse_instance_stops_total{reason=\"idle\"}").await, 1.0);
@@ -234,7 +247,7 @@ async fn a_hook_with_an_empty_entry_is_not_called() {
 async fn a_hook_that_an_update_leaves_out_stays_as_it_is() {
     let host = TestHost::start().await;
     let lifecycle = json!({"preFreeze": {"handler": "", "timeoutMs": 1234}, "preStop": {"timeoutMs": 2345}});
-    let probe = deploy(&host, "probe", json!({"lifecycle": lifecycle})).await;
+    let probe = deploy(Kind::Event, &host, "probe", json!({"lifecycle": lifecycle})).await;
     assert_eq!(probe.configure(json!({"lifecycle": {"preStop": {"timeoutMs": 99}}})).await.status, 200);
     assert_eq!(probe.configure(json!({"memoryMb": 256})).await.status, 200);
     let settings = host.get("/v1/functions/probe").await.json()["lifecycle"].clone();
@@ -253,7 +266,7 @@ async fn a_hook_that_an_update_leaves_out_stays_as_it_is() {
 async fn an_entry_names_the_export_in_any_spelling() {
     for entry in ["index.preFreeze", "preFreeze", "pre-freeze", "main.pre_freeze"] {
         let host = TestHost::start().await;
-        let probe = deploy(&host, "probe", json!({"lifecycle": {"preFreeze": {"handler": entry}}})).await;
+        let probe = deploy(Kind::Event, &host, "probe", json!({"lifecycle": {"preFreeze": {"handler": entry}}})).await;
         probe.script(json!([])).await;
         assert_eq!(probe.logs("pre-freeze ", 1).await, 1, "{entry}");
     }
@@ -263,7 +276,8 @@ async fn an_entry_names_the_export_in_any_spelling() {
 #[tokio::test]
 async fn a_hook_calls_the_export_that_its_entry_names_and_none_other_is_taken() {
     let host = TestHost::start().await;
-    let probe = deploy(&host, "probe", json!({"lifecycle": {"preFreeze": {"handler": "index.preStop"}}})).await;
+    let probe =
+        deploy(Kind::Event, &host, "probe", json!({"lifecycle": {"preFreeze": {"handler": "index.preStop"}}})).await;
     probe.script(json!([])).await;
     probe.reaches("parked").await;
     assert_eq!((probe.lines_with("pre-stop ").await, probe.lines_with("pre-freeze ").await), (1, 0));
@@ -278,7 +292,7 @@ async fn a_hook_calls_the_export_that_its_entry_names_and_none_other_is_taken() 
 #[tokio::test]
 async fn the_timeouts_of_hooks_are_bounded() {
     let host = TestHost::start().await;
-    let probe = deploy(&host, "probe", json!({})).await;
+    let probe = deploy(Kind::Event, &host, "probe", json!({})).await;
     for (hook, most) in [("initializer", 300_000), ("preFreeze", 90_000), ("preStop", 90_000)] {
         let timeout = async || host.get("/v1/functions/probe").await.json()["lifecycle"][hook]["timeoutMs"].clone();
         let set = |ms: u64| json!({"lifecycle": {hook: {"timeoutMs": ms}}});
@@ -294,8 +308,7 @@ async fn the_timeouts_of_hooks_are_bounded() {
 }
 
 /// Rule 6: each hook has a timeout of its own.
-#[tokio::test]
-async fn each_hook_is_held_to_its_own_timeout() {
+async fn each_hook_is_held_to_its_own_timeout(kind: Kind) {
     let host = TestHost::start().await;
     let wait = json!({"do": [{"sleep-ms": 25_000}]}).to_string();
     let settings = json!({
@@ -303,7 +316,7 @@ async fn each_hook_is_held_to_its_own_timeout() {
         "lifecycle": {"preFreeze": {"timeoutMs": 210}, "preStop": {"timeoutMs": 220}},
         "idleTimeoutMs": 200,
     });
-    let probe = deploy(&host, "probe", settings).await;
+    let probe = deploy(kind, &host, "probe", settings).await;
     probe.script(json!([])).await;
     probe.is_gone().await;
     probe.logs("pre-freeze did not end within 210 ms", 1).await;
@@ -311,12 +324,11 @@ async fn each_hook_is_held_to_its_own_timeout() {
 }
 
 /// Rule 8.
-#[tokio::test]
-async fn the_initializer_runs_once_before_the_first_request() {
+async fn the_initializer_runs_once_before_the_first_request(kind: Kind) {
     let host = TestHost::start().await;
     let mut settings = environment("INITIALIZER", json!([{"sleep-ms": 300}]));
     settings["concurrency"] = json!(10);
-    let probe = deploy(&host, "probe", settings).await;
+    let probe = deploy(kind, &host, "probe", settings).await;
     let replies = join_all((0..5).map(|_| probe.script(json!(["log"])))).await;
     for reply in &replies {
         assert_eq!(reply.start(), "cold", "it came while the instance initialized");
@@ -331,8 +343,7 @@ async fn the_initializer_runs_once_before_the_first_request() {
 }
 
 /// Rule 8: every way in which an initializer fails.
-#[tokio::test]
-async fn a_failed_initializer_answers_those_who_waited_and_the_next_request_starts_a_new_instance() {
+async fn a_failed_initializer_answers_those_who_waited_and_the_next_request_starts_a_new_instance(kind: Kind) {
     for (ending, status, code) in [
         (json!({"fail": "no luck today"}), 500, "function-failed"),
         (json!("trap"), 502, "function-crashed"),
@@ -344,7 +355,7 @@ async fn a_failed_initializer_answers_those_who_waited_and_the_next_request_star
         settings["concurrency"] = json!(2);
         settings["maxInstances"] = json!(1);
         settings["lifecycle"] = json!({"initializer": {"timeoutMs": 1500}});
-        let probe = deploy(&host, "probe", settings).await;
+        let probe = deploy(kind, &host, "probe", settings).await;
         for reply in join_all((0..2).map(|_| probe.script(json!([])))).await {
             let detail = reply.problem(status, code);
             assert!(code != "function-failed" || detail.contains("no luck today"), "{reply:?}");
@@ -363,10 +374,9 @@ async fn a_failed_initializer_answers_those_who_waited_and_the_next_request_star
 }
 
 /// Rule 11: the default.
-#[tokio::test]
-async fn an_instance_takes_one_request_at_a_time_by_default() {
+async fn an_instance_takes_one_request_at_a_time_by_default(kind: Kind) {
     let host = TestHost::start().await;
-    let probe = host.deploy("probe", "guest-probe", json!({})).await;
+    let probe = kind.deploy(&host, "probe", json!({})).await;
     assert_eq!(host.get("/v1/functions/probe").await.json()["concurrency"], 1);
     let replies = join_all((0..2).map(|_| probe.script(json!([{"sleep-ms": 700}])))).await;
     assert!(replies.iter().all(|reply| reply.state()["maxInFlight"] == 1), "{replies:?}");
@@ -385,10 +395,9 @@ async fn concurrency_is_1_to_200() {
 }
 
 /// Rule 11: two hundred at once in one instance.
-#[tokio::test]
-async fn two_hundred_requests_share_one_instance() {
+async fn two_hundred_requests_share_one_instance(kind: Kind) {
     let host = TestHost::start().await;
-    let probe = host.deploy("probe", "guest-probe", json!({"concurrency": 200, "maxInstances": 1})).await;
+    let probe = kind.deploy(&host, "probe", json!({"concurrency": 200, "maxInstances": 1})).await;
     probe.script(json!([])).await;
     let replies = join_all((0..200).map(|_| probe.script(json!([{"sleep-ms": 1500}, "max-in-flight"])))).await;
     let most = replies.iter().map(|reply| reply.results()[1].as_u64().unwrap()).max();
@@ -414,10 +423,9 @@ async fn an_instance_with_synchronous_exports_serves_one_request_at_a_time() {
 }
 
 /// Rule 11: a crash takes its own instance and no other.
-#[tokio::test]
-async fn a_crash_takes_every_request_of_its_instance_and_no_other() {
+async fn a_crash_takes_every_request_of_its_instance_and_no_other(kind: Kind) {
     let host = TestHost::start().await;
-    let probe = deploy(&host, "probe", json!({"concurrency": 3})).await;
+    let probe = deploy(kind, &host, "probe", json!({"concurrency": 3})).await;
     let spared: Vec<_> = (0..3).map(|_| probe.script_in_background(json!([{"sleep-ms": 3000}]))).collect();
     probe.instance_has_in_flight(3).await;
     let lost: Vec<_> = (0..2).map(|_| probe.script_in_background(json!([{"sleep-ms": 25_000}]))).collect();

@@ -18,6 +18,7 @@ mod billing;
 mod durability;
 mod shutdown;
 mod errors;
+mod http;
 mod uploads;
 mod sandbox;
 mod admin;

@@ -5,7 +5,20 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::support::{TestFunction, TestHost, eventually};
+use crate::support::{Kind, TestFunction, TestHost, eventually, over_kinds};
+
+over_kinds! {
+    every: [
+        a_suspended_request_goes_on_with_exact_state_and_pays_nothing_for_the_pause,
+        a_timeout_stands_still_during_a_suspension_and_goes_on_after_it,
+        requests_to_a_suspended_function_wait_and_are_served_after_it,
+        a_suspended_instance_that_must_go_ends_its_requests_and_calls_pre_stop,
+        an_instance_suspended_in_pre_freeze_ends_the_hook_and_freezes_anew_after_it,
+    ],
+    sharing: [
+        all_requests_of_an_instance_are_suspended_and_resumed_together,
+    ]
+}
 
 /// Iterations of `work`: about a second, many epochs.
 const WORK: u64 = 600_000_000;
@@ -31,11 +44,10 @@ async fn only_window(host: &TestHost, function: &str) -> Value {
 }
 
 /// Rule 10: exact state, no CPU, no charge, and a timeout that stands still.
-#[tokio::test]
-async fn a_suspended_request_goes_on_with_exact_state_and_pays_nothing_for_the_pause() {
+async fn a_suspended_request_goes_on_with_exact_state_and_pays_nothing_for_the_pause(kind: Kind) {
     let host = TestHost::start().await;
-    let through = host.deploy("through", "guest-probe", json!({"freezeAfterMs": 0})).await;
-    let paused = host.deploy("paused", "guest-probe", json!({"freezeAfterMs": 0, "timeoutMs": 5500})).await;
+    let through = kind.deploy(&host, "through", json!({"freezeAfterMs": 0})).await;
+    let paused = kind.deploy(&host, "paused", json!({"freezeAfterMs": 0, "timeoutMs": 5500})).await;
     let expected = through.script(json!([{"work": WORK}])).await;
     let request = paused.script_in_background(json!([{"work": WORK}]));
     executes_for_ms(&paused, 20.0).await;
@@ -66,10 +78,9 @@ async fn a_suspended_request_goes_on_with_exact_state_and_pays_nothing_for_the_p
 }
 
 /// Rule 10: the same for a guest that waits, and its deadline is there again after the pause.
-#[tokio::test]
-async fn a_timeout_stands_still_during_a_suspension_and_goes_on_after_it() {
+async fn a_timeout_stands_still_during_a_suspension_and_goes_on_after_it(kind: Kind) {
     let host = TestHost::start().await;
-    let probe = host.deploy("probe", "guest-probe", json!({"timeoutMs": 2000})).await;
+    let probe = kind.deploy(&host, "probe", json!({"timeoutMs": 2000})).await;
     for (steps, status) in [(json!([{"sleep-ms": 1000}]), 200), (json!(["spin-forever"]), 504)] {
         let request = probe.script_in_background(steps);
         eventually("a request in flight", async || {
@@ -96,10 +107,9 @@ async fn a_timeout_stands_still_during_a_suspension_and_goes_on_after_it() {
 }
 
 /// Rule 10: requests wait for a suspended function.
-#[tokio::test]
-async fn requests_to_a_suspended_function_wait_and_are_served_after_it() {
+async fn requests_to_a_suspended_function_wait_and_are_served_after_it(kind: Kind) {
     let host = TestHost::start().await;
-    let probe = host.deploy("probe", "guest-probe", json!({"freezeAfterMs": 0})).await;
+    let probe = kind.deploy(&host, "probe", json!({"freezeAfterMs": 0})).await;
     probe.script(json!([])).await;
     probe.reaches("parked").await;
     host.order("probe", "suspend").await;
@@ -128,10 +138,9 @@ async fn a_request_to_a_suspended_function_waits_no_longer_than_the_queue_allows
 }
 
 /// Rule 10: several requests in one instance.
-#[tokio::test]
-async fn all_requests_of_an_instance_are_suspended_and_resumed_together() {
+async fn all_requests_of_an_instance_are_suspended_and_resumed_together(kind: Kind) {
     let host = TestHost::start().await;
-    let probe = host.deploy("probe", "guest-probe", json!({"concurrency": 5, "timeoutMs": 3000})).await;
+    let probe = kind.deploy(&host, "probe", json!({"concurrency": 5, "timeoutMs": 3000})).await;
     let requests: Vec<_> = (0..5).map(|_| probe.script_in_background(json!([{"sleep-ms": 1000}]))).collect();
     eventually("five requests in one instance", async || {
         let instances = probe.instances().await;
@@ -150,10 +159,9 @@ async fn all_requests_of_an_instance_are_suspended_and_resumed_together() {
 }
 
 /// Rules 5 and 10: new code, deletion or an operator's stop ends a suspension; requests in it are answered first.
-#[tokio::test]
-async fn a_suspended_instance_that_must_go_ends_its_requests_and_calls_pre_stop() {
+async fn a_suspended_instance_that_must_go_ends_its_requests_and_calls_pre_stop(kind: Kind) {
     let host = TestHost::start().await;
-    let probe = host.deploy("probe", "guest-probe", json!({})).await;
+    let probe = kind.deploy(&host, "probe", json!({})).await;
     let request = probe.script_in_background(json!([{"sleep-ms": 700}]));
     probe.reaches("active").await;
     host.order("probe", "suspend").await;
@@ -165,12 +173,10 @@ async fn a_suspended_instance_that_must_go_ends_its_requests_and_calls_pre_stop(
 }
 
 /// Rule 10: during pre-freeze.
-#[tokio::test]
-async fn an_instance_suspended_in_pre_freeze_ends_the_hook_and_freezes_anew_after_it() {
+async fn an_instance_suspended_in_pre_freeze_ends_the_hook_and_freezes_anew_after_it(kind: Kind) {
     let host = TestHost::start().await;
     let hook = json!({"do": [{"sleep-ms": 1000}, {"print": "hook over"}]}).to_string();
-    let probe =
-        host.deploy("probe", "guest-probe", json!({"freezeAfterMs": 0, "environment": {"PRE_FREEZE": hook}})).await;
+    let probe = kind.deploy(&host, "probe", json!({"freezeAfterMs": 0, "environment": {"PRE_FREEZE": hook}})).await;
     probe.script(json!([])).await;
     probe.reaches("freezing").await;
     host.order("probe", "suspend").await;

@@ -5,7 +5,20 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use crate::support::{TestFunction, TestHost, eventually};
+use crate::support::{Kind, TestFunction, TestHost, eventually, over_kinds};
+
+over_kinds! {
+    every: [
+        a_request_that_waits_too_long_is_answered_504_at_once,
+        a_tight_loop_is_stopped_at_its_deadline_without_pre_stop,
+        a_late_request_keeps_the_instance_from_no_other_function_and_the_next_one_is_served,
+    ],
+    sharing: [
+        an_instance_with_a_late_request_that_waits_serves_the_others_and_stops_in_order,
+        others_in_the_instance_of_a_tight_loop_are_told_that_they_were_collateral,
+        a_lonely_bystander_of_a_tight_loop_is_not_blamed_for_it,
+    ]
+}
 
 /// Waits until one instance has `count` requests in flight, and returns it.
 async fn in_flight(function: &TestFunction, count: u32) -> Value {
@@ -18,10 +31,9 @@ async fn in_flight(function: &TestFunction, count: u32) -> Value {
 }
 
 /// Rule 9.
-#[tokio::test]
-async fn a_request_that_waits_too_long_is_answered_504_at_once() {
+async fn a_request_that_waits_too_long_is_answered_504_at_once(kind: Kind) {
     let host = TestHost::start().await;
-    let probe = host.deploy("probe", "guest-probe", json!({"timeoutMs": 300})).await;
+    let probe = kind.deploy(&host, "probe", json!({"timeoutMs": 300})).await;
     let began = Instant::now();
     let reply = probe.script(json!([{"sleep-ms": 25_000}])).await;
     reply.problem(504, "function-timed-out");
@@ -31,10 +43,9 @@ async fn a_request_that_waits_too_long_is_answered_504_at_once() {
 }
 
 /// Rule 9.
-#[tokio::test]
-async fn an_instance_with_a_late_request_that_waits_serves_the_others_and_stops_in_order() {
+async fn an_instance_with_a_late_request_that_waits_serves_the_others_and_stops_in_order(kind: Kind) {
     let host = TestHost::start().await;
-    let probe = host.deploy("probe", "guest-probe", json!({"timeoutMs": 3000, "concurrency": 2})).await;
+    let probe = kind.deploy(&host, "probe", json!({"timeoutMs": 3000, "concurrency": 2})).await;
     let late = probe.script_in_background(json!([{"sleep-ms": 25_000}]));
     let instance = in_flight(&probe, 1).await;
     // The rule is about time: the second request has to overlap the first one's deadline.
@@ -62,10 +73,9 @@ async fn an_instance_with_a_late_request_that_waits_serves_the_others_and_stops_
 }
 
 /// Rule 9.
-#[tokio::test]
-async fn a_tight_loop_is_stopped_at_its_deadline_without_pre_stop() {
+async fn a_tight_loop_is_stopped_at_its_deadline_without_pre_stop(kind: Kind) {
     let host = TestHost::start().await;
-    let probe = host.deploy("probe", "guest-probe", json!({"timeoutMs": 200})).await;
+    let probe = kind.deploy(&host, "probe", json!({"timeoutMs": 200})).await;
     let began = Instant::now();
     let reply = probe.script(json!(["spin-forever"])).await;
     reply.problem(504, "function-timed-out");
@@ -108,10 +118,9 @@ async fn a_tight_loop_is_stopped_within_10_ms_of_its_deadline() {
 }
 
 /// Rule 9.
-#[tokio::test]
-async fn others_in_the_instance_of_a_tight_loop_are_told_that_they_were_collateral() {
+async fn others_in_the_instance_of_a_tight_loop_are_told_that_they_were_collateral(kind: Kind) {
     let host = TestHost::start().await;
-    let probe = host.deploy("probe", "guest-probe", json!({"timeoutMs": 2000, "concurrency": 3})).await;
+    let probe = kind.deploy(&host, "probe", json!({"timeoutMs": 2000, "concurrency": 3})).await;
     let waiting = json!([{"sleep-ms": 25_000}]);
     let looping = probe.script_in_background(json!([{"sleep-ms": 500}, "spin-forever"]));
     in_flight(&probe, 1).await;
@@ -128,10 +137,9 @@ async fn others_in_the_instance_of_a_tight_loop_are_told_that_they_were_collater
 }
 
 /// Rule 9: the same with a single other request, which is not taken for the culprit.
-#[tokio::test]
-async fn a_lonely_bystander_of_a_tight_loop_is_not_blamed_for_it() {
+async fn a_lonely_bystander_of_a_tight_loop_is_not_blamed_for_it(kind: Kind) {
     let host = TestHost::start().await;
-    let probe = host.deploy("probe", "guest-probe", json!({"timeoutMs": 1500, "concurrency": 2})).await;
+    let probe = kind.deploy(&host, "probe", json!({"timeoutMs": 1500, "concurrency": 2})).await;
     let looping = probe.script_in_background(json!(["spin-forever"]));
     in_flight(&probe, 1).await;
     // The rule is about time: the other has to be younger than the loop by more than a bit.
@@ -170,10 +178,9 @@ async fn the_host_serves_others_while_tight_loops_burn() {
 }
 
 /// Rule 9.
-#[tokio::test]
-async fn a_late_request_keeps_the_instance_from_no_other_function_and_the_next_one_is_served() {
+async fn a_late_request_keeps_the_instance_from_no_other_function_and_the_next_one_is_served(kind: Kind) {
     let host = TestHost::start().await;
-    let probe = host.deploy("probe", "guest-probe", json!({"timeoutMs": 300, "maxInstances": 1})).await;
+    let probe = kind.deploy(&host, "probe", json!({"timeoutMs": 300, "maxInstances": 1})).await;
     probe.script(json!([{"sleep-ms": 25_000}])).await.problem(504, "function-timed-out");
     let next = probe.script(json!([])).await;
     assert_eq!((next.status, next.start()), (200, "cold"));

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures::task::AtomicWaker;
 use http::header::CONTENT_LENGTH;
 use http_body_util::combinators::UnsyncBoxBody;
-use hyper::body::{Frame, SizeHint};
+use hyper::body::{Body as _, Frame, SizeHint};
 use tokio::sync::oneshot;
 pub use wasmtime_wasi_http::Error as BodyError;
 
@@ -43,25 +43,27 @@ pub struct Delivery(Arc<State>);
 
 #[derive(Default)]
 struct State {
+    /// All of it was read.
     whole: AtomicBool,
-    cut: AtomicBool,
+    /// The guest will write no more.
+    closed: AtomicBool,
     reader: AtomicWaker,
 }
 
 impl Delivery {
-    /// Ends the body with an error: the guest will not go on with it.
-    pub fn cut(&self) {
-        self.0.cut.store(true, Ordering::Release);
+    /// Says that the guest is done with the request. A body that is whole ends then, any other breaks off.
+    pub fn close(&self) {
+        self.0.closed.store(true, Ordering::Release);
         self.0.reader.wake();
     }
 
-    /// Whether the caller got all of it.
+    /// Whether all of it was read.
     pub fn is_whole(&self) -> bool {
         self.0.whole.load(Ordering::Acquire)
     }
 
-    fn is_cut(&self) -> bool {
-        self.0.cut.load(Ordering::Acquire)
+    fn is_closed(&self) -> bool {
+        self.0.closed.load(Ordering::Acquire)
     }
 }
 
@@ -70,19 +72,18 @@ impl ResponseBody {
     pub(super) fn new(response: http::Response<Body>) -> (Response, oneshot::Receiver<Result<(), String>>) {
         let (ended, end) = oneshot::channel();
         let announced = response.headers().get(CONTENT_LENGTH).and_then(|bytes| bytes.to_str().ok()?.parse().ok());
-        let wrap =
-            |body| ResponseBody { body, delivery: Delivery::default(), announced, sent: 0, ended: Some(ended) };
+        let wrap = |body| ResponseBody { body, delivery: Delivery::default(), announced, sent: 0, ended: Some(ended) };
         (response.map(wrap), end)
     }
 
-    /// A handle to follow and to cut it.
+    /// A handle to follow and to close it.
     pub fn delivery(&self) -> Delivery {
         self.delivery.clone()
     }
 
-    /// The length that the guest announced.
-    pub fn announced(&self) -> Option<u64> {
-        self.announced
+    /// Its length, if that is known before it is read.
+    pub fn length(&self) -> Option<u64> {
+        self.announced.or_else(|| self.body.size_hint().exact())
     }
 
     fn end(&mut self, how: Result<(), String>) {
@@ -109,7 +110,12 @@ impl hyper::body::Body for ResponseBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.delivery.0.reader.register(cx.waker());
-        if self.delivery.is_cut() {
+        let closed = self.delivery.is_closed();
+        if self.delivery.is_whole() {
+            // The caller's next request must find the instance with room for it.
+            return if closed { Poll::Ready(None) } else { Poll::Pending };
+        }
+        if closed {
             return Poll::Ready(self.broken(BodyError::HttpResponseIncomplete));
         }
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
@@ -120,16 +126,16 @@ impl hyper::body::Body for ResponseBody {
             }
             Some(Err(error)) => self.broken(error),
             // A guest that went meanwhile left its half of the engine's channels, which looks like the end.
-            None if self.delivery.is_cut() => self.broken(BodyError::HttpResponseIncomplete),
+            None if self.delivery.is_closed() => self.broken(BodyError::HttpResponseIncomplete),
             None => {
                 self.end(Ok(()));
-                None
+                return Poll::Pending;
             }
         })
     }
 
     fn is_end_stream(&self) -> bool {
-        !self.delivery.is_cut() && self.body.is_end_stream()
+        self.delivery.is_whole() && self.delivery.is_closed()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -140,7 +146,7 @@ impl hyper::body::Body for ResponseBody {
 impl Drop for ResponseBody {
     fn drop(&mut self) {
         // Read to its end, or the caller left: either way nobody waits for more.
-        let whole = hyper::body::Body::is_end_stream(self) || self.announced == Some(self.sent);
+        let whole = !self.delivery.is_closed() && self.announced == Some(self.sent);
         if let Some(ended) = self.ended.take() {
             self.delivery.0.whole.store(whole, Ordering::Release);
             let _ = ended.send(Ok(()));

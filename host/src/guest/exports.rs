@@ -121,7 +121,6 @@ impl Exports {
             pre_stop: hook(&names.pre_stop, Entry::PreStop)?,
         })
     }
-
 }
 
 fn find(compiled: &Compiled, name: &str, entry: Entry) -> Result<Option<Export>, Refusal> {
@@ -143,10 +142,9 @@ fn find(compiled: &Compiled, name: &str, entry: Entry) -> Result<Option<Export>,
 
 /// The handler of a component of `wasi:http`, of the newer version if it has both.
 fn find_http(compiled: &Compiled) -> Result<Option<(Protocol, Export)>, Refusal> {
-    for (protocol, interface, params) in [
-        (Protocol::Http03, "wasi:http/handler@0.3.0", 1),
-        (Protocol::Http02, "wasi:http/incoming-handler@0.2.0", 2),
-    ] {
+    for (protocol, interface, params) in
+        [(Protocol::Http03, "wasi:http/handler@0.3.0", 1), (Protocol::Http02, "wasi:http/incoming-handler@0.2.0", 2)]
+    {
         // The engine finds every version that is compatible with this one.
         let Some((_, index)) = compiled.get_export(None, interface) else { continue };
         let name = format!("{interface}#handle");

@@ -3,7 +3,6 @@
 use std::sync::{Arc, Mutex};
 
 use futures::future::BoxFuture;
-use http::StatusCode;
 use tokio::sync::oneshot;
 use wasmtime::component::{Accessor, Instance, Resource, TypedFunc};
 use wasmtime::{AsContextMut as _, Store};
@@ -21,8 +20,6 @@ use super::world::{Blueprint, World};
 
 type Http02 = TypedFunc<(Resource<http_02::IncomingRequest>, Resource<http_02::ResponseOutparam>), ()>;
 type Http03 = TypedFunc<(Resource<http_03::Request>,), (Result<Resource<http_03::Response>, http_03::ErrorCode>,)>;
-/// How a response's body ended.
-type End = oneshot::Receiver<Result<(), String>>;
 
 /// The exports of one instance.
 pub(super) struct Funcs {
@@ -123,7 +120,8 @@ impl Funcs {
                     Err(fault) => Ok(Err(fault)),
                 }
             }
-            (Handler::Event(_), Input::Http(_) | Input::Nothing) | (Handler::Http(_), Input::Event(_) | Input::Nothing) => {
+            (Handler::Event(_), Input::Http(_) | Input::Nothing)
+            | (Handler::Http(_), Input::Event(_) | Input::Nothing) => {
                 wasmtime::bail!("the host called a handler with what it does not take")
             }
         }
@@ -141,10 +139,20 @@ impl Funcs {
         let Handler::Http(handler) = &self.handler else { return Ok(Ok(Vec::new())) };
         let mut request = hook.build();
         hooks::tell(&mut request, &context);
-        // Nobody reads the body: the status says it all.
-        let status = |response: http::Response<Body>| response.status();
-        let answered: Result<StatusCode, Fault> = handler.exchange(accessor, desk, id, request, status).await?;
-        Ok(answered.and_then(|status| hook.check(status).map_err(Fault::Failed)).map(|()| Vec::new()))
+        let (respond, responded) = oneshot::channel();
+        let respond = |response| {
+            // It listens for as long as the exchange goes on.
+            let _ = respond.send(response);
+        };
+        // Read while the guest writes, which may wait for that.
+        let read = async {
+            match responded.await {
+                Ok(response) => hook.check(response).await.map_err(Fault::Failed),
+                Err(_) => Ok(()), // There was none, and the exchange says why.
+            }
+        };
+        let (exchanged, checked) = futures::join!(handler.exchange(accessor, desk, id, request, respond), read);
+        Ok(exchanged?.and(checked).map(|()| Vec::new()))
     }
 }
 

@@ -4,12 +4,14 @@
 
 use std::fmt;
 
-use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
-use http_body_util::{BodyExt as _, Empty};
+use http::{HeaderName, HeaderValue, Method, Uri, header};
+use http_body_util::{BodyExt as _, Collected, Empty, Limited};
 
 use super::call::{CallContext, Entry};
 use super::delivery::Body;
 
+/// How much is read of what a failed hook says.
+const ERROR_BYTES_MAX: usize = 4096;
 /// What callers may not send: fields that begin so say who calls the function, and how.
 const FIELD_PREFIX: &str = "x-fc-";
 /// The path that events of `/invoke/{function}` go to.
@@ -61,9 +63,15 @@ impl Request {
         request
     }
 
-    /// Whether a status means that the hook did its work.
-    pub(super) fn check(self, status: StatusCode) -> Result<(), String> {
-        if status.as_u16() < 400 { Ok(()) } else { Err(format!("{self} was answered with {status}")) }
+    /// Whether a response means that the hook did its work; if not, what it says.
+    pub(super) async fn check(self, response: http::Response<Body>) -> Result<(), String> {
+        let status = response.status();
+        if status.as_u16() < 400 {
+            return Ok(());
+        }
+        let said = Limited::new(response.into_body(), ERROR_BYTES_MAX).collect().await.map(Collected::to_bytes);
+        let said = said.unwrap_or_default();
+        Err(format!("{self} was answered with {status}: {}", String::from_utf8_lossy(&said)))
     }
 }
 
@@ -90,7 +98,8 @@ fn local(path: &'static str) -> Uri {
 pub(super) fn tell(request: &mut http::Request<Body>, context: &CallContext) {
     let ControlPath(control_path) = request.extensions().get().copied().unwrap_or(FROM_CALLER);
     let fields = request.headers_mut();
-    let forged: Vec<HeaderName> = fields.keys().filter(|name| name.as_str().starts_with(FIELD_PREFIX)).cloned().collect();
+    let forged: Vec<HeaderName> =
+        fields.keys().filter(|name| name.as_str().starts_with(FIELD_PREFIX)).cloned().collect();
     for name in forged {
         fields.remove(name);
     }

@@ -120,7 +120,7 @@ impl Guest {
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        self.desk.cut_deliveries();
+        self.desk.close_deliveries();
     }
 }
 
@@ -176,7 +176,11 @@ impl Desk {
     }
 
     /// Hands out a response; what comes on the channel is how its body ended.
-    pub(super) fn respond(&self, call: CallId, response: http::Response<Body>) -> oneshot::Receiver<Result<(), String>> {
+    pub(super) fn respond(
+        &self,
+        call: CallId,
+        response: http::Response<Body>,
+    ) -> oneshot::Receiver<Result<(), String>> {
         let (response, end) = ResponseBody::new(response);
         let mut papers = self.lock();
         papers.deliveries.push((call, response.body().delivery()));
@@ -185,8 +189,8 @@ impl Desk {
     }
 
     /// Must come before the store goes: what the engine leaves behind then looks like the end of a body.
-    fn cut_deliveries(&self) {
-        self.lock().deliveries.drain(..).for_each(|(_, delivery)| delivery.cut());
+    fn close_deliveries(&self) {
+        self.lock().deliveries.drain(..).for_each(|(_, delivery)| delivery.close());
     }
 
     fn begin_poll(&self, ticks: u64) {
@@ -228,7 +232,7 @@ async fn live(blueprint: Arc<Blueprint>, instance: InstanceId, desk: Arc<Desk>) 
         Ok(Ok(never)) => match never {},
         Ok(Err(error)) | Err(error) => error,
     };
-    desk.cut_deliveries();
+    desk.close_deliveries();
     let blamed = desk.lock().blamed;
     let blamed = blamed.or_else(|| desk.current_call(&mut store.as_context_mut()));
     if desk.gauge.memory_refused.load(Ordering::Relaxed) {

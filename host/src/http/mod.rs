@@ -22,7 +22,7 @@ use tokio::net::TcpListener;
 
 use self::event::EventReader;
 use self::listener::Service;
-use self::reply::{Response, ReplyBody};
+use self::reply::{ReplyBody, Response};
 use crate::config::DataConfig;
 use crate::parts::Parts;
 

@@ -101,7 +101,7 @@ fn event(reply: Vec<u8>) -> Response {
 
 /// A response as it is, once its body is whole if it is short.
 async fn held(response: guest::Response, method: &Method) -> Result<Response, Failure> {
-    let short = response.body().announced().is_some_and(|bytes| bytes <= HELD_BYTES_MAX);
+    let short = response.body().length().is_some_and(|bytes| bytes <= HELD_BYTES_MAX);
     // The answer to HEAD announces what it does not hold.
     if !short || method == Method::HEAD {
         return Ok(response.map(|body| ReplyBody::Streamed(Box::new(body))));
@@ -126,7 +126,8 @@ async fn invoked(response: guest::Response) -> Result<Response, Failure> {
         return Ok(response);
     }
     let text = Limited::new(response.into_body(), ERROR_BYTES_MAX).collect().await;
-    let text = text.map_or_else(|error| error.to_string(), |text| String::from_utf8_lossy(&text.to_bytes()).into_owned());
+    let text =
+        text.map_or_else(|error| error.to_string(), |text| String::from_utf8_lossy(&text.to_bytes()).into_owned());
     let detail = format!("{status}: {text}");
     Err(Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "function-failed", detail))
 }

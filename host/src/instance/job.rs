@@ -157,9 +157,8 @@ impl Job {
             // The caller may have left meanwhile; the record says so.
             Caller::Waiting(_) => self.send(outcome, timings),
             Caller::Reading(delivery) => {
-                let whole = delivery.is_whole();
-                delivery.cut();
-                whole
+                delivery.close();
+                delivery.is_whole()
             }
             Caller::Gone => false,
         };

@@ -2,6 +2,9 @@
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::PATIENCE;
 
 /// One connection to the data plane. Dropped, it hangs up.
 pub(crate) struct Caller {
@@ -26,6 +29,30 @@ impl Caller {
         );
         self.stream.write_all(head.as_bytes()).await.expect("the plane takes a request");
         self.stream.write_all(event.as_bytes()).await.expect("the plane takes an event");
+    }
+
+    /// Sends bytes as they are.
+    pub(crate) async fn write(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.write_all(bytes.as_ref()).await.expect("the plane takes bytes");
+    }
+
+    /// Reads until `end` came; returns all that was read.
+    pub(crate) async fn read_to(&mut self, end: &str) -> String {
+        let mut read = Vec::new();
+        while !String::from_utf8_lossy(&read).contains(end) {
+            let count = timeout(PATIENCE, self.stream.read_buf(&mut read)).await;
+            let count = count.unwrap_or_else(|_| panic!("no {end:?} in {:?}", String::from_utf8_lossy(&read)));
+            assert_ne!(count.expect("the plane answers"), 0, "no {end:?} in {:?}", String::from_utf8_lossy(&read));
+        }
+        String::from_utf8(read).expect("text")
+    }
+
+    /// Reads until the plane closes the connection.
+    pub(crate) async fn read_to_close(&mut self) -> String {
+        let mut read = Vec::new();
+        // A reset is an end as well.
+        let _ = timeout(PATIENCE, self.stream.read_to_end(&mut read)).await.expect("it closes in time");
+        String::from_utf8_lossy(&read).into_owned()
     }
 
     /// Reads a whole reply and returns its status.

@@ -23,6 +23,12 @@ impl TestFunction {
         self.client.post(format!("{}/invoke/{}", self.data, self.name)).body(event)
     }
 
+    /// A request to a path of the function; add header fields and a body to it.
+    pub(crate) fn fetch(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
+        let method = method.parse().expect("a method");
+        self.client.request(method, format!("{}/fn/{}{path}", self.data, self.name))
+    }
+
     /// Invokes the function.
     pub(crate) async fn invoke(&self, event: impl Into<reqwest::Body>) -> Reply {
         Reply::of(self.request(event).send().await.expect("the data plane answers")).await

@@ -18,9 +18,14 @@ impl Gate {
         Gate(TcpListener::bind("127.0.0.1:0").await.expect("a port"))
     }
 
+    /// The gate's address.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}/", self.0.local_addr().expect("an address"))
+    }
+
     /// The probe's step that goes to the gate and stays there.
     pub(crate) fn step(&self) -> Value {
-        json!({"http-get": format!("http://{}/", self.0.local_addr().expect("an address"))})
+        json!({"http-get": self.url()})
     }
 
     /// Waits for the next guest.

@@ -206,6 +206,13 @@ impl TestHost {
         Duration::from_nanos(schedules.filter_map(spent).sum())
     }
 
+    /// A figure of memory in its process's status.
+    pub(crate) fn memory_kib(&self, figure: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the host runs");
+        let line = status.lines().find_map(|line| line.strip_prefix(figure)).expect("the figure is there");
+        line.trim_matches([':', '\t', ' ']).split(' ').next().and_then(|kib| kib.parse().ok()).expect("a number")
+    }
+
     /// How often its threads of that name have gone to sleep so far.
     pub(crate) fn waits_of(&self, name: &str) -> u64 {
         let waits = |task: PathBuf| {

@@ -4,6 +4,7 @@ mod caller;
 mod function;
 mod gate;
 mod host;
+mod kind;
 mod reply;
 mod server;
 pub(crate) mod wat;
@@ -12,6 +13,7 @@ pub(crate) use caller::Caller;
 pub(crate) use function::TestFunction;
 pub(crate) use gate::Gate;
 pub(crate) use host::TestHost;
+pub(crate) use kind::{Kind, over_kinds};
 pub(crate) use reply::Reply;
 pub(crate) use server::TestServer;
 

@@ -147,7 +147,8 @@ struct Body {
 
 impl Body {
     fn begin(out: ResponseOutparam, status: u16, fields: &[(&str, &str)]) -> Body {
-        let fields: Vec<_> = fields.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect();
+        let fields: Vec<_> =
+            fields.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect();
         let response = OutgoingResponse::new(Fields::from_list(&fields).expect("these fields are allowed"));
         response.set_status_code(status).expect("this is a status");
         let body = response.body().expect("it is taken once");

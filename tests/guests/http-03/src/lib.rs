@@ -76,7 +76,9 @@ impl wasip3::exports::http::handler::Guest for Http {
                 while let Some(frame) = body.frame().await {
                     let frame = frame?;
                     bytes += frame.data_ref().map_or(0, Bytes::len);
-                    end = frame.trailers_ref().and_then(|trailers| trailers.get("x-end")?.to_str().ok().map(str::to_owned));
+                    end = frame
+                        .trailers_ref()
+                        .and_then(|trailers| trailers.get("x-end")?.to_str().ok().map(str::to_owned));
                 }
                 answer(Ok(json!({"bytes": bytes, "end": end}).to_string().into()))
             }
@@ -163,7 +165,10 @@ fn about<T>(request: http::Request<T>) -> Result<Response, ErrorCode> {
 }
 
 /// A response whose body `write` writes after its head is out.
-fn streamed<W: Future<Output = ()> + 'static>(fields: &[(&str, &str)], write: impl FnOnce(BodyWriter) -> W) -> Response {
+fn streamed<W: Future<Output = ()> + 'static>(
+    fields: &[(&str, &str)],
+    write: impl FnOnce(BodyWriter) -> W,
+) -> Response {
     let (writer, contents, trailers) = BodyWriter::new();
     let fields: Vec<_> = fields.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect();
     let fields = Fields::from_list(&fields).expect("these fields are allowed");

@@ -1,0 +1,331 @@
+//! HTTP functions: components of `wasi:http` as they are, under `/fn/{function}/{path}`. That their instances live like
+//! those of event functions is what `freeze`, `lifecycle`, `timeouts` and `suspend` show; here is what only HTTP has.
+
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use serde_json::{Value, json};
+
+use crate::support::{Caller, Gate, Kind, Reply, TestFunction, TestHost, eventually, over_kinds};
+
+over_kinds! {
+    http: [
+        every_method_path_and_field_reaches_the_function,
+        a_response_is_answered_as_it_is,
+        callers_cannot_say_what_only_the_host_says,
+        a_gibibyte_passes_in_either_direction_through_little_memory,
+        server_sent_events_arrive_as_they_are_written,
+        a_body_is_answered_while_it_is_still_sent,
+        trailers_pass_in_either_direction,
+        a_function_notices_that_its_caller_left,
+        a_request_is_in_flight_until_its_body_is_read,
+        half_a_short_body_is_a_502_that_is_logged,
+        half_a_long_body_breaks_off_and_is_logged,
+        a_length_that_is_none_is_a_502_that_is_logged,
+        an_error_is_a_failure,
+        a_timeout_in_the_middle_of_a_body_breaks_it_off,
+        an_instance_that_goes_breaks_its_bodies_off,
+        a_request_that_follows_another_finds_the_same_instance,
+        an_invocation_is_a_post_to_invoke,
+        a_wait_is_free_and_computing_is_not,
+    ]
+}
+
+async fn sent(request: reqwest::RequestBuilder) -> Reply {
+    Reply::of(request.send().await.expect("the data plane answers")).await
+}
+
+/// The last line of the host in the function's log that has `text` in it.
+async fn told(function: &TestFunction, text: &str) -> Value {
+    function.logs(text, 1).await;
+    let lines = function.lines().await;
+    let line = lines.iter().rfind(|line| line["stream"] == "host" && line["text"].as_str().unwrap().contains(text));
+    line.unwrap_or_else(|| panic!("no line of the host with {text:?}: {lines:?}")).clone()
+}
+
+async fn every_method_path_and_field_reaches_the_function(kind: Kind) {
+    let host = TestHost::start().await;
+    let http = kind.deploy(&host, "http", json!({})).await;
+    for method in ["GET", "POST", "DELETE", "BREW"] {
+        let request = http.fetch(method, "/about/a%20b/..%2F?q=1&q=%26").header("x-one", "1").header("x-one", "2");
+        let seen = sent(request).await.json();
+        assert_eq!(seen["method"], method);
+        assert_eq!(seen["path"], "/about/a%20b/..%2F?q=1&q=%26");
+        assert_eq!(seen["authority"], host.data.strip_prefix("http://").unwrap());
+        let ones = seen["fields"].as_array().unwrap().iter().filter(|field| field[0] == "x-one");
+        assert_eq!(ones.map(|field| field[1].as_str().unwrap()).collect::<Vec<_>>(), ["1", "2"]);
+    }
+    assert_eq!(sent(http.fetch("GET", "")).await.status, 404, "the function's own answer to its path `/`");
+    let head = sent(http.fetch("HEAD", "/about")).await;
+    assert_eq!((head.status, head.body.len()), (201, 0));
+    let unknown = sent(host.function("nobody").fetch("GET", "/")).await;
+    unknown.problem(404, "function-not-found");
+}
+
+async fn a_response_is_answered_as_it_is(kind: Kind) {
+    let host = TestHost::start().await;
+    let http = kind.deploy(&host, "http", json!({})).await;
+    let reply = sent(http.fetch("GET", "/about").header("x-request-id", "mine")).await;
+    assert_eq!(reply.status, 201);
+    assert_eq!(reply.header("content-type"), "text/x-own; charset=latin-1");
+    let many: Vec<_> = reply.headers.get_all("x-many").iter().map(|value| value.to_str().unwrap()).collect();
+    assert_eq!(many, ["1", "2"]);
+    assert_eq!((reply.start(), reply.header("dormouse-request-id")), ("cold", "mine"));
+    assert!(reply.timing("handler") > 0.0 && reply.timing("exec") > 0.0, "{reply:?}");
+}
+
+async fn callers_cannot_say_what_only_the_host_says(kind: Kind) {
+    let host = TestHost::start().await;
+    let http = kind.deploy(&host, "http", json!({"memoryMb": 96})).await;
+    let request = http.fetch("GET", "/about").header("x-fc-request-id", "forged").header("x-fc-account-id", "root");
+    let reply = sent(request).await;
+    let seen = reply.json();
+    let field = |name: &str| {
+        let fields = seen["fields"].as_array().unwrap();
+        fields.iter().filter(|field| field[0] == name).map(|field| field[1].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(field("x-fc-request-id"), [reply.header("dormouse-request-id")]);
+    assert_eq!(field("x-fc-function-name"), ["http"]);
+    assert_eq!(field("x-fc-function-memory"), ["96"]);
+    assert_eq!(field("x-fc-control-path"), ["/http-invoke"]);
+    assert_eq!(field("x-fc-account-id"), Vec::<Value>::new());
+    // The initializer is a request in both kinds.
+    sent(http.fetch("POST", "/initialize")).await.problem(404, "not-found");
+    assert_eq!(http.lines_with("initializer ").await, 1, "the host called it, and nobody else");
+}
+
+async fn a_gibibyte_passes_in_either_direction_through_little_memory(kind: Kind) {
+    const BYTES: usize = 1 << 30;
+    const CHUNK: usize = 1 << 20;
+    let host = TestHost::start().await;
+    let http = kind.deploy(&host, "http", json!({"timeoutMs": 600_000})).await;
+    sent(http.fetch("GET", "/about")).await;
+    let before = host.memory_kib("VmHWM");
+    let upload = futures::stream::iter((0..BYTES / CHUNK).map(|_| Ok::<_, std::io::Error>(vec![b'x'; CHUNK])));
+    let counted = sent(http.fetch("POST", "/count").body(reqwest::Body::wrap_stream(upload))).await;
+    assert_eq!(counted.json()["bytes"], BYTES);
+    let download = http.fetch("GET", &format!("/bytes/{BYTES}")).send().await.unwrap();
+    let mut chunks = download.bytes_stream();
+    let mut bytes = 0;
+    while let Some(chunk) = chunks.next().await {
+        bytes += chunk.expect("all of it comes").len();
+    }
+    assert_eq!(bytes, BYTES);
+    let grown = host.memory_kib("VmHWM") - before;
+    assert!(grown < 32 << 10, "the host grew by {grown} KiB");
+}
+
+async fn server_sent_events_arrive_as_they_are_written(kind: Kind) {
+    let host = TestHost::start().await;
+    let http = kind.deploy(&host, "http", json!({"allowedOutboundHosts": ["127.0.0.1"]})).await;
+    let gate = Gate::closed().await;
+    let response = http.fetch("POST", "/events").body(gate.url()).send().await.unwrap();
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    let mut events = response.bytes_stream();
+    assert_eq!(events.next().await.unwrap().unwrap(), "data: first\n\n");
+    // The function writes the last one after it passed the gate.
+    gate.arrival().await.release().await;
+    assert_eq!(events.next().await.unwrap().unwrap(), "data: last\n\n");
+    assert!(events.next().await.is_none());
+}
+
+async fn a_body_is_answered_while_it_is_still_sent(kind: Kind) {
+    let host = TestHost::start().await;
+    kind.deploy(&host, "http", json!({})).await;
+    let mut caller = Caller::connect(&host.data).await;
+    caller.write("POST /fn/http/echo HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+    for part in ["one", "two", "three"] {
+        caller.write(format!("{:x}\r\n{part}\r\n", part.len())).await;
+        caller.read_to(part).await;
+    }
+    caller.write("0\r\n\r\n").await;
+    caller.read_to("0\r\n\r\n").await;
+}
+
+async fn trailers_pass_in_either_direction(kind: Kind) {
+    let host = TestHost::start().await;
+    kind.deploy(&host, "http", json!({})).await;
+    let mut caller = Caller::connect(&host.data).await;
+    caller.write("POST /fn/http/count HTTP/1.1\r\nHost: test\r\nTrailer: x-end\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+    caller.write("3\r\nabc\r\n0\r\nx-end: yes\r\n\r\n").await;
+    caller.read_to(r#"{"bytes":3,"end":"yes"}"#).await;
+    caller.write("GET /fn/http/bytes/5 HTTP/1.1\r\nHost: test\r\nTE: trailers\r\n\r\n").await;
+    let read = caller.read_to("x-end: 5\r\n\r\n").await;
+    assert!(read.contains("5\r\nxxxxx\r\n0\r\n"), "{read}");
+}
+
+async fn a_function_notices_that_its_caller_left(kind: Kind) {
+    let host = TestHost::start().await;
+    let http = kind.deploy(&host, "http", json!({"freezeAfterMs": 0})).await;
+    let mut caller = Caller::connect(&host.data).await;
+    caller.write("GET /fn/http/forever HTTP/1.1\r\nHost: test\r\n\r\n").await;
+    caller.read_to("and on").await;
+    drop(caller);
+    http.logs("nobody reads any more", 1).await;
+    http.reaches("parked").await;
+    let record = eventually("the record", async || host.invocations().await.pop().ok_or_else(|| "none".to_owned())).await;
+    assert_eq!((&record["outcome"], &record["delivered"]), (&json!("ok"), &json!(false)), "{record}");
+}
+
+async fn a_request_is_in_flight_until_its_body_is_read(kind: Kind) {
+    let host = TestHost::start().await;
+    let http = kind.deploy(&host, "http", json!({"freezeAfterMs": 0})).await;
+    let mut caller = Caller::connect(&host.data).await;
+    caller.write("GET /fn/http/forever HTTP/1.1\r\nHost: test\r\n\r\n").await;
+    caller.read_to("and on").await;
+    http.has_in_flight(1).await;
+    assert_eq!(http.states().await, ["active"]);
+    assert_eq!(http.lines_with("pre-freeze").await, 0);
+    drop(caller);
+    http.reaches("parked").await;
+    assert_eq!(http.lines_with("pre-freeze ").await, 1);
+}
+
+async fn half_a_short_body_is_a_502_that_is_logged(kind: Kind) {
+    let host = TestHost::start().await;
+    let http = kind.deploy(&host, "http", json!({})).await;
+    let reply = sent(http.fetch("GET", "/half/10")).await;
+    reply.problem(502, "function-response-invalid");
+    let line = told(&http, "its body ended after 5 of 10 announced bytes").await;
+    assert_eq!(line["request"], reply.header("dormouse-request-id"));
+}
+
+async fn half_a_long_body_breaks_off_and_is_logged(kind: Kind) {
+    let host = TestHost::start().await;
+    let http = kind.deploy(&host, "http", json!({})).await;
+    let mut caller = Caller::connect(&host.data).await;
+    caller.write("GET /fn/http/half/200000 HTTP/1.1\r\nHost: test\r\n\r\n").await;
+    let read = caller.read_to_close().await;
+    assert!(read.starts_with("HTTP/1.1 200 OK") && read.len() < 200_000, "{} bytes", read.len());
+    told(&http, "its body ended after 100000 of 200000 announced bytes").await;
+    let record = eventually("the record", async || host.invocations().await.pop().ok_or_else(|| "none".to_owned())).await;
+    assert_eq!((&record["outcome"], &record["delivered"]), (&json!("function-response-invalid"), &json!(false)));
+}
+
+async fn a_length_that_is_none_is_a_502_that_is_logged(kind: Kind) {
+    let host = TestHost::start().await;
+    let http = kind.deploy(&host, "http", json!({})).await;
+    let reply = sent(http.fetch("GET", "/half/ten")).await;
+    assert!(reply.status == 502, "{reply:?}");
+    assert!(told(&http, "content-length").await["request"] == reply.header("dormouse-request-id"));
+}
+
+async fn an_error_is_a_failure(kind: Kind) {
+    let host = TestHost::start().await;
+    let http = kind.deploy(&host, "http", json!({})).await;
+    let detail = sent(http.fetch("GET", "/error")).await.problem(500, "function-failed");
+    assert!(detail.contains("it has no answer"), "{detail}");
+    if kind == Kind::Http02 {
+        let detail = sent(http.fetch("GET", "/none")).await.problem(502, "function-response-invalid");
+        assert!(detail.contains("without a response"), "{detail}");
+        told(&http, "without a response").await;
+    }
+    assert_eq!(http.instances().await.len(), 1, "it goes on");
+}
+
+async fn a_timeout_in_the_middle_of_a_body_breaks_it_off(kind: Kind) {
+    let host = TestHost::start().await;
+    let http = kind.deploy(&host, "http", json!({"timeoutMs": 500})).await;
+    let mut caller = Caller::connect(&host.data).await;
+    caller.write("GET /fn/http/forever HTTP/1.1\r\nHost: test\r\n\r\n").await;
+    let read = caller.read_to_close().await;
+    assert!(read.contains("and on") && !read.ends_with("0\r\n\r\n"), "{read}");
+    let record = eventually("the record", async || host.invocations().await.pop().ok_or_else(|| "none".to_owned())).await;
+    assert_eq!((&record["outcome"], &record["delivered"]), (&json!("function-timed-out"), &json!(false)), "{record}");
+    http.is_gone().await;
+}
+
+async fn an_instance_that_goes_breaks_its_bodies_off(kind: Kind) {
+    let host = TestHost::builder().flag("--drain-timeout-ms=200").start().await;
+    kind.deploy(&host, "http", json!({})).await;
+    let mut caller = Caller::connect(&host.data).await;
+    caller.write("GET /fn/http/forever HTTP/1.1\r\nHost: test\r\n\r\n").await;
+    caller.read_to("and on").await;
+    host.signal(rustix::process::Signal::TERM);
+    let read = caller.read_to_close().await;
+    assert!(!read.ends_with("0\r\n\r\n"), "half a body must not look like a whole one");
+    host.ended().await;
+}
+
+async fn a_request_that_follows_another_finds_the_same_instance(kind: Kind) {
+    let host = TestHost::start().await;
+    let http = kind.deploy(&host, "http", json!({"freezeAfterMs": 0})).await;
+    for path in ["/about", "/bytes/100000", "/nothing", "/echo"] {
+        for _ in 0..50 {
+            sent(http.fetch("POST", path).body("x")).await;
+        }
+    }
+    assert_eq!(http.instances().await.len(), 1, "a caller that has its answer finds room in the instance");
+}
+
+async fn an_invocation_is_a_post_to_invoke(kind: Kind) {
+    let host = TestHost::start().await;
+    let http = kind.deploy(&host, "http", json!({})).await;
+    let context = http.script(json!(["context"])).await.results()[0].clone();
+    assert_eq!((&context["function"], &context["version"], &context["attempt"]), (&json!("http"), &json!("LATEST"), &json!(1)));
+    assert!(context["deadlineMs"].as_u64().unwrap() > 1_700_000_000_000);
+    let detail = http.script(json!([{"fail": "not today"}])).await.problem(500, "function-failed");
+    assert!(detail.contains("not today"), "{detail}");
+}
+
+async fn a_wait_is_free_and_computing_is_not(kind: Kind) {
+    let host = TestHost::start().await;
+    let http = kind.deploy(&host, "http", json!({"freezeAfterMs": 0, "lifecycle": {"preFreeze": {"handler": ""}}})).await;
+    let charged = async |steps: Value| {
+        let before = host.windows().await.len();
+        let reply = http.script(json!(steps)).await;
+        let window = eventually("the window's record", async || {
+            let mut windows = host.windows().await;
+            windows.retain(|window| window["state"] == "ended");
+            if windows.len() > before { Ok(windows.pop().unwrap()) } else { Err(format!("{windows:?}")) }
+        });
+        let executed = window.await["executedMs"].as_f64().unwrap();
+        assert!(executed >= reply.timing("exec") - 0.001, "{executed} {reply:?}");
+        executed
+    };
+    charged(json!([])).await;
+    assert!(charged(json!([{"sleep-ms": 400}])).await < 40.0);
+    assert!(charged(json!([{"fib": 36}])).await > 20.0);
+}
+
+#[tokio::test]
+async fn a_failed_hook_is_one_that_answers_with_400_or_above() {
+    let host = TestHost::start().await;
+    let fails = json!({"do": [{"fail": "no flush today"}]}).to_string();
+    let settings = json!({"freezeAfterMs": 0, "idleTimeoutMs": 200, "environment": {"PRE_FREEZE": fails, "PRE_STOP": fails}});
+    let http = Kind::Http02.deploy(&host, "http", settings).await;
+    assert_eq!(http.script(json!([])).await.status, 200);
+    let line = told(&http, "pre-freeze failed").await;
+    let text = line["text"].as_str().unwrap();
+    assert!(text.contains("GET /pre-freeze was answered with 500 Internal Server Error: no flush today"), "{text}");
+    told(&http, "pre-stop failed").await;
+    http.is_gone().await;
+    for hook in ["pre-freeze", "pre-stop"] {
+        let failures = format!("dormouse_hook_failures_total{{hook=\"{hook}\",failure=\"failed\"}}");
+        assert_eq!(host.metric(&failures).await, 1.0, "{hook}");
+    }
+    assert_eq!(host.metric("dormouse_instance_stops_total{reason=\"idle\"}").await, 1.0, "it stopped in order");
+}
+
+#[tokio::test]
+async fn hooks_that_are_not_configured_are_no_requests() {
+    let host = TestHost::start().await;
+    let http = host.deploy("http", "guest-http-02", json!({"freezeAfterMs": 0})).await;
+    http.script(json!([])).await;
+    http.reaches("parked").await;
+    assert_eq!(http.lines_with("initializer").await + http.lines_with("pre-freeze").await, 0);
+    let shown = host.get("/v1/functions/http").await.json()["exports"].clone();
+    assert_eq!(shown["protocol"], "wasi:http@0.2");
+    assert_eq!(shown["preFreeze"], Value::Null);
+    http.configure(json!({"lifecycle": {"preFreeze": {"handler": "index.preFreeze"}}})).await;
+    let shown = host.get("/v1/functions/http").await.json()["exports"].clone();
+    assert_eq!(shown["preFreeze"]["name"], "GET /pre-freeze");
+}
+
+#[tokio::test]
+async fn an_event_function_takes_the_body_of_any_request() {
+    let host = TestHost::start().await;
+    let probe = host.deploy("probe", "guest-probe", json!({})).await;
+    let reply = sent(probe.fetch("PUT", "/any/path?q").body(json!({"do": ["count"]}).to_string())).await;
+    assert_eq!((reply.results(), reply.header("content-type")), (json!([1]), "application/octet-stream"));
+}
