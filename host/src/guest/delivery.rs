@@ -27,6 +27,8 @@ pub struct ResponseBody {
     /// What `Content-Length` promises.
     announced: Option<u64>,
     sent: u64,
+    /// What comes when the guest is done with the request.
+    trailers: Option<Frame<Bytes>>,
     /// Tells the guest's side that nobody reads on: what was wrong, if anything.
     ended: Option<oneshot::Sender<Result<(), String>>>,
 }
@@ -72,7 +74,14 @@ impl ResponseBody {
     pub(super) fn new(response: http::Response<Body>) -> (Response, oneshot::Receiver<Result<(), String>>) {
         let (ended, end) = oneshot::channel();
         let announced = response.headers().get(CONTENT_LENGTH).and_then(|bytes| bytes.to_str().ok()?.parse().ok());
-        let wrap = |body| ResponseBody { body, delivery: Delivery::default(), announced, sent: 0, ended: Some(ended) };
+        let wrap = |body| ResponseBody {
+            body,
+            delivery: Delivery::default(),
+            announced,
+            sent: 0,
+            trailers: None,
+            ended: Some(ended),
+        };
         (response.map(wrap), end)
     }
 
@@ -113,13 +122,19 @@ impl hyper::body::Body for ResponseBody {
         let closed = self.delivery.is_closed();
         if self.delivery.is_whole() {
             // The caller's next request must find the instance with room for it.
-            return if closed { Poll::Ready(None) } else { Poll::Pending };
+            return if closed { Poll::Ready(self.trailers.take().map(Ok)) } else { Poll::Pending };
         }
         if closed {
             return Poll::Ready(self.broken(BodyError::HttpResponseIncomplete));
         }
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         Poll::Ready(match frame {
+            // They end the body: readers ask for no more.
+            Some(Ok(frame)) if frame.is_trailers() => {
+                self.trailers = Some(frame);
+                self.end(Ok(()));
+                return Poll::Pending;
+            }
             Some(Ok(frame)) => {
                 self.sent += frame.data_ref().map_or(0, Bytes::len) as u64;
                 Some(Ok(frame))

@@ -44,6 +44,27 @@ enum HookFunc<R> {
     Request(Request),
 }
 
+/// Where a call is made.
+#[derive(Clone, Copy)]
+struct Site<'a> {
+    accessor: &'a Accessor<World>,
+    desk: &'a Arc<Desk>,
+    id: CallId,
+}
+
+impl Site<'_> {
+    /// Calls an export.
+    async fn run<P, R>(self, func: &TypedFunc<P, R>, params: P) -> wasmtime::Result<R>
+    where
+        P: wasmtime::component::ComponentNamedList + wasmtime::component::Lower + Send + Sync + 'static,
+        R: wasmtime::component::ComponentNamedList + wasmtime::component::Lift + Send + Sync + 'static,
+    {
+        let pending = self.accessor.with(|access| func.start_call_concurrent(access, params))?;
+        self.desk.note_task(self.id, pending.task());
+        func.finish_call_concurrent(self.accessor, pending).await
+    }
+}
+
 impl Funcs {
     pub(super) async fn instantiate(blueprint: &Blueprint, store: &mut Store<World>) -> wasmtime::Result<Funcs> {
         let instance = blueprint.pre.instantiate_async(&mut *store).await?;
@@ -70,48 +91,42 @@ impl Funcs {
         call: Call,
     ) -> wasmtime::Result<Returned> {
         let Call { id, entry, context, input } = call;
+        let site = Site { accessor, desk, id };
         match entry {
-            Entry::Handler => self.handle(accessor, desk, id, context, input).await,
+            Entry::Handler => self.handle(site, context, input).await,
             Entry::Initializer => match &self.initializer {
                 None => Ok(Ok(Vec::new())),
                 Some(HookFunc::Export(func)) => {
-                    let (returned,) = run(accessor, desk, id, func, (context,)).await?;
+                    let (returned,) = site.run(func, (context,)).await?;
                     Ok(returned.map(|()| Vec::new()).map_err(Fault::Failed))
                 }
-                Some(HookFunc::Request(request)) => self.send(accessor, desk, id, context, *request).await,
+                Some(HookFunc::Request(request)) => self.send(site, context, *request).await,
             },
             Entry::PreFreeze | Entry::PreStop => {
                 let func = if entry == Entry::PreFreeze { &self.pre_freeze } else { &self.pre_stop };
                 match func {
                     None => Ok(Ok(Vec::new())),
                     Some(HookFunc::Export(func)) => {
-                        run(accessor, desk, id, func, (context,)).await?;
+                        site.run(func, (context,)).await?;
                         Ok(Ok(Vec::new()))
                     }
-                    Some(HookFunc::Request(request)) => self.send(accessor, desk, id, context, *request).await,
+                    Some(HookFunc::Request(request)) => self.send(site, context, *request).await,
                 }
             }
         }
     }
 
-    async fn handle(
-        &self,
-        accessor: &Accessor<World>,
-        desk: &Arc<Desk>,
-        id: CallId,
-        context: CallContext,
-        input: Input,
-    ) -> wasmtime::Result<Returned> {
+    async fn handle(&self, site: Site<'_>, context: CallContext, input: Input) -> wasmtime::Result<Returned> {
         match (&self.handler, input) {
             (Handler::Event(func), Input::Event(event)) => {
-                let (returned,) = run(accessor, desk, id, func, (context, event)).await?;
+                let (returned,) = site.run(func, (context, event)).await?;
                 Ok(returned.map_err(Fault::Failed))
             }
             (Handler::Http(handler), Input::Http(mut request)) => {
                 hooks::tell(&mut request, &context);
-                let own = desk.clone();
-                let respond = move |response| own.respond(id, response);
-                match handler.exchange(accessor, desk, id, *request, respond).await? {
+                let (desk, id) = (site.desk.clone(), site.id);
+                let respond = move |response| desk.respond(id, response);
+                match handler.exchange(site, *request, respond).await? {
                     // Nobody answers when the host drops the response's body for good.
                     Ok(end) => match end.await.unwrap_or(Ok(())) {
                         Ok(()) => Ok(Ok(Vec::new())),
@@ -128,14 +143,7 @@ impl Funcs {
     }
 
     /// Calls a hook by its request.
-    async fn send(
-        &self,
-        accessor: &Accessor<World>,
-        desk: &Arc<Desk>,
-        id: CallId,
-        context: CallContext,
-        hook: Request,
-    ) -> wasmtime::Result<Returned> {
+    async fn send(&self, site: Site<'_>, context: CallContext, hook: Request) -> wasmtime::Result<Returned> {
         let Handler::Http(handler) = &self.handler else { return Ok(Ok(Vec::new())) };
         let mut request = hook.build();
         hooks::tell(&mut request, &context);
@@ -151,7 +159,7 @@ impl Funcs {
                 Err(_) => Ok(()), // There was none, and the exchange says why.
             }
         };
-        let (exchanged, checked) = futures::join!(handler.exchange(accessor, desk, id, request, respond), read);
+        let (exchanged, checked) = futures::join!(handler.exchange(site, request, respond), read);
         Ok(exchanged?.and(checked).map(|()| Vec::new()))
     }
 }
@@ -167,31 +175,12 @@ where
     })
 }
 
-/// Calls an export.
-async fn run<P, R>(
-    accessor: &Accessor<World>,
-    desk: &Desk,
-    id: CallId,
-    func: &TypedFunc<P, R>,
-    params: P,
-) -> wasmtime::Result<R>
-where
-    P: wasmtime::component::ComponentNamedList + wasmtime::component::Lower + Send + Sync + 'static,
-    R: wasmtime::component::ComponentNamedList + wasmtime::component::Lift + Send + Sync + 'static,
-{
-    let pending = accessor.with(|access| func.start_call_concurrent(access, params))?;
-    desk.note_task(id, pending.task());
-    func.finish_call_concurrent(accessor, pending).await
-}
-
 impl HttpHandler {
     /// Lets the guest answer a request: `respond` gets the response, as soon as its head is there. Returns when the
     /// guest's call returned, with what `respond` made of the response.
     async fn exchange<T: Send + 'static>(
         &self,
-        accessor: &Accessor<World>,
-        desk: &Arc<Desk>,
-        id: CallId,
+        site: Site<'_>,
         request: http::Request<Body>,
         respond: impl FnOnce(http::Response<Body>) -> T + Send + Sync + 'static,
     ) -> wasmtime::Result<Result<T, Fault>> {
@@ -199,7 +188,7 @@ impl HttpHandler {
             HttpHandler::V02(func) => {
                 let answer = Arc::new(Mutex::new(None));
                 let slot = answer.clone();
-                let params = accessor.with(|mut access| {
+                let params = site.accessor.with(|mut access| {
                     let mut store = access.as_context_mut();
                     let mut view = store.data_mut().http();
                     let request = view.new_incoming_request(http_02::Scheme::Http, request)?;
@@ -209,7 +198,7 @@ impl HttpHandler {
                     })?;
                     wasmtime::error::Ok((request, out))
                 })?;
-                run(accessor, desk, id, func, params).await?;
+                site.run(func, params).await?;
                 let answer = answer.lock().expect("no holder of this lock panics").take();
                 Ok(match answer {
                     Some(Ok(made)) => Ok(made),
@@ -218,7 +207,7 @@ impl HttpHandler {
                 })
             }
             HttpHandler::V03(func) => {
-                let (request, sent) = accessor.with(|mut access| {
+                let (request, sent) = site.accessor.with(|mut access| {
                     let mut store = access.as_context_mut();
                     let view = store.data_mut().http();
                     let (request, sent) = p3::Request::from_http(view.hooks, request);
@@ -226,14 +215,14 @@ impl HttpHandler {
                     let sent: BoxFuture<'static, Result<(), BodyError>> = Box::pin(sent);
                     wasmtime::error::Ok((view.table.push(request)?, sent))
                 })?;
-                let (answer,) = run(accessor, desk, id, func, (request,)).await?;
+                let (answer,) = site.run(func, (request,)).await?;
                 let response = match answer {
                     Ok(response) => response,
                     Err(code) => {
                         return Ok(Err(Fault::Failed(format!("the handler answered with the error {code:?}"))));
                     }
                 };
-                accessor.with(|mut access| {
+                site.accessor.with(|mut access| {
                     let response = access.as_context_mut().data_mut().http().table.delete(response)?;
                     let response = response.into_http(access.as_context_mut(), sent);
                     Ok(match response {

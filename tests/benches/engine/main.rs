@@ -14,10 +14,10 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use dormouse::guest::{
-    Blueprint, Call, CallContext, CallId, Component, Engine, Entry, EntryNames, Event, Guest, HookName, Sandbox,
+    Blueprint, Call, CallContext, CallId, Component, Engine, Entry, EntryNames, Event, Guest, HookName, Input, Sandbox,
 };
 use dormouse::ids::{FunctionName, InstanceId, RequestId};
-use dormouse::instance::{Clock, Instance, Job, Metrics, Outcome, Report, Start, State, Terms};
+use dormouse::instance::{Caller, Clock, Instance, Job, Metrics, Outcome, Report, Start, State, Terms};
 use dormouse::log::Log;
 use dormouse::meter::{Account, Basis, InvocationMeter, Post, Reading, Rest, WindowMeter};
 use tokio::sync::oneshot;
@@ -246,7 +246,12 @@ fn started(guest: &mut Guest) {
 }
 
 fn call(guest: &mut Guest, id: u64) {
-    guest.call(Call { id: CallId(id), entry: Entry::Handler, context: context(), event: b"you".to_vec() });
+    guest.call(Call {
+        id: CallId(id),
+        entry: Entry::Handler,
+        context: context(),
+        input: Input::Event(b"you".to_vec()),
+    });
     match next_event(guest) {
         Event::Returned(_, Ok(_)) => {}
         other => panic!("not an answer: {other:?}"),
@@ -304,14 +309,14 @@ async fn run(instance: &mut Instance, caller: &Caller, event: &str) {
     instance.inbox().send(Box::new(Job {
         ticket: 0,
         request: request.clone(),
-        event: event.as_bytes().to_vec(),
+        input: Input::Event(event.as_bytes().to_vec()),
         traceparent: None,
         timeout: Duration::from_secs(60),
         start: Start::Parked,
         accepted: now,
         assigned: now,
         meter: caller.accept(request, now),
-        reply,
+        caller: Caller::Waiting(reply),
     }));
     instance.wake();
     loop {

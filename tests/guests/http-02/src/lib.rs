@@ -139,10 +139,10 @@ fn send(method: &str, url: &str, body: &str) -> Result<(u16, String), String> {
     Ok((response.status(), String::from_utf8_lossy(&bytes).into_owned()))
 }
 
-/// The body of a response whose head is out.
+/// The body of a response whose head is out. The stream goes first: a body outlives its stream.
 struct Body {
-    body: OutgoingBody,
     stream: OutputStream,
+    body: OutgoingBody,
 }
 
 impl Body {
@@ -154,7 +154,7 @@ impl Body {
         let body = response.body().expect("it is taken once");
         ResponseOutparam::set(out, Ok(response));
         let stream = body.write().expect("it is taken once");
-        Body { body, stream }
+        Body { stream, body }
     }
 
     /// Writes a part; false if nobody reads it any more.
