@@ -10,6 +10,7 @@ mod lifecycle;
 mod metrics;
 mod terms;
 
+pub use crate::guest::Input;
 pub use driver::{Clock, Instance, Report};
 pub use inbox::{Inbox, Order, StopReason};
 pub use job::{Answer, Caller, Job, Outcome, Start, Timings};

@@ -20,9 +20,8 @@ use super::lot::Lot;
 use super::policy::{Bounds, Decision};
 use super::seat::{InstanceCounts, Portrait, Seated};
 use super::{Ground, Refused};
-use crate::guest::Input;
 use crate::ids::{InstanceId, RequestId};
-use crate::instance::{Answer, Caller, Job, Order, Outcome, Start, State, StopReason, Terms, Timings};
+use crate::instance::{Answer, Caller, Input, Job, Order, Outcome, Start, State, StopReason, Terms, Timings};
 use crate::meter::InvocationMeter;
 
 /// How long after an instance went its replacement starts, if one is always kept.

@@ -88,7 +88,7 @@ impl Bench {
     /// A parked instance wakes for a request, answers, runs pre-freeze, and is parked again: the whole driver, and two
     /// calls into the guest.
     async fn thaw(&self) {
-        let (mut instance, caller) = (Instance::new(terms(self.hello.clone())), Caller::new());
+        let (mut instance, caller) = (Instance::new(terms(self.hello.clone())), Client::new());
         run(&mut instance, &caller, "").await;
         let mut anchor = self.anchor.warm();
         let here = || per_call(5_000, || now_or_never(run(&mut instance, &caller, "")));
@@ -156,7 +156,7 @@ impl Bench {
             let Reading::Window(window) = reading else { return };
             let _ = post.lock().expect("no holder panics").send(window.executed);
         });
-        let (mut instance, caller) = (Instance::new(terms), Caller::new());
+        let (mut instance, caller) = (Instance::new(terms), Client::new());
         run(&mut instance, &caller, "10").await;
         let (mut executed, mut cpu) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
@@ -284,16 +284,16 @@ fn terms(blueprint: Arc<Blueprint>) -> Arc<Terms> {
 }
 
 /// What a pool has at hand for each request.
-struct Caller {
+struct Client {
     function: FunctionName,
     version: Arc<str>,
     post: Post,
 }
 
-impl Caller {
-    fn new() -> Caller {
+impl Client {
+    fn new() -> Client {
         let function = "bench".parse().expect("a name");
-        Caller { function, version: "LATEST".into(), post: Arc::new(|_| {}) }
+        Client { function, version: "LATEST".into(), post: Arc::new(|_| {}) }
     }
 
     fn accept(&self, request: RequestId, now: tokio::time::Instant) -> InvocationMeter {
@@ -302,7 +302,7 @@ impl Caller {
 }
 
 /// Gives a parked or new instance one request and drives it until it is parked.
-async fn run(instance: &mut Instance, caller: &Caller, event: &str) {
+async fn run(instance: &mut Instance, caller: &Client, event: &str) {
     let (reply, mut answer) = oneshot::channel();
     let now = tokio::time::Instant::now();
     let request = RequestId::new();
