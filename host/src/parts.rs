@@ -103,6 +103,7 @@ impl Parts {
         let sandbox = Sandbox {
             memory_mb: settings.memory_mb,
             environment: &settings.environment,
+            shares: settings.concurrency > 1,
             outbound_hosts: patterns.collect::<Result<_, _>>().map_err(|fault| ChangeError::Internal(fault.into()))?,
             log: function.log.clone(),
         };

@@ -1,5 +1,7 @@
 //! Functions that compute hold up neither those that do not nor each other; `pool/compute.rs` sees to it.
 
+use std::time::Duration;
+
 use futures::future::join_all;
 use serde_json::{Value, json};
 
@@ -73,4 +75,14 @@ async fn a_short_request_is_not_interrupted_because_a_tick_falls_into_it() {
     let moved = computes(&host) - before;
     // On a machine with other work a few take longer than a tick, and are right to move.
     assert!(moved <= 10, "{moved} of 1000 went on among those that compute");
+}
+
+#[tokio::test]
+async fn compiling_gives_way_to_requests() {
+    let host = TestHost::start().await;
+    host.deploy("probe", "guest-probe", json!({})).await;
+    assert!(host.cpu_of("compile") > Duration::from_millis(10), "an upload was compiled on threads of its own");
+    for nice in host.niceness_of("compile") {
+        assert!(nice > 0, "they give way, with a niceness of {nice}");
+    }
 }

@@ -21,6 +21,7 @@ mod errors;
 mod http;
 mod uploads;
 mod sandbox;
+mod outbound;
 mod admin;
 mod examples;
 mod cli;

@@ -67,7 +67,7 @@ async fn a_component_that_was_cut_off_is_refused_wherever_the_cut_is() {
 async fn a_component_of_another_shape_is_told_what_was_found_and_what_is_wanted() {
     let host = TestHost::start().await;
     let counter = host.deploy("counter", PROBE, json!({})).await;
-    let cases: [(&str, Vec<u8>, Value, &[&str]); 7] = [
+    let cases: [(&str, Vec<u8>, Value, &[&str]); 8] = [
         ("nothing exported", wat::component("(component)"), json!({}), &["exports no `handler`", "exports nothing"]),
         ("another export", exporting("run"), json!({}), &["exports no `handler`", "it exports func `run`"]),
         ("other parameters", exporting("handler"), json!({}), &["`handler`", "wrong shape", "`func(x: u32)`", HANDLER]),
@@ -82,6 +82,12 @@ async fn a_component_of_another_shape_is_told_what_was_found_and_what_is_wanted(
             Small { imports: VAULT, ..Small::PLAIN }.component(),
             json!({}),
             &["imports what this host does not offer", "acme:secrets/vault@1.0.0"],
+        ),
+        (
+            "an import of an unknown version",
+            Small { imports: LATER, ..Small::PLAIN }.component(),
+            json!({}),
+            &["`wasi:http/outgoing-handler@1.0.0`", "nearest", "`wasi:http/outgoing-handler@0.2`"],
         ),
         (
             "a hook that is not there",
@@ -245,6 +251,7 @@ async fn a_state_directory_that_is_in_use_is_refused() {
 }
 
 /// Component level: an import that no host has.
+const LATER: &str = r#"(import "wasi:http/outgoing-handler@1.0.0" (instance $later (export "handle" (func))))"#;
 const VAULT: &str = r#"
     (import "acme:secrets/vault@1.0.0" (instance $vault (export "open" (func (result s64)))))
     (core func $lowered (canon lower (func $vault "open")))"#;

@@ -41,6 +41,13 @@ pub struct ExportView {
     pub r#async: bool,
 }
 
+impl ExportsView {
+    /// Whether the handler is called with HTTP requests.
+    pub fn takes_http(&self) -> bool {
+        self.protocol != Protocol::Event
+    }
+}
+
 impl From<&Export> for ExportView {
     fn from(export: &Export) -> ExportView {
         ExportView { name: export.name.clone(), r#async: export.is_async }

@@ -244,8 +244,12 @@ impl Client {
     }
 
     /// Where a function is invoked, for people to paste.
-    pub(super) fn invoke_url(&self, name: &FunctionName) -> Url {
-        joined(&self.data, &["invoke", name.as_str()], &[])
+    /// Where callers reach a function.
+    pub(super) fn url_of(&self, function: &FunctionView) -> Url {
+        match function.exports.takes_http() {
+            true => joined(&self.data, &["fn", &function.name, ""], &[]),
+            false => joined(&self.data, &["invoke", &function.name], &[]),
+        }
     }
 
     async fn read<T: DeserializeOwned>(

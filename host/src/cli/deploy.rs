@@ -78,7 +78,7 @@ impl Deploy {
         let name = self.target.parse()?;
         let deployment = Deployment { name, component, settings: None, set: self.set };
         let answer = deploy(&client, &deployment, &progress).await?;
-        self.client.show(&answer, |view| shown(view, client.invoke_url(&deployment.name).as_str()))
+        self.client.show(&answer, |view| shown(view, client.url_of(view).as_str()))
     }
 
     async fn run_manifest(self, client: &Client, progress: &Progress) -> anyhow::Result<()> {
@@ -94,10 +94,8 @@ impl Deploy {
         let json = answers.iter().map(|answer| answer.json.trim()).collect::<Vec<_>>().join(",");
         let all = Answer { json: format!("{{\"functions\":[{json}]}}"), value: answers };
         self.client.show(&all, |answers| {
-            let line = |(answer, function): (&Answer<FunctionView>, &ManifestFunction)| {
-                shown(&answer.value, client.invoke_url(&function.name).as_str())
-            };
-            answers.iter().zip(&manifest.functions).map(line).collect::<Vec<_>>().join("\n")
+            let line = |answer: &Answer<FunctionView>| shown(&answer.value, client.url_of(&answer.value).as_str());
+            answers.iter().map(line).collect::<Vec<_>>().join("\n")
         })
     }
 }

@@ -40,7 +40,7 @@ impl Show {
         self.client.show(&function, |function| {
             let now = SystemTime::now();
             let parts = [
-                summary(function, now, client.invoke_url(&self.name).as_str()),
+                summary(function, now, client.url_of(function).as_str()),
                 section("Exports", &exports(function)),
                 section("Settings", &settings(function)),
                 section("Instances", &instance_table(&instances, now)),

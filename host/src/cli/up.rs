@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::catalog::Settings;
 use crate::config::ServeArgs;
+use crate::control::model::FunctionView;
 use crate::ids::FunctionName;
 
 use super::client::Client;
@@ -114,7 +115,7 @@ impl Project {
         self.update(manifest).await?;
         let text = match as_json {
             true => self.ready(manifest).await?,
-            false => self.table(manifest),
+            false => self.table(manifest).await?,
         };
         // A program may have read the addresses and closed its end; the host goes on for its callers.
         let _ = output::print(&text);
@@ -178,33 +179,41 @@ impl Project {
         for function in &manifest.functions {
             let answer = self.client.function(&function.name).await?;
             let mut view: Value = serde_json::from_str(&answer.json)?;
-            view["url"] = self.client.invoke_url(&function.name).as_str().into();
+            view["url"] = self.client.url_of(&answer.value).as_str().into();
             functions.push(view);
         }
         Ok(json!({"ready": true, "functions": functions}).to_string())
     }
 
-    fn table(&self, manifest: &Manifest) -> String {
+    async fn table(&self, manifest: &Manifest) -> anyhow::Result<String> {
         let mut table = output::table(["function", "description", "try it"]);
         // A wrapped command could not be pasted.
         table.set_content_arrangement(ContentArrangement::Disabled);
         for function in &manifest.functions {
+            let view = self.client.function(&function.name).await?.value;
             table.add_row([
                 output::text(function.name.as_str()),
                 output::text(&function.settings.description),
-                output::text(&curl(self.client.invoke_url(&function.name).as_str(), function.example.as_deref())),
+                output::text(&curl(&self.client, &view, function.example.as_deref())),
             ]);
         }
-        format!("\n{}\n\nCtrl-C stops: every instance's pre-stop runs", output::rendered(&table))
+        Ok(format!("\n{}\n\nCtrl-C stops: every instance's pre-stop runs", output::rendered(&table)))
     }
 }
 
 /// A line to paste into a shell.
-fn curl(url: &str, example: Option<&str>) -> String {
+fn curl(client: &Client, function: &FunctionView, example: Option<&str>) -> String {
+    let url = client.url_of(function);
     match example {
-        Some(event) => format!("curl -d '{}' {url}", event.replace('\'', r"'\''")),
+        Some(event) => format!("curl -d '{}' {url}", quoted(event)),
+        None if function.exports.takes_http() => format!("curl {url}"),
         None => format!("curl -X POST {url}"),
     }
+}
+
+/// Text that stands between single quotes.
+fn quoted(text: &str) -> String {
+    text.replace('\'', r"'\''")
 }
 
 #[cfg(test)]
@@ -213,7 +222,6 @@ mod tests {
 
     #[test]
     fn curl_lines_survive_the_shell() {
-        assert_eq!(curl("http://h/invoke/a", None), "curl -X POST http://h/invoke/a");
-        assert_eq!(curl("http://h/invoke/a", Some("it's")), r"curl -d 'it'\''s' http://h/invoke/a");
+        assert_eq!(quoted("it's"), r"it'\''s");
     }
 }

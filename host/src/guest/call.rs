@@ -5,6 +5,7 @@ use std::sync::Arc;
 use wasmtime::component::{ComponentType, Lower};
 
 use super::delivery::Body;
+use crate::ids::RequestId;
 
 /// Names a call within its guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -68,6 +69,8 @@ pub struct Call {
     pub id: CallId,
     /// The export to call.
     pub entry: Entry,
+    /// The request, or the hook's own identifier.
+    pub request: RequestId,
     /// What the guest is told.
     pub context: CallContext,
     /// What the handler gets; hooks get nothing.

@@ -13,9 +13,10 @@ use super::arena;
 use super::component::Component;
 use super::epoch::Ticker;
 use super::exports::EntryNames;
+use super::offered;
 use super::refusal::Refusal;
 use super::world::World;
-use crate::machine::MAPS_PER_LARGE_INSTANCE;
+use crate::machine::{self, MAPS_PER_LARGE_INSTANCE};
 
 /// Bytes of stack that guest code may use.
 const WASM_STACK_BYTES: usize = 512 << 10;
@@ -43,6 +44,8 @@ struct Shared {
     small: Side,
     large: Side,
     ticker: Arc<Ticker>,
+    /// Threads that compile, on all cores. They give way, so that a large upload delays no request.
+    compilers: rayon::ThreadPool,
     memory_bytes_total: Arc<AtomicU64>,
 }
 
@@ -56,7 +59,10 @@ impl Engine {
     pub fn new() -> anyhow::Result<Engine> {
         let (small, large) = (Side::new(&small_config())?, Side::new(&large_config())?);
         let ticker = Ticker::start([small.engine.clone(), large.engine.clone()]).context("start the epoch ticker")?;
-        let shared = Shared { small, large, ticker: Arc::new(ticker), memory_bytes_total: Arc::default() };
+        let compilers = rayon::ThreadPoolBuilder::new().thread_name(|_| "compile".to_owned());
+        let compilers = compilers.start_handler(|_| machine::give_way()).build().context("start the compilers")?;
+        let shared =
+            Shared { small, large, ticker: Arc::new(ticker), compilers, memory_bytes_total: Arc::default() };
         Ok(Engine { shared: Arc::new(shared) })
     }
 
@@ -75,7 +81,8 @@ impl Engine {
         Refusal::check_kind(bytes)?;
         let small = initial_data_bytes(bytes) <= COPIED_DATA_BYTES_MAX;
         let side = if small { &self.shared.small } else { &self.shared.large };
-        side.engine.precompile_component(bytes).map_err(|error| Refusal::Invalid(format!("{error:#}")))
+        let compiled = self.shared.compilers.install(|| side.engine.precompile_component(bytes));
+        compiled.map_err(|error| Refusal::Invalid(format!("{error:#}")))
     }
 
     /// Maps compiled code that this host wrote.
@@ -104,7 +111,9 @@ impl Engine {
         let small = wasmtime::Engine::same(compiled.engine(), &self.shared.small.engine);
         let side = if small { &self.shared.small } else { &self.shared.large };
         let pre =
-            side.linker.instantiate_pre(compiled).map_err(|error| Refusal::MissingImport(format!("{error:#}")))?;
+            side.linker.instantiate_pre(compiled).map_err(|error| {
+                Refusal::MissingImport(offered::missing(compiled, &format!("{error:#}")))
+            })?;
         Ok((pre, exports))
     }
 

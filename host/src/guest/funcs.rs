@@ -15,7 +15,7 @@ use super::call::{Call, CallContext, CallId, Entry, Fault, Input, Returned};
 use super::delivery::{Body, BodyError};
 use super::exports::{HandlerParams, HandlerResults, Hook, HookParams, HookResults, InitializerResults, Protocol};
 use super::hooks::{self, Request};
-use super::running::Desk;
+use super::running::{Desk, Origin};
 use super::world::{Blueprint, World};
 
 type Http02 = TypedFunc<(Resource<http_02::IncomingRequest>, Resource<http_02::ResponseOutparam>), ()>;
@@ -50,6 +50,7 @@ struct Site<'a> {
     accessor: &'a Accessor<World>,
     desk: &'a Arc<Desk>,
     id: CallId,
+    origin: &'a Origin,
 }
 
 impl Site<'_> {
@@ -60,7 +61,7 @@ impl Site<'_> {
         R: wasmtime::component::ComponentNamedList + wasmtime::component::Lift + Send + Sync + 'static,
     {
         let pending = self.accessor.with(|access| func.start_call_concurrent(access, params))?;
-        self.desk.note_task(self.id, pending.task());
+        self.desk.note_call(self.id, pending.task(), self.origin.clone());
         func.finish_call_concurrent(self.accessor, pending).await
     }
 }
@@ -90,8 +91,9 @@ impl Funcs {
         desk: &Arc<Desk>,
         call: Call,
     ) -> wasmtime::Result<Returned> {
-        let Call { id, entry, context, input } = call;
-        let site = Site { accessor, desk, id };
+        let Call { id, entry, request, context, input } = call;
+        let origin = Origin { request, traceparent: context.traceparent.clone() };
+        let site = Site { accessor, desk, id, origin: &origin };
         match entry {
             Entry::Handler => self.handle(site, context, input).await,
             Entry::Initializer => match &self.initializer {

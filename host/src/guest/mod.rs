@@ -6,6 +6,7 @@
 
 mod arena;
 mod call;
+mod client;
 mod component;
 mod delivery;
 mod ending;
@@ -16,10 +17,12 @@ mod funcs;
 mod hooks;
 mod host_pattern;
 mod limits;
+mod offered;
 mod outbound;
 mod output;
 mod refusal;
 mod running;
+mod trace;
 mod world;
 
 pub use call::{Call, CallContext, CallId, Entry, Fault, Input, Returned};

@@ -4,11 +4,13 @@ use std::future::Future;
 use std::sync::Arc;
 
 use http::uri::Scheme;
-use http_body_util::BodyExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
+use super::client;
 use super::host_pattern::HostPattern;
+use super::running::Desk;
+use super::trace::{self, TRACEPARENT};
 use crate::ids::InstanceId;
 use crate::log::{Log, Stream};
 
@@ -22,11 +24,12 @@ pub(super) struct Outbound {
     places: Option<Arc<Semaphore>>,
     log: Log,
     instance: InstanceId,
+    desk: Arc<Desk>,
 }
 
 impl Outbound {
-    pub(super) fn new(allowed: Arc<[HostPattern]>, log: Log, instance: InstanceId) -> Outbound {
-        Outbound { allowed, places: None, log, instance }
+    pub(super) fn new(allowed: Arc<[HostPattern]>, log: Log, instance: InstanceId, desk: Arc<Desk>) -> Outbound {
+        Outbound { allowed, places: None, log, instance, desk }
     }
 
     fn allows(&self, uri: &http::Uri) -> bool {
@@ -36,16 +39,21 @@ impl Outbound {
         let allowed = self.allowed.iter().any(|pattern| pattern.matches(host, port));
         if !allowed {
             let text = format!("outgoing request to {host}:{port} denied: not in allowedOutboundHosts");
-            self.log.write(Stream::Host, self.instance, None, text);
+            self.tell(text);
         }
         allowed
+    }
+
+    fn tell(&self, text: String) {
+        let request = self.desk.origin().map(|origin| origin.request);
+        self.log.write(Stream::Host, self.instance, request, text);
     }
 
     fn place(&mut self) -> Result<OwnedSemaphorePermit, Error> {
         let places = self.places.get_or_insert_with(|| Arc::new(Semaphore::new(REQUESTS_MAX)));
         places.clone().try_acquire_owned().map_err(|_| {
             let text = format!("outgoing request denied: {REQUESTS_MAX} are under way already");
-            self.log.write(Stream::Host, self.instance, None, text);
+            self.tell(text);
             Error::ConnectionLimitReached
         })
     }
@@ -57,7 +65,7 @@ type Sent = Result<(http::Response<WasiBody>, Transmission), Error>;
 impl WasiHttpHooks for Outbound {
     fn send_request(
         &mut self,
-        request: http::Request<WasiBody>,
+        mut request: http::Request<WasiBody>,
         options: Option<RequestOptions>,
         _body_ended: Transmission,
     ) -> Box<dyn Future<Output = Sent> + Send> {
@@ -68,14 +76,15 @@ impl WasiHttpHooks for Outbound {
             Ok(place) => place,
             Err(error) => return Box::new(std::future::ready(Err(error))),
         };
+        // A guest that traces sets its own.
+        if let Some(origin) = self.desk.origin() {
+            request.headers_mut().entry(TRACEPARENT).or_insert_with(|| trace::continued(&origin));
+        }
+        let client = self.desk.connections.client();
         Box::new(async move {
-            let (response, transmission) = wasmtime_wasi_http::default_send_request(request, options).await?;
-            let transmission = async move {
-                let transmitted = transmission.await;
-                drop(place); // The connection is closed.
-                transmitted
-            };
-            Ok((response.map(BodyExt::boxed_unsync), Box::new(transmission) as Transmission))
+            let response = client::send(client, request, options, place).await?;
+            // The connection sends the rest of the request's body by itself, and breaks the response off if it cannot.
+            Ok((response, Box::new(std::future::ready(Ok(()))) as Transmission))
         })
     }
 }

@@ -99,7 +99,7 @@ impl Lines {
         }
         self.partial.clear();
         self.partial.shrink_to(256);
-        let request = self.desk.sole_request();
+        let request = self.desk.origin().map(|origin| origin.request);
         tracing::debug!(target: "guest", instance = %self.instance, stream = self.stream.as_str(), "{text}");
         self.log.write(self.stream, self.instance, request, text);
     }

@@ -25,7 +25,7 @@ pub enum Refusal {
     #[error("it imports what this host does not offer: {0}")]
     MissingImport(String),
     /// It answers no requests.
-    #[error("it exports no `{wanted}`, which answers requests; it exports {}", list(found))]
+    #[error("it exports no `{wanted}` to answer events and no `wasi:http` handler; it exports {}", list(found))]
     NoHandler {
         /// The export that the function's configuration names.
         wanted: String,

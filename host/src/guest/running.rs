@@ -14,9 +14,10 @@ use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use tokio::sync::oneshot;
 use wasmtime::component::{Accessor, GuestTaskId};
-use wasmtime::{AsContextMut as _, Store, StoreContextMut, UpdateDeadline};
+use wasmtime::{AsContextMut as _, CallHook, Store, StoreContextMut, UpdateDeadline};
 
 use super::call::{Call, CallId, Returned};
+use super::client::Connections;
 use super::delivery::{Body, Delivery, Response, ResponseBody};
 use super::ending::{Ending, Trap};
 use super::epoch::Ticker;
@@ -102,9 +103,9 @@ impl Guest {
         self.desk.lock().preempted
     }
 
-    /// Tells which request output belongs to: the only one in flight, or none.
-    pub fn set_sole_request(&self, request: Option<RequestId>) {
-        self.desk.lock().sole_request = request;
+    /// The guest comes to rest: closes the connections that it does not use.
+    pub fn rest(&self) {
+        self.desk.connections.close();
     }
 
     /// Linear memory now, in bytes.
@@ -129,21 +130,39 @@ impl Drop for Guest {
 #[derive(Default)]
 pub(super) struct Desk {
     gauge: Arc<Gauge>,
+    pub(super) connections: Connections,
     papers: Mutex<Papers>,
 }
 
 struct Papers {
     calls: VecDeque<Call>,
     events: VecDeque<Event>,
-    /// The engine's task of each call in flight.
-    tasks: Vec<(GuestTaskId, CallId)>,
+    /// The calls in flight.
+    calls_under_way: Vec<UnderWay>,
+    /// The call in whose task the guest asked for what the host does now, where the engine is asked for it.
+    asking: Option<CallId>,
     /// Responses under way.
     deliveries: Vec<(CallId, Delivery)>,
     preempted: Preempted,
     /// The ticker's count when the poll at hand began.
     polled_at: u64,
     blamed: Option<CallId>,
-    sole_request: Option<RequestId>,
+}
+
+/// A call in flight, and who made it.
+struct UnderWay {
+    task: GuestTaskId,
+    call: CallId,
+    origin: Origin,
+}
+
+/// Whom a guest works for.
+#[derive(Clone)]
+pub(super) struct Origin {
+    /// The request, or the hook's own identifier.
+    pub(super) request: RequestId,
+    /// The caller's W3C trace context.
+    pub(super) traceparent: Option<String>,
 }
 
 impl Default for Papers {
@@ -152,12 +171,12 @@ impl Default for Papers {
             // Most guests never have more than one of each, and a parked one keeps the space.
             calls: VecDeque::with_capacity(1),
             events: VecDeque::with_capacity(1),
-            tasks: Vec::new(),
+            calls_under_way: Vec::new(),
+            asking: None,
             deliveries: Vec::new(),
             preempted: Preempted::No,
             polled_at: 0,
             blamed: None,
-            sole_request: None,
         }
     }
 }
@@ -167,12 +186,17 @@ impl Desk {
         self.gauge.clone()
     }
 
-    pub(super) fn sole_request(&self) -> Option<RequestId> {
-        self.lock().sole_request.clone()
+    /// Whom the guest works for: the only call in flight, or the one whose task asks, as far as the engine tells. Without
+    /// either nobody knows.
+    pub(super) fn origin(&self) -> Option<Origin> {
+        let papers = self.lock();
+        let only = papers.calls_under_way.len() == 1;
+        let asks = |call: &&UnderWay| only || papers.asking == Some(call.call);
+        papers.calls_under_way.iter().find(asks).map(|call| call.origin.clone())
     }
 
-    pub(super) fn note_task(&self, call: CallId, task: GuestTaskId) {
-        self.lock().tasks.push((task, call));
+    pub(super) fn note_call(&self, call: CallId, task: GuestTaskId, origin: Origin) {
+        self.lock().calls_under_way.push(UnderWay { task, call, origin });
     }
 
     /// Hands out a response; what comes on the channel is how its body ended.
@@ -210,13 +234,16 @@ impl Desk {
     /// The call that the engine's current task belongs to.
     fn current_call(&self, store: &mut StoreContextMut<'_, World>) -> Option<CallId> {
         let root = store.async_call_stack().ok()?.last()?;
-        self.lock().tasks.iter().find(|(task, _)| *task == root).map(|(_, call)| *call)
+        self.lock().calls_under_way.iter().find(|call| call.task == root).map(|call| call.call)
     }
 }
 
 /// A guest from its first instruction to its end.
 async fn live(blueprint: Arc<Blueprint>, instance: InstanceId, desk: Arc<Desk>) -> Ending {
     let mut store = blueprint.store(instance, &desk);
+    if blueprint.shares {
+        ask_for_the_task(&mut store, desk.clone());
+    }
     yield_in_time(&mut store, desk.clone(), blueprint.ticker.clone());
     let funcs = match Funcs::instantiate(&blueprint, &mut store).await {
         Ok(funcs) => funcs,
@@ -239,6 +266,16 @@ async fn live(blueprint: Arc<Blueprint>, instance: InstanceId, desk: Arc<Desk>) 
         return Ending::OutOfMemory { blamed };
     }
     Ending::Crashed { trap: Trap::from_engine(&error), blamed }
+}
+
+/// Notes in whose task guest code asks the host for something, and that it does not when it goes on.
+fn ask_for_the_task(store: &mut Store<World>, desk: Arc<Desk>) {
+    store.call_hook(move |mut store, transition| {
+        let asks = matches!(transition, CallHook::CallingHost);
+        let asking = if asks { desk.current_call(&mut store) } else { None };
+        desk.lock().asking = asking;
+        Ok(())
+    });
 }
 
 /// Makes guest code yield when it has run for one to two milliseconds, and notes whose it was.
@@ -287,7 +324,7 @@ async fn run(accessor: &Accessor<World>, funcs: &Funcs, desk: &Arc<Desk>, call: 
     let id = call.id;
     let returned = funcs.call(accessor, desk, call).await;
     let mut papers = desk.lock();
-    papers.tasks.retain(|(_, call)| *call != id);
+    papers.calls_under_way.retain(|call| call.call != id);
     papers.deliveries.retain(|(call, _)| *call != id);
     match returned {
         Ok(returned) => {

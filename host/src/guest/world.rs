@@ -29,6 +29,8 @@ pub struct Blueprint {
     pub maps_per_instance: u64,
     pub(super) pre: InstancePre<World>,
     pub(super) ticker: Arc<Ticker>,
+    /// Whether an instance may have several requests at once.
+    pub(super) shares: bool,
     memory_bytes_total: Arc<AtomicU64>,
     memory_mb: u32,
     environment: Vec<(String, String)>,
@@ -46,6 +48,7 @@ impl Blueprint {
             maps_per_instance: component.maps_per_instance(),
             pre,
             ticker: component.engine().ticker(),
+            shares: sandbox.shares,
             memory_bytes_total: component.engine().memory_bytes_total(),
             memory_mb: sandbox.memory_mb,
             environment,
@@ -71,7 +74,7 @@ impl Blueprint {
         let world = World {
             wasi,
             http: WasiHttpCtx::new(),
-            outbound: Outbound::new(self.outbound_hosts.clone(), self.log.clone(), instance),
+            outbound: Outbound::new(self.outbound_hosts.clone(), self.log.clone(), instance, desk.clone()),
             table,
             limits: Limits::new((self.memory_mb as usize) << 20, gauge, self.memory_bytes_total.clone()),
         };
@@ -89,6 +92,8 @@ pub struct Sandbox<'a> {
     pub memory_mb: u32,
     /// The guest's whole environment.
     pub environment: &'a BTreeMap<String, String>,
+    /// Whether an instance may have several requests at once.
+    pub shares: bool,
     /// Where it may send HTTP requests.
     pub outbound_hosts: Vec<HostPattern>,
     /// Where its output goes.

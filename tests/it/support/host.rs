@@ -199,11 +199,14 @@ impl TestHost {
 
     /// The sum of a field of `schedstat`, over the threads which run guests.
     fn worker_schedule(&self, field: usize) -> Duration {
-        let workers = self.threads(|name| ["tokio-rt-worker", "compute"].contains(&name));
-        // A worker may end between the two readings only if it was a blocking one, which runs no guest.
-        let schedules = workers.into_iter().filter_map(|task| std::fs::read_to_string(task.join("schedstat")).ok());
+        self.schedule(|name| ["tokio-rt-worker", "compute"].contains(&name), field)
+    }
+
+    fn schedule(&self, named: impl Fn(&str) -> bool, field: usize) -> Duration {
+        // A thread may end between the two readings only if it was a blocking one, which runs no guest.
+        let schedule = |task: PathBuf| std::fs::read_to_string(task.join("schedstat")).ok();
         let spent = |schedule: String| schedule.split(' ').nth(field)?.parse::<u64>().ok();
-        Duration::from_nanos(schedules.filter_map(spent).sum())
+        Duration::from_nanos(self.threads(named).into_iter().filter_map(schedule).filter_map(spent).sum())
     }
 
     /// A figure of memory in its process's status.
@@ -220,6 +223,19 @@ impl TestHost {
             status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?.trim().parse::<u64>().ok()
         };
         self.threads(|own| own == name).into_iter().filter_map(waits).sum()
+    }
+
+    /// CPU time of its threads of that name.
+    pub(crate) fn cpu_of(&self, name: &str) -> Duration {
+        self.schedule(|own| own == name, 0)
+    }
+
+    /// The niceness of its threads of that name.
+    pub(crate) fn niceness_of(&self, name: &str) -> Vec<i64> {
+        let stat = |task: PathBuf| std::fs::read_to_string(task.join("stat")).ok();
+        let stats = self.threads(|own| own == name).into_iter().filter_map(stat);
+        // The 19th field of all; those after the name, which is in parentheses, begin with the third.
+        stats.map(|stat| stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(16)?.parse().ok()).expect("a number")).collect()
     }
 
     /// The folders of its threads with such names.

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
+use tokio_rustls::{TlsAcceptor, rustls};
 
 /// A request that the server got.
 #[derive(Clone, Debug)]
@@ -18,32 +20,74 @@ pub(crate) struct Received {
     pub(crate) method: String,
     pub(crate) path: String,
     pub(crate) body: String,
+    /// The field `traceparent`; empty if there is none.
+    pub(crate) traceparent: String,
 }
 
 /// Listens on a port of the system's choice until it is dropped.
 pub(crate) struct TestServer {
     pub(crate) address: SocketAddr,
     received: Arc<Mutex<Vec<Received>>>,
+    connections: Arc<Connections>,
     accepting: tokio::task::JoinHandle<()>,
+}
+
+/// How many connections there were, and are.
+#[derive(Default)]
+struct Connections {
+    accepted: AtomicUsize,
+    open: AtomicUsize,
 }
 
 impl TestServer {
     /// A server that answers every request with `body`, after `delay`.
     pub(crate) async fn start(body: &'static str, delay: Duration) -> TestServer {
+        TestServer::start_with(body, delay, None).await
+    }
+
+    /// The same over TLS.
+    pub(crate) async fn start_tls(body: &'static str, config: rustls::ServerConfig) -> TestServer {
+        TestServer::start_with(body, Duration::ZERO, Some(TlsAcceptor::from(Arc::new(config)))).await
+    }
+
+    async fn start_with(body: &'static str, delay: Duration, tls: Option<TlsAcceptor>) -> TestServer {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let received = Arc::new(Mutex::new(Vec::new()));
-        let kept = received.clone();
+        let connections = Arc::new(Connections::default());
+        let (kept, counted) = (received.clone(), connections.clone());
         let accepting = tokio::task::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let kept = kept.clone();
-                let service = service_fn(move |request| answer(request, kept.clone(), body, delay));
-                let serving =
-                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-                tokio::task::spawn(serving);
+                let (kept, counted, tls) = (kept.clone(), counted.clone(), tls.clone());
+                counted.accepted.fetch_add(1, Ordering::SeqCst);
+                counted.open.fetch_add(1, Ordering::SeqCst);
+                tokio::task::spawn(async move {
+                    let service = service_fn(move |request| answer(request, kept.clone(), body, delay));
+                    let server = hyper::server::conn::http1::Builder::new();
+                    // A client that breaks off, or trusts nobody, is what some tests are about.
+                    match tls {
+                        None => drop(server.serve_connection(TokioIo::new(stream), service).await),
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                drop(server.serve_connection(TokioIo::new(stream), service).await);
+                            }
+                        }
+                    }
+                    counted.open.fetch_sub(1, Ordering::SeqCst);
+                });
             }
         });
-        TestServer { address, received, accepting }
+        TestServer { address, received, connections, accepting }
+    }
+
+    /// How many connections were made to it so far.
+    pub(crate) fn accepted(&self) -> usize {
+        self.connections.accepted.load(Ordering::SeqCst)
+    }
+
+    /// How many are open now.
+    pub(crate) fn open(&self) -> usize {
+        self.connections.open.load(Ordering::SeqCst)
     }
 
     /// What it received so far.
@@ -70,6 +114,7 @@ async fn answer(
         method: head.method.to_string(),
         path: head.uri.to_string(),
         body: String::from_utf8_lossy(&sent).into_owned(),
+        traceparent: head.headers.get("traceparent").map_or("", |value| value.to_str().unwrap_or("?")).to_owned(),
     };
     kept.lock().unwrap().push(received);
     tokio::time::sleep(delay).await;

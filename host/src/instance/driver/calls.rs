@@ -62,10 +62,10 @@ impl Instance {
         self.step(Event::Ready);
     }
 
-    pub(super) fn call(&mut self, entry: Entry, context: CallContext, input: Input) -> CallId {
+    pub(super) fn call(&mut self, entry: Entry, request: RequestId, context: CallContext, input: Input) -> CallId {
         self.calls += 1;
         let id = CallId(self.calls);
-        self.guest.call(Call { id, entry, context, input });
+        self.guest.call(Call { id, entry, request, context, input });
         self.settled = false;
         id
     }
@@ -91,7 +91,7 @@ impl Instance {
         job.meter.began(self.id, now);
         let context = self.context(&job.request, job.timeout, job.traceparent.take());
         let input = std::mem::take(&mut job.input);
-        let call = self.call(Entry::Handler, context, input);
+        let call = self.call(Entry::Handler, job.request.clone(), context, input);
         let mut executed_before = Duration::ZERO;
         if let Some(meter) = &mut self.meter {
             meter.request_began(now);
@@ -100,13 +100,12 @@ impl Instance {
         self.vitals.add_request();
         let deadline = now + job.timeout;
         self.running.push(Running { call, job, deadline, began: now, executed_before });
-        self.note_sole_request();
     }
 
     pub(super) fn begin_hook(&mut self, entry: Entry) {
         let request = RequestId::new();
         let context = self.context(&request, self.terms.timeout(entry), None);
-        let call = self.call(entry, context, Input::Nothing);
+        let call = self.call(entry, request.clone(), context, Input::Nothing);
         self.terms.metrics.hook_called(entry);
         self.wait_for_hook(call, entry, request, false);
     }
@@ -118,17 +117,6 @@ impl Instance {
         }
         let deadline = now + self.terms.timeout(entry);
         self.hook = Some(HookCall { call, entry, request, deadline, earlier });
-        self.note_sole_request();
-    }
-
-    /// Output belongs to the only call under way; with several, nobody can tell.
-    pub(super) fn note_sole_request(&self) {
-        let request = match (self.running.as_slice(), &self.hook) {
-            ([], Some(hook)) => Some(hook.request.clone()),
-            ([only], None) => Some(only.job.request.clone()),
-            (_, _) => None,
-        };
-        self.guest.set_sole_request(request);
     }
 
     pub(super) fn returned(&mut self, call: CallId, returned: Returned) {
@@ -167,7 +155,6 @@ impl Instance {
         if let Some(meter) = &mut self.meter {
             meter.ended_one(self.now);
         }
-        self.note_sole_request();
         Answered { job: running.job, outcome, timings }
     }
 
@@ -186,7 +173,6 @@ impl Instance {
         if let Some(meter) = &mut self.meter {
             meter.ended_one(self.now);
         }
-        self.note_sole_request();
         if let (Entry::PreFreeze | Entry::PreStop, Err(Fault::Failed(error) | Fault::BadResponse(error))) =
             (hook.entry, &returned)
         {

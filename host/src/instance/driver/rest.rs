@@ -31,6 +31,7 @@ impl Instance {
     /// Leaves nothing behind that could run: the report of the state says the rest.
     pub(super) fn rest(&mut self) {
         self.close_window();
+        self.guest.rest();
         self.timer = None;
         self.linger_ends = None;
         self.running.shrink_to_fit();

@@ -1,0 +1,147 @@
+//! Requests that functions send: over connections that live as long as their instance is awake, with the caller's trace,
+//! and over TLS to those whom the system trusts. Where they may go is shown in `sandbox`.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use serde_json::{Value, json};
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::support::{Kind, TestHost, TestServer, eventually, over_kinds};
+
+over_kinds! {
+    every: [
+        requests_of_an_awake_instance_share_connections_and_a_parked_one_has_none,
+        requests_go_on_with_the_callers_trace,
+        servers_are_reached_over_tls_if_the_system_trusts_them,
+    ],
+    sharing: [
+        requests_at_the_same_time_go_on_with_their_own_traces,
+        a_task_that_goes_on_after_a_freeze_gets_an_answer,
+    ]
+}
+
+fn get(server: &TestServer) -> Value {
+    json!({"http-get": format!("http://{}/", server.address)})
+}
+
+fn to_loopback() -> Value {
+    json!({"allowedOutboundHosts": ["127.0.0.1", "localhost"], "freezeAfterMs": 0})
+}
+
+async fn requests_of_an_awake_instance_share_connections_and_a_parked_one_has_none(kind: Kind) {
+    let host = TestHost::start().await;
+    let server = TestServer::start("hello", Duration::ZERO).await;
+    let function = kind.deploy(&host, "function", to_loopback()).await;
+    for round in 1..=3 {
+        let results = function.script(json!([get(&server), get(&server), get(&server)])).await.results();
+        assert_eq!(results[2], json!({"status": 200, "body": "hello"}));
+        assert_eq!(server.accepted(), round, "one connection for the requests of a window");
+        function.reaches("parked").await;
+        eventually("the connection's end", async || match server.open() {
+            0 => Ok(()),
+            open => Err(open.to_string()),
+        })
+        .await;
+    }
+}
+
+async fn requests_go_on_with_the_callers_trace(kind: Kind) {
+    let host = TestHost::start().await;
+    let server = TestServer::start("hello", Duration::ZERO).await;
+    let function = kind.deploy(&host, "function", to_loopback()).await;
+    let own = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let steps = json!({"do": [get(&server), get(&server)]}).to_string();
+    let sent = function.request(steps).header("traceparent", own).send().await.unwrap();
+    assert_eq!(sent.status(), 200);
+    function.script(json!([get(&server)])).await.results();
+    let traces: Vec<String> = server.received().into_iter().map(|request| request.traceparent).collect();
+    assert_eq!(traces.len(), 3);
+    for trace in &traces[..2] {
+        assert!(trace.starts_with("00-0af7651916cd43dd8448eb211c80319c-") && trace.ends_with("-01"), "{traces:?}");
+        assert_ne!(trace, own, "the function's request is a span of its own");
+    }
+    assert_ne!(traces[0], traces[1]);
+    assert_eq!(traces[2].len(), own.len(), "a request without a trace begins one: {traces:?}");
+    assert_ne!(traces[2][..36], own[..36]);
+}
+
+async fn requests_at_the_same_time_go_on_with_their_own_traces(kind: Kind) {
+    let host = TestHost::start().await;
+    let server = TestServer::start("hello", Duration::ZERO).await;
+    let mut settings = to_loopback();
+    settings["concurrency"] = json!(10);
+    settings["maxInstances"] = json!(1);
+    let function = kind.deploy(&host, "function", settings).await;
+    let requests = (0..10).map(async |number: usize| {
+        let post = json!({"http-post": [format!("http://{}/", server.address), number.to_string()]});
+        let steps = json!({"do": [{"sleep-ms": 200}, post, {"print": format!("line {number}")}, "max-in-flight"]});
+        let trace = format!("00-0af7651916cd43dd8448eb211c8031{number:02}-b7ad6b7169203331-01");
+        let request = function.request(steps.to_string()).header("traceparent", trace).header("x-request-id", number.to_string());
+        request.send().await.unwrap().json::<Value>().await.unwrap()["results"][3].as_u64().unwrap()
+    });
+    let most = join_all(requests).await.into_iter().max();
+    assert!(most >= Some(2), "they were in the instance at the same time");
+    for request in server.received() {
+        let number: usize = request.body.parse().unwrap();
+        let trace = format!("00-0af7651916cd43dd8448eb211c8031{number:02}-");
+        assert!(request.traceparent.starts_with(&trace), "{request:?}");
+    }
+    // The same knowledge tells whose lines are whose.
+    let lines = function.lines().await;
+    let own: Vec<&Value> = lines.iter().filter(|line| line["text"].as_str().unwrap().starts_with("line ")).collect();
+    assert_eq!(own.len(), 10);
+    for line in own {
+        assert_eq!(line["text"], format!("line {}", line["request"].as_str().unwrap_or("of nobody")));
+    }
+}
+
+async fn a_task_that_goes_on_after_a_freeze_gets_an_answer(kind: Kind) {
+    let host = TestHost::start().await;
+    let server = TestServer::start("late", Duration::from_millis(700)).await;
+    let hook = json!({"do": [get(&server), {"print": "flushed"}]}).to_string();
+    let mut settings = to_loopback();
+    settings["environment"] = json!({"PRE_FREEZE": hook});
+    settings["lifecycle"] = json!({"preFreeze": {"timeoutMs": 200}});
+    let function = kind.deploy(&host, "function", settings).await;
+    function.script(json!([])).await.results();
+    // The hook overran and is parked in the middle of its request; the answer comes while the instance sleeps.
+    function.reaches("parked").await;
+    eventually("the server's answer", async || match server.received().len() {
+        1 => Ok(()),
+        other => Err(other.to_string()),
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    assert_eq!(function.lines_with("flushed").await, 0, "nothing ran in its sleep");
+    function.script(json!([{"sleep-ms": 300}])).await.results();
+    function.logs("flushed", 1).await;
+}
+
+async fn servers_are_reached_over_tls_if_the_system_trusts_them(kind: Kind) {
+    let mut issuer = CertificateParams::new(Vec::new()).unwrap();
+    issuer.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let issuer = CertifiedIssuer::self_signed(issuer, KeyPair::generate().unwrap()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new(vec!["localhost".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+    let chain = vec![CertificateDer::from(certificate.der().to_vec())];
+    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).unwrap();
+    let server = TestServer::start_tls("secret", config).await;
+
+    let roots = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&roots, issuer.pem()).unwrap();
+    let step = json!([{"http-get": format!("https://localhost:{}/", server.address.port())}]);
+    // Where systems keep their roots differs; this variable names the file on all of them.
+    let trusting = TestHost::builder().variable("SSL_CERT_FILE", roots.path().to_str().unwrap()).start().await;
+    let function = kind.deploy(&trusting, "function", to_loopback()).await;
+    assert_eq!(function.script(step.clone()).await.results()[0], json!({"status": 200, "body": "secret"}));
+
+    let wary = TestHost::start().await;
+    let function = kind.deploy(&wary, "function", to_loopback()).await;
+    let refused = function.script(step).await.results()[0].clone();
+    assert!(refused["error"].as_str().unwrap().to_lowercase().contains("certificate"), "{refused}");
+    assert_eq!(server.received().len(), 1, "nothing was sent to a server that nobody trusts");
+}
