@@ -79,7 +79,8 @@ async fn requests_at_the_same_time_go_on_with_their_own_traces(kind: Kind) {
         let post = json!({"http-post": [format!("http://{}/", server.address), number.to_string()]});
         let steps = json!({"do": [{"sleep-ms": 200}, post, {"print": format!("line {number}")}, "max-in-flight"]});
         let trace = format!("00-0af7651916cd43dd8448eb211c8031{number:02}-b7ad6b7169203331-01");
-        let request = function.request(steps.to_string()).header("traceparent", trace).header("x-request-id", number.to_string());
+        let request =
+            function.request(steps.to_string()).header("traceparent", trace).header("x-request-id", number.to_string());
         request.send().await.unwrap().json::<Value>().await.unwrap()["results"][3].as_u64().unwrap()
     });
     let most = join_all(requests).await.into_iter().max();

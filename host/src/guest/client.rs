@@ -73,7 +73,8 @@ fn tls() -> ClientConfig {
     if trusted == 0 {
         tracing::warn!("the system has no root certificates; outgoing requests over TLS will fail");
     }
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider())).with_safe_default_protocol_versions();
+    let config =
+        ClientConfig::builder_with_provider(Arc::new(ring::default_provider())).with_safe_default_protocol_versions();
     config.expect("the provider has the protocols' ciphers").with_root_certificates(roots).with_no_client_auth()
 }
 

@@ -61,8 +61,7 @@ impl Engine {
         let ticker = Ticker::start([small.engine.clone(), large.engine.clone()]).context("start the epoch ticker")?;
         let compilers = rayon::ThreadPoolBuilder::new().thread_name(|_| "compile".to_owned());
         let compilers = compilers.start_handler(|_| machine::give_way()).build().context("start the compilers")?;
-        let shared =
-            Shared { small, large, ticker: Arc::new(ticker), compilers, memory_bytes_total: Arc::default() };
+        let shared = Shared { small, large, ticker: Arc::new(ticker), compilers, memory_bytes_total: Arc::default() };
         Ok(Engine { shared: Arc::new(shared) })
     }
 
@@ -110,10 +109,10 @@ impl Engine {
         let exports = super::Exports::find(compiled, names)?;
         let small = wasmtime::Engine::same(compiled.engine(), &self.shared.small.engine);
         let side = if small { &self.shared.small } else { &self.shared.large };
-        let pre =
-            side.linker.instantiate_pre(compiled).map_err(|error| {
-                Refusal::MissingImport(offered::missing(compiled, &format!("{error:#}")))
-            })?;
+        let pre = side
+            .linker
+            .instantiate_pre(compiled)
+            .map_err(|error| Refusal::MissingImport(offered::missing(compiled, &format!("{error:#}"))))?;
         Ok((pre, exports))
     }
 

@@ -210,7 +210,7 @@ fn entry_names() -> EntryNames {
 
 fn sandbox() -> Sandbox<'static> {
     static NONE: std::collections::BTreeMap<String, String> = std::collections::BTreeMap::new();
-    Sandbox { memory_mb: 128, environment: &NONE, outbound_hosts: Vec::new(), log: Log::default() }
+    Sandbox { memory_mb: 128, environment: &NONE, outbound_hosts: Vec::new(), log: Log::default(), shares: false }
 }
 
 fn blueprint(component: &Component) -> Arc<Blueprint> {

@@ -235,7 +235,14 @@ impl TestHost {
         let stat = |task: PathBuf| std::fs::read_to_string(task.join("stat")).ok();
         let stats = self.threads(|own| own == name).into_iter().filter_map(stat);
         // The 19th field of all; those after the name, which is in parentheses, begin with the third.
-        stats.map(|stat| stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(16)?.parse().ok()).expect("a number")).collect()
+        stats
+            .map(|stat| {
+                stat.rsplit(')')
+                    .next()
+                    .and_then(|rest| rest.split_whitespace().nth(16)?.parse().ok())
+                    .expect("a number")
+            })
+            .collect()
     }
 
     /// The folders of its threads with such names.
