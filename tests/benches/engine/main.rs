@@ -249,6 +249,7 @@ fn call(guest: &mut Guest, id: u64) {
     guest.call(Call {
         id: CallId(id),
         entry: Entry::Handler,
+        request: RequestId::new(),
         context: context(),
         input: Input::Event(b"you".to_vec()),
     });
