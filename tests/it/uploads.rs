@@ -250,8 +250,10 @@ async fn a_state_directory_that_is_in_use_is_refused() {
     assert_eq!(small.invoke("").await.status, 200, "the first one does not notice");
 }
 
-/// Component level: an import that no host has.
-const LATER: &str = r#"(import "wasi:http/outgoing-handler@1.0.0" (instance $later (export "handle" (func))))"#;
+/// Component level: imports that this host does not have.
+const LATER: &str = r#"
+    (import "wasi:http/outgoing-handler@1.0.0" (instance $later (export "handle" (func (result s64)))))
+    (core func $lowered (canon lower (func $later "handle")))"#;
 const VAULT: &str = r#"
     (import "acme:secrets/vault@1.0.0" (instance $vault (export "open" (func (result s64)))))
     (core func $lowered (canon lower (func $vault "open")))"#;

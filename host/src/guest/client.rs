@@ -132,30 +132,25 @@ impl hyper::body::Body for ResponseBody {
     }
 }
 
-/// What went wrong in the words of `wasi:http`, by the innermost cause that it has a word for.
+/// What went wrong in the words of `wasi:http`.
 fn explain(error: &(dyn StdError + 'static)) -> BodyError {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if error.to_string() == "dns error" {
-            return BodyError::DnsError { rcode: None, info_code: None };
-        }
-        if let Some(known) = error.downcast_ref::<rustls::Error>() {
-            return tls_error(known);
-        }
-        if let Some(io) = error.downcast_ref::<io::Error>() {
-            if let Some(known) = io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-                return tls_error(known);
-            }
-            if let Some(known) = io_error(io.kind()) {
-                return known;
-            }
-        }
-        if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message) {
-            return BodyError::HttpResponseIncomplete;
-        }
-        cause = error.source();
+    named(error).unwrap_or_else(|| BodyError::InternalError(Some(error.to_string())))
+}
+
+/// The first of an error's causes that `wasi:http` has a word for.
+fn named(error: &(dyn StdError + 'static)) -> Option<BodyError> {
+    if error.to_string() == "dns error" {
+        return Some(BodyError::DnsError { rcode: None, info_code: None });
     }
-    BodyError::InternalError(Some(error.to_string()))
+    if let Some(known) = error.downcast_ref::<rustls::Error>() {
+        return Some(tls_error(known));
+    }
+    if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message) {
+        return Some(BodyError::HttpResponseIncomplete);
+    }
+    let Some(io) = error.downcast_ref::<io::Error>() else { return error.source().and_then(named) };
+    // What an input or output error wraps is not its source, and says more than its kind.
+    io.get_ref().and_then(|inner| named(inner)).or_else(|| io_error(io.kind()))
 }
 
 fn tls_error(error: &rustls::Error) -> BodyError {
