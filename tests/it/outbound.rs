@@ -35,9 +35,12 @@ async fn requests_of_an_awake_instance_share_connections_and_a_parked_one_has_no
     let host = TestHost::start().await;
     let server = TestServer::start("hello", Duration::ZERO).await;
     let function = kind.deploy(&host, "function", to_loopback()).await;
+    // A connection is free for the next request a moment after the guest has read the last answer.
+    let moment = json!({"sleep-ms": 50});
+    let steps = json!([get(&server), moment, get(&server), moment, get(&server)]);
     for round in 1..=3 {
-        let results = function.script(json!([get(&server), get(&server), get(&server)])).await.results();
-        assert_eq!(results[2], json!({"status": 200, "body": "hello"}));
+        let results = function.script(steps.clone()).await.results();
+        assert_eq!(results[4], json!({"status": 200, "body": "hello"}));
         assert_eq!(server.accepted(), round, "one connection for the requests of a window");
         function.reaches("parked").await;
         eventually("the connection's end", async || match server.open() {
