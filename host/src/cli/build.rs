@@ -11,6 +11,7 @@ use tokio::process::Command;
 
 use crate::ids::FunctionName;
 
+use super::language::missing_tool;
 use super::manifest::{Manifest, ManifestFunction};
 use super::output;
 use super::progress::{Progress, Step};
@@ -57,6 +58,9 @@ pub(super) async fn build(manifest: &Manifest, progress: &Progress) -> anyhow::R
     }
     for (command, functions) in commands {
         let names = functions.iter().map(|function| function.name.as_str()).collect::<Vec<_>>().join(", ");
+        if let Some((tool, remedy)) = missing_tool(command) {
+            bail!("function `{names}`: `{command}` needs `{tool}`, which is not installed: {remedy}");
+        }
         let step = progress.step(&names, &format!("build with `{command}`"));
         let captured = run_captured(command, &manifest.folder, &step).await;
         let captured = captured.with_context(|| format!("run `{command}` in {}", manifest.folder.display()))?;

@@ -4,8 +4,9 @@
 //! is a client that talks to a host through `client.rs`, over the same API that any program may use. Results go to
 //! stdout, progress and errors to stderr.
 //!
-//! Beside the commands: `manifest.rs` reads `dormouse.toml`, `keys.rs` knows how settings are spelled, `hosting.rs`
-//! starts a host for `serve` and `up`, `output.rs`, `progress.rs` and `units.rs` are what people see.
+//! Beside the commands: `manifest.rs` reads `dormouse.toml`, `keys.rs` knows how settings are spelled, `language.rs` what
+//! languages need, `hosting.rs` starts a host for `serve` and `up`, `output.rs`, `progress.rs` and `units.rs` are what
+//! people see.
 
 mod build;
 mod client;
@@ -15,6 +16,7 @@ mod doctor;
 mod hosting;
 mod invoke;
 mod keys;
+mod language;
 mod list;
 mod logs;
 mod manifest;

@@ -12,14 +12,12 @@ use include_dir::{Dir, DirEntry, include_dir};
 
 use crate::ids::FunctionName;
 
+use super::language::Language;
 use super::output;
 
-static TEMPLATE: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/templates/rust");
-static SDK: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../guest-sdk");
 static WIT: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../wit");
 
-/// Where the project keeps them.
-const SDK_FOLDER: &str = "vendor/dormouse-sdk";
+/// Where the project keeps it.
 const WIT_FOLDER: &str = "vendor/wit";
 
 /// Names that cargo refuses for a package, or that would hide a crate every program uses.
@@ -71,18 +69,22 @@ const NOT_FOR_CRATES: [&str; 45] = [
     "yield",
 ];
 
-/// Write a new function in Rust
+/// Write a new function
 ///
-/// Makes a folder with a small function, its manifest and the guest SDK: it builds as it is and runs with `dormouse
-/// up`. Nothing is fetched except the crates that cargo needs.
+/// Makes a folder with a small function, its manifest, the guest SDK and the contract: it builds as it is and runs with
+/// `dormouse up`. Nothing is fetched except what the language's own tools need.
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  dormouse new hello\n  cd hello\n  dormouse up --watch")]
+#[command(after_help = "Examples:\n  dormouse new hello\n  cd hello\n  dormouse up --watch\n\n  \
+                        dormouse new metrics --lang python")]
 pub(super) struct New {
     /// The function's name, and the folder's
     name: FunctionName,
     /// The folder, if it shall have another name; it must be empty or not exist
     #[arg(long, value_name = "DIR")]
     path: Option<PathBuf>,
+    /// The language it is written in
+    #[arg(long, value_enum, default_value_t)]
+    lang: Language,
 }
 
 impl New {
@@ -92,16 +94,16 @@ impl New {
 
     pub(super) fn run(self) -> anyhow::Result<()> {
         let folder = self.path.clone().unwrap_or_else(|| PathBuf::from(self.name.as_str()));
-        create(&self.name, &folder)?;
+        create(&self.name, self.lang, &folder)?;
         let shown = folder.display();
         output::print(&format!("created {} in {shown}\n\nNext:\n  cd {shown}\n  dormouse up --watch", self.name))?;
         Ok(())
     }
 }
 
-fn create(name: &FunctionName, folder: &Path) -> anyhow::Result<()> {
+fn create(name: &FunctionName, language: Language, folder: &Path) -> anyhow::Result<()> {
     let crate_name = name.as_str().replace('-', "_");
-    if NOT_FOR_CRATES.contains(&crate_name.as_str()) {
+    if language == Language::Rust && NOT_FOR_CRATES.contains(&crate_name.as_str()) {
         bail!("`{name}` cannot be the name of a Rust crate; choose another");
     }
     let is_empty = match fs::read_dir(folder) {
@@ -113,14 +115,14 @@ fn create(name: &FunctionName, folder: &Path) -> anyhow::Result<()> {
         bail!("{} is not empty; choose another folder with `--path`", folder.display());
     }
     let placeholders = BTreeMap::from([("name", name.as_str()), ("crate", crate_name.as_str())]);
-    for (path, contents) in files(&TEMPLATE) {
+    for (path, contents) in files(language.template()) {
         let contents = match std::str::from_utf8(contents) {
             Ok(text) => filled(text, &placeholders).into_bytes(),
             Err(_) => contents.to_owned(),
         };
         write(&folder.join(file_name(path)), &contents)?;
     }
-    for (vendored, place) in [(&SDK, SDK_FOLDER), (&WIT, WIT_FOLDER)] {
+    for (vendored, place) in [language.sdk(), (&WIT, WIT_FOLDER)] {
         for (path, contents) in files(vendored).into_iter().filter(|(path, _)| belongs(path)) {
             write(&folder.join(place).join(path), contents)?;
         }
@@ -203,27 +205,30 @@ mod tests {
 
     #[test]
     fn a_project_has_manifest_sdk_and_contract_and_no_placeholder() {
-        let parent = tempfile::tempdir().unwrap();
-        let folder = parent.path().join("my-fn");
-        create(&"my-fn".parse().unwrap(), &folder).unwrap();
-        for file in
-            ["dormouse.toml", "Cargo.toml", ".gitignore", "vendor/dormouse-sdk/Cargo.toml", "vendor/wit/function.wit"]
-        {
-            assert!(folder.join(file).is_file(), "{file}");
+        for (language, sdk) in [(Language::Rust, "rust/Cargo.toml"), (Language::Python, "python/dormouse/__init__.py")] {
+            let parent = tempfile::tempdir().unwrap();
+            let folder = parent.path().join("my-fn");
+            create(&"my-fn".parse().unwrap(), language, &folder).unwrap();
+            let sdk = format!("vendor/guest-sdk/{sdk}");
+            for file in ["dormouse.toml", "README.md", ".gitignore", "vendor/wit/function.wit", &sdk] {
+                assert!(folder.join(file).is_file(), "{language:?}: {file}");
+            }
+            for (path, _) in files(language.template()) {
+                let text = fs::read_to_string(folder.join(file_name(path))).unwrap();
+                assert!(!text.contains("{{name}}") && !text.contains("{{crate}}"), "{language:?}: {}", path.display());
+            }
+            let again = create(&"my-fn".parse().unwrap(), language, &folder).unwrap_err().to_string();
+            assert!(again.contains("is not empty"), "{again}");
         }
-        for (path, _) in files(&TEMPLATE) {
-            let text = fs::read_to_string(folder.join(file_name(path))).unwrap();
-            assert!(!text.contains("{{name}}") && !text.contains("{{crate}}"), "{}", path.display());
-        }
-        let again = create(&"my-fn".parse().unwrap(), &folder).unwrap_err().to_string();
-        assert!(again.contains("is not empty"), "{again}");
     }
 
     #[test]
-    fn keywords_are_refused() {
+    fn keywords_are_refused_where_they_would_name_a_crate() {
         let parent = tempfile::tempdir().unwrap();
         for name in ["fn", "std", "test"] {
-            assert!(create(&name.parse().unwrap(), &parent.path().join(name)).is_err(), "{name}");
+            let folder = parent.path().join(name);
+            assert!(create(&name.parse().unwrap(), Language::Rust, &folder).is_err(), "{name}");
+            create(&name.parse().unwrap(), Language::Python, &folder).unwrap();
         }
     }
 }

@@ -70,7 +70,7 @@ mod component {
         )]
 
         wit_bindgen::generate!({
-            path: "../wit",
+            path: "../../wit",
             world: "function-with-initializer",
             pub_export_macro: true,
             default_bindings_module: "dormouse_sdk::export::bindings",

@@ -1,0 +1,81 @@
+//! What the languages of `dormouse new` bring: a template, a guest SDK, and tools that must be on the machine.
+
+use std::path::Path;
+
+use include_dir::{Dir, include_dir};
+
+static RUST: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/templates/rust");
+static RUST_SDK: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../guest-sdk/rust");
+static PYTHON: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/templates/python");
+static PYTHON_SDK: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../guest-sdk/python");
+
+/// Tools that build commands call, and how to get them.
+const TOOLS: [(&str, &str); 8] = [
+    ("cargo", "install Rust from https://rustup.rs"),
+    ("componentize-py", "`pip install componentize-py==0.25.1` (Python 3.10 or later)"),
+    ("npm", "install Node.js 20 or later, which brings it (Debian: `apt install nodejs npm`)"),
+    ("npx", "install Node.js 20 or later, which brings it (Debian: `apt install nodejs npm`)"),
+    ("make", "install it from your system's packages (Debian: `apt install make`)"),
+    ("clang", "install it from your system's packages (Debian: `apt install clang lld wasi-libc`)"),
+    ("wit-bindgen", "`cargo install wit-bindgen-cli@0.63.0`"),
+    ("wasm-tools", "`cargo install wasm-tools`"),
+];
+
+/// A language that functions are written in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Language {
+    /// With cargo and the target wasm32-wasip2
+    #[default]
+    Rust,
+    /// With componentize-py
+    Python,
+}
+
+impl Language {
+    /// The project's files.
+    pub(super) fn template(self) -> &'static Dir<'static> {
+        match self {
+            Language::Rust => &RUST,
+            Language::Python => &PYTHON,
+        }
+    }
+
+    /// The guest SDK, and the project's folder for it.
+    pub(super) fn sdk(self) -> (&'static Dir<'static>, &'static str) {
+        match self {
+            Language::Rust => (&RUST_SDK, "vendor/guest-sdk/rust"),
+            Language::Python => (&PYTHON_SDK, "vendor/guest-sdk/python"),
+        }
+    }
+}
+
+/// The first tool of a build command that is not on the machine, and how to get it. Only tools that are known here are
+/// looked for: what else a command calls is the shell's business.
+pub(super) fn missing_tool(command: &str) -> Option<(&'static str, &'static str)> {
+    missing_in(command, std::env::var_os("PATH").unwrap_or_default().as_os_str())
+}
+
+fn missing_in(command: &str, path: &std::ffi::OsStr) -> Option<(&'static str, &'static str)> {
+    let mut words = command.split(|letter: char| letter.is_whitespace() || ";&|()".contains(letter));
+    words.find_map(|word| {
+        let tool = TOOLS.into_iter().find(|(tool, _)| *tool == word)?;
+        let found = std::env::split_paths(path).any(|folder| Path::new(&folder).join(tool.0).is_file());
+        (!found).then_some(tool)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_tool_is_named_and_others_are_left_to_the_shell() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("npm"), "").unwrap();
+        let missing = |command| missing_in(command, folder.path().as_os_str()).map(|(tool, _)| tool);
+        assert_eq!(missing("npm install && npx tsc"), Some("npx"));
+        assert_eq!(missing("(cd app; componentize-py -d wit)"), Some("componentize-py"));
+        assert_eq!(missing("npm install"), None);
+        assert_eq!(missing("./make-it clanged"), None);
+    }
+}
