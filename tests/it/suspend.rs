@@ -20,9 +20,6 @@ over_kinds! {
     ]
 }
 
-/// Iterations of `work`: about a second, many epochs.
-const WORK: u64 = 600_000_000;
-
 /// Waits until an instance executed for so long.
 async fn executes_for_ms(function: &TestFunction, ms: f64) {
     eventually(&format!("{ms} ms of execution"), async || {
@@ -48,8 +45,9 @@ async fn a_suspended_request_goes_on_with_exact_state_and_pays_nothing_for_the_p
     let host = TestHost::start().await;
     let through = kind.deploy(&host, "through", json!({"freezeAfterMs": 0})).await;
     let paused = kind.deploy(&host, "paused", json!({"freezeAfterMs": 0, "timeoutMs": 5500})).await;
-    let expected = through.script(json!([{"work": WORK}])).await;
-    let request = paused.script_in_background(json!([{"work": WORK}]));
+    let work = json!([{"work": kind.work()}]);
+    let expected = through.script(work.clone()).await;
+    let request = paused.script_in_background(work);
     executes_for_ms(&paused, 20.0).await;
     host.order("paused", "suspend").await;
     let instances = paused.reaches("suspended").await;

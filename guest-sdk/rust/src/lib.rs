@@ -14,7 +14,7 @@
 //! crate-type = ["cdylib", "rlib"]
 //!
 //! [dependencies]
-//! dormouse-sdk = { path = "vendor/dormouse-sdk" }
+//! dormouse-sdk = { path = "vendor/guest-sdk/rust" }
 //! ```
 //!
 //! `src/lib.rs` holds the type and hands it to [`export!`]:

@@ -1,6 +1,11 @@
 //! The kinds of functions, and tests that run over all of them.
 
+use std::fs;
+use std::path::Path;
+
 use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::sync::OnceCell;
 
 use super::{TestFunction, TestHost};
 
@@ -13,6 +18,8 @@ pub(crate) enum Kind {
     Http02,
     /// `wasi:http` of WASI 0.3. Its initializer is a request, the other hooks are exports.
     Http03,
+    /// Events, in Python: a large component, whose instances copy memory as they write to it.
+    Python,
 }
 
 impl Kind {
@@ -22,6 +29,7 @@ impl Kind {
             Kind::Event => ("guest-probe", &[]),
             Kind::Http02 => ("guest-http-02", &["initializer", "preFreeze", "preStop"]),
             Kind::Http03 => ("guest-http-03", &["initializer"]),
+            Kind::Python => ("guest-python", &[]),
         };
         for hook in requests {
             let handler = &mut settings["lifecycle"][hook]["handler"];
@@ -29,7 +37,61 @@ impl Kind {
                 *handler = json!("index.hook");
             }
         }
+        if self == Kind::Python {
+            Compiled::of(package).await.give_to(host);
+        }
         host.deploy(name, package, settings).await
+    }
+
+    /// Iterations of `work` that take about a second: many epochs.
+    pub(crate) fn work(self) -> u64 {
+        match self {
+            Kind::Event | Kind::Http02 | Kind::Http03 => 600_000_000,
+            Kind::Python => 1_500_000,
+        }
+    }
+}
+
+/// The files that a host keeps of a large component, made once for all tests: compiling takes many seconds.
+struct Compiled(TempDir);
+
+impl Compiled {
+    async fn of(package: &str) -> &'static Compiled {
+        static PYTHON: OnceCell<Compiled> = OnceCell::const_new();
+        PYTHON
+            .get_or_init(async || {
+                let host = TestHost::start().await;
+                host.deploy("first", package, json!({})).await;
+                let kept = Compiled(tempfile::tempdir().unwrap());
+                link_files(&host.state_dir(), kept.0.path());
+                kept
+            })
+            .await
+    }
+
+    /// A host finds the component compiled, as after a deployment of the same one before.
+    fn give_to(&self, host: &TestHost) {
+        link_files(self.0.path(), &host.state_dir());
+    }
+}
+
+/// Links the files of components and their code, which hosts never change.
+fn link_files(from: &Path, to: &Path) {
+    for folder in ["components", "compiled"] {
+        link_folder(&from.join(folder), &to.join(folder));
+    }
+}
+
+fn link_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let (path, name) = entry.map(|entry| (entry.path(), entry.file_name())).unwrap();
+        let place = to.join(name);
+        if path.is_dir() {
+            link_folder(&path, &place);
+        } else if !place.exists() {
+            fs::hard_link(&path, &place).unwrap();
+        }
     }
 }
 
@@ -40,6 +102,7 @@ macro_rules! over_kinds {
         $crate::support::over_kinds!(@ event Event: $($every)* $($sharing)*);
         $crate::support::over_kinds!(@ http_02 Http02: $($every)*);
         $crate::support::over_kinds!(@ http_03 Http03: $($every)* $($sharing)*);
+        $crate::support::over_kinds!(@ python Python: $($every)* $($sharing)*);
     };
     (http: [$($test:ident),* $(,)?]) => {
         $crate::support::over_kinds!(@ http_02 Http02: $($test)*);

@@ -1,0 +1,51 @@
+//! Guests in languages other than Rust, and their toolchains, which are fetched into the target folder when missing.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use crate::{repository, run};
+
+/// Of the toolchain for Python; the templates' READMEs name the same.
+const COMPONENTIZE_PY: &str = "componentize-py==0.25.1";
+
+/// The folders of all toolchains' programs, to be put in front of `PATH`.
+///
+/// # Panics
+///
+/// If they are neither there nor to be had.
+pub fn tools() -> &'static [PathBuf] {
+    static FOLDERS: OnceLock<Vec<PathBuf>> = OnceLock::new();
+    FOLDERS.get_or_init(|| vec![python_tools()])
+}
+
+/// `PATH` with the toolchains in front.
+pub fn path() -> std::ffi::OsString {
+    let own = std::env::var_os("PATH").unwrap_or_default();
+    let folders = tools().iter().cloned().chain(std::env::split_paths(&own));
+    std::env::join_paths(folders).expect("folders without colons")
+}
+
+/// The component of `tests/guests/python`, built by the first caller.
+pub fn python() -> &'static Path {
+    static COMPONENT: OnceLock<PathBuf> = OnceLock::new();
+    COMPONENT.get_or_init(|| {
+        let component = repository().join("target/guests/guest_python.wasm");
+        std::fs::create_dir_all(component.parent().expect("a folder")).expect("a folder for components");
+        let mut build = Command::new("componentize-py");
+        build.args(["--quiet", "--wit-path", "wit", "--world", "function-with-initializer", "componentize"]);
+        build.args(["dormouse.component", "-p", "tests/guests/python", "-p", "guest-sdk/python", "-o"]);
+        run(build.arg(&component).current_dir(repository()).env("PATH", path()));
+        component
+    })
+}
+
+fn python_tools() -> PathBuf {
+    let folder = repository().join("target/tools/python");
+    let programs = folder.join("bin");
+    if !programs.join("componentize-py").is_file() {
+        run(Command::new("python3").args(["-m", "venv"]).arg(&folder));
+        run(Command::new(programs.join("pip")).args(["install", "--quiet", COMPONENTIZE_PY]));
+    }
+    programs
+}
