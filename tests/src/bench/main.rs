@@ -13,6 +13,7 @@ mod fib;
 mod host;
 mod http;
 mod interrupt;
+mod languages;
 mod load_generator;
 mod machine;
 mod measure;
@@ -65,6 +66,8 @@ enum Command {
     Meter,
     /// Ten times more requests than there is capacity
     Load,
+    /// Memory, cold, thawed and warm calls of each language
+    Languages,
     /// All of them
     All,
     /// The bare server, for `http`
@@ -84,12 +87,13 @@ pub(crate) struct Options {
 
 type Bench = fn(&Options) -> Result<Vec<Figure>>;
 
-const BENCHES: [(&str, Bench); 5] = [
+const BENCHES: [(&str, Bench); 6] = [
     ("http", http::run),
     ("density", density::run),
     ("meter", meter::run),
     ("cold", cold::run),
     ("load", overload::run),
+    ("languages", languages::run),
 ];
 
 fn main() -> ExitCode {
@@ -118,6 +122,7 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Meter => "meter",
         Command::Cold => "cold",
         Command::Load => "load",
+        Command::Languages => "languages",
         Command::All => "",
     };
     let out = arguments.out.unwrap_or_else(|| tests::repository().join("target/bench"));
