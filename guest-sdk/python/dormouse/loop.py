@@ -44,6 +44,8 @@ class Loop(support._Loop):
             for handle in handles:
                 if not handle.cancelled():
                     handle._run()
+        # An exception holds the frames it came through, and so this one: a handle left here would keep its task alive.
+        handles = handle = None
         if self.exception is not None:
             raise self.exception
         if state.pending_count > 0:
