@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Context:
     """The call that a function is in. Handlers and hooks get one each; the defaults are for tests."""
 
