@@ -1,0 +1,89 @@
+"""What componentize-py makes a component of: the exports of the contract, in front of the author's module `app`."""
+
+import asyncio
+import gc
+import inspect
+import logging
+import sys
+
+import wit_world
+from componentize_py_types import Err
+
+from . import http, loop, wasi
+from .context import Context
+
+loop.install()
+http.send = wasi.send
+# A line belongs into the log when it is written, and not when a buffer is full.
+sys.stdout.reconfigure(line_buffering=True)
+
+import app
+
+# Without effect if the module has configured logging itself. The host notes the time of each line.
+logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+_log = logging.getLogger("dormouse")
+
+if not callable(getattr(app, "handler", None)):
+    raise TypeError("app.py has no function `handler(ctx, event)`")
+
+
+class WitWorld(wit_world.WitWorld):
+    """The exports. A hook that the module does not have does nothing."""
+
+    async def initializer(self, ctx) -> None:
+        await _call("initializer", ctx)
+
+    async def handler(self, ctx, event: bytes) -> bytes:
+        reply = await _call("handler", ctx, event)
+        if isinstance(reply, str):
+            return reply.encode()
+        if isinstance(reply, (bytes, bytearray)):
+            return bytes(reply)
+        raise Err(f"`handler` returned {type(reply).__name__}, neither bytes nor str")
+
+    async def pre_freeze(self, ctx) -> None:
+        await _call_unheard("pre_freeze", ctx)
+
+    async def pre_stop(self, ctx) -> None:
+        await _call_unheard("pre_stop", ctx)
+
+
+async def _call(name: str, ctx, *event: bytes):
+    """Calls a function of the module. Its exception goes to the log, and its text to the caller."""
+    function = getattr(app, name, None)
+    if function is None:
+        return None
+    try:
+        result = function(_context(ctx), *event)
+        return await result if inspect.isawaitable(result) else result
+    except (Exception, asyncio.CancelledError) as error:
+        trace = error.__traceback__.tb_next  # Without this function.
+        _log.error("%s failed", name, exc_info=(type(error), error, trace))
+        raise Err(str(error) or type(error).__name__) from None
+
+
+async def _call_unheard(name: str, ctx) -> None:
+    """Calls a hook that has nobody to answer to: the log has heard of its failure."""
+    try:
+        await _call(name, ctx)
+    except Err:
+        pass
+
+
+def _context(ctx) -> Context:
+    return Context(
+        request_id=ctx.request_id,
+        function=ctx.function,
+        version=ctx.version,
+        instance_id=ctx.instance_id,
+        memory_mb=ctx.memory_mb,
+        deadline=ctx.deadline_ms / 1000,
+        attempt=ctx.attempt,
+        traceparent=ctx.traceparent,
+    )
+
+
+# All that exists by now lives as long as the instance. The collector need not look at it, which would also touch, and
+# so copy, memory that instances share.
+gc.collect()
+gc.freeze()

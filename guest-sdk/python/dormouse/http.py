@@ -1,0 +1,99 @@
+"""Requests to other services.
+
+Functions call `fetch`; in a component `wasi` does the sending. Nothing is sent unasked. Errors name the host but neither
+path nor query, since an error's text may reach a caller and secrets travel in both.
+"""
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+
+class FetchError(OSError):
+    """Why there is no response."""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A response, read to its end."""
+
+    status: int
+    """The status code."""
+    headers: dict[str, str] = field(default_factory=dict)
+    """The headers by their names in lower case; of several with one name, joined by commas."""
+    body: bytes = b""
+    """The body."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the status is one of the 200s."""
+        return 200 <= self.status < 300
+
+    def text(self) -> str:
+        """The body as text."""
+        return self.body.decode()
+
+    def json(self) -> Any:
+        """The body as JSON."""
+        return json.loads(self.body)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request in the parts that a host wants."""
+
+    method: str
+    tls: bool
+    authority: str
+    path_with_query: str
+    headers: list[tuple[str, bytes]]
+    body: bytes
+    timeout: float | None
+
+
+async def fetch(
+    url: str,
+    *,
+    method: str = "GET",
+    headers: Mapping[str, str] = {},
+    body: bytes | str = b"",
+    timeout: float | None = None,
+) -> Response:
+    """Sends a request and reads the whole response. A status such as 404 is a response, not an error.
+
+    The host of the URL must be among the function's `allowed-outbound-hosts`. `timeout` is how long to wait, in seconds,
+    for the connection, for the first byte, and between two bytes; each anew. A `fetch` that is cancelled stops waiting at
+    once, but what was sent stays sent.
+
+    Raises `FetchError` if no response came, and `ValueError` if the URL is not one of http or https.
+    """
+    request = _request(url, method, headers, body, timeout)
+    try:
+        return await send(request)
+    except FetchError as error:
+        raise FetchError(f"{method} {request.authority}: {error}") from None
+
+
+async def _no_host(_: Request) -> Response:
+    raise FetchError("there is no host in a native test; replace dormouse.http.send")
+
+
+send: Callable[[Request], Awaitable[Response]] = _no_host
+"""Sends a request. A component has the host's; a native test may put its own here."""
+
+
+def _request(url: str, method: str, headers: Mapping[str, str], body: bytes | str, timeout: float | None) -> Request:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise ValueError("a URL must start with http:// or https:// and name a host")
+    if "@" in parts.netloc:
+        raise ValueError("credentials belong into a header, not into the URL")
+    body = body.encode() if isinstance(body, str) else body
+    fields = [(name, value.encode()) for name, value in headers.items()]
+    # A streamed body has no length of its own, and small servers understand nothing but a length.
+    if body and not any(name.lower() == "content-length" for name in headers):
+        fields.append(("content-length", str(len(body)).encode()))
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return Request(method.upper(), parts.scheme == "https", parts.netloc, path, fields, body, timeout)
