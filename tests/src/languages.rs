@@ -33,8 +33,8 @@ pub fn python() -> &'static Path {
         let component = repository().join("target/guests/guest_python.wasm");
         std::fs::create_dir_all(component.parent().expect("a folder")).expect("a folder for components");
         let mut build = Command::new("componentize-py");
-        build.args(["--quiet", "--wit-path", "wit", "--world", "function-with-initializer", "componentize"]);
-        build.args(["dormouse.component", "-p", "tests/guests/python", "-p", "guest-sdk/python", "-o"]);
+        build.args(["-q", "-d", "wit", "-d", "guest-sdk/python/dormouse/wit", "-w", "dormouse:python/function"]);
+        build.args(["componentize", "dormouse.component", "-p", "tests/guests/python", "-p", "guest-sdk/python", "-o"]);
         run(build.arg(&component).current_dir(repository()).env("PATH", path()));
         component
     })

@@ -44,7 +44,7 @@ impl Language {
     pub(super) fn sdk(self) -> (&'static Dir<'static>, &'static str) {
         match self {
             Language::Rust => (&RUST_SDK, "vendor/guest-sdk/rust"),
-            Language::Python => (&PYTHON_SDK, "vendor/guest-sdk/python"),
+            Language::Python => (&PYTHON_SDK, "vendor"),
         }
     }
 }
