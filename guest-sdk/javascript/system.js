@@ -1,0 +1,57 @@
+// What differs from instance to instance: the environment, random numbers, the clock.
+
+import { getEnvironment } from "wasi:cli/environment@0.2.6";
+import { now } from "wasi:clocks/monotonic-clock@0.3.0";
+import { getRandomBytes } from "wasi:random/random@0.2.6";
+
+let variables;
+
+/** The environment that the function is configured with. */
+export function environment() {
+  variables ??= Object.fromEntries(getEnvironment());
+  return variables;
+}
+
+/** What `crypto.getRandomValues` gives at once, as the Web Cryptography API has it. */
+const RANDOM_BYTES_MAX = 65_536;
+
+export const crypto = {
+  getRandomValues(array) {
+    if (array.byteLength > RANDOM_BYTES_MAX) throw new RangeError(`at most ${RANDOM_BYTES_MAX} bytes at once`);
+    new Uint8Array(array.buffer, array.byteOffset, array.byteLength).set(getRandomBytes(array.byteLength));
+    return array;
+  },
+  randomUUID() {
+    const bytes = getRandomBytes(16);
+    bytes[6] = (bytes[6] & 0x0f) | 0x40;
+    bytes[8] = (bytes[8] & 0x3f) | 0x80;
+    const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+    return hex.replace(/(.{8})(.{4})(.{4})(.{4})(.{12})/, "$1-$2-$3-$4-$5");
+  },
+};
+
+let origin;
+
+export const performance = {
+  /** Milliseconds since the instance first asked. */
+  now() {
+    const time = now();
+    origin ??= time;
+    return (time - origin) / 1e6;
+  },
+};
+
+let pool = new Uint32Array(0);
+let used = 0;
+
+/** In the place of `Math.random`, whose seed would be that of the build, and so the same in all instances. */
+export function random() {
+  if (used + 2 > pool.length) {
+    pool = crypto.getRandomValues(new Uint32Array(64));
+    used = 0;
+  }
+  // 53 bits, as many as a double holds.
+  const high = pool[used++] >>> 5;
+  const low = pool[used++] >>> 6;
+  return (high * 2 ** 26 + low) / 2 ** 53;
+}
