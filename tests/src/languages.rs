@@ -6,8 +6,9 @@ use std::sync::OnceLock;
 
 use crate::{repository, run};
 
-/// Of the toolchain for Python; the templates' READMEs name the same.
+// Of the toolchains; the templates name the same.
 const COMPONENTIZE_PY: &str = "componentize-py==0.25.1";
+const COMPONENTIZE_QJS: &str = "componentize-qjs@0.4.5";
 
 /// The folders of all toolchains' programs, to be put in front of `PATH`.
 ///
@@ -16,7 +17,7 @@ const COMPONENTIZE_PY: &str = "componentize-py==0.25.1";
 /// If they are neither there nor to be had.
 pub fn tools() -> &'static [PathBuf] {
     static FOLDERS: OnceLock<Vec<PathBuf>> = OnceLock::new();
-    FOLDERS.get_or_init(|| vec![python_tools()])
+    FOLDERS.get_or_init(|| vec![python_tools(), javascript_tools()])
 }
 
 /// `PATH` with the toolchains in front.
@@ -30,14 +31,43 @@ pub fn path() -> std::ffi::OsString {
 pub fn python() -> &'static Path {
     static COMPONENT: OnceLock<PathBuf> = OnceLock::new();
     COMPONENT.get_or_init(|| {
-        let component = repository().join("target/guests/guest_python.wasm");
-        std::fs::create_dir_all(component.parent().expect("a folder")).expect("a folder for components");
+        let component = place("guest_python");
         let mut build = Command::new("componentize-py");
         build.args(["-q", "-d", "wit", "-d", "guest-sdk/python/dormouse/wit", "-w", "dormouse:python/function"]);
         build.args(["componentize", "dormouse.component", "-p", "tests/guests/python", "-p", "guest-sdk/python", "-o"]);
         run(build.arg(&component).current_dir(repository()).env("PATH", path()));
         component
     })
+}
+
+/// The component of `tests/guests/javascript`, built by the first caller.
+pub fn javascript() -> &'static Path {
+    static COMPONENT: OnceLock<PathBuf> = OnceLock::new();
+    COMPONENT.get_or_init(|| {
+        let component = place("guest_javascript");
+        let mut build = Command::new("componentize-qjs");
+        build.args(["--wit", "guest-sdk/javascript/wit", "--world", "function", "--module-root", "."]);
+        build.args(["--js", "tests/guests/javascript/app.js", "--output"]);
+        run(build.arg(&component).current_dir(repository()).env("PATH", path()));
+        component
+    })
+}
+
+fn place(name: &str) -> PathBuf {
+    let folder = repository().join("target/guests");
+    std::fs::create_dir_all(&folder).expect("a folder for components");
+    folder.join(format!("{name}.wasm"))
+}
+
+fn javascript_tools() -> PathBuf {
+    let folder = repository().join("target/tools/javascript");
+    let programs = folder.join("node_modules/.bin");
+    if !programs.join("componentize-qjs").is_file() {
+        let mut install = Command::new("npm");
+        install.args(["install", "--silent", "--no-fund", "--no-audit", "--no-save", "--prefix"]);
+        run(install.arg(&folder).arg(COMPONENTIZE_QJS));
+    }
+    programs
 }
 
 fn python_tools() -> PathBuf {

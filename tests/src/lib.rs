@@ -22,6 +22,7 @@ pub fn repository() -> &'static Path {
 pub fn component(package: &str) -> Vec<u8> {
     let path = match package {
         "guest-python" => languages::python().to_owned(),
+        "guest-javascript" => languages::javascript().to_owned(),
         _ => components().join(format!("{}.wasm", package.replace('-', "_"))),
     };
     std::fs::read(&path).unwrap_or_else(|error| panic!("read {}: {error}", path.display()))

@@ -8,6 +8,9 @@ static RUST: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/templates/rust");
 static RUST_SDK: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../guest-sdk/rust");
 static PYTHON: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/templates/python");
 static PYTHON_SDK: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../guest-sdk/python");
+static JAVASCRIPT: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/templates/javascript");
+static TYPESCRIPT: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/templates/typescript");
+static JAVASCRIPT_SDK: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../guest-sdk/javascript");
 
 /// Tools that build commands call, and how to get them.
 const TOOLS: [(&str, &str); 8] = [
@@ -29,6 +32,10 @@ pub(super) enum Language {
     Rust,
     /// With componentize-py
     Python,
+    /// With componentize-qjs
+    Javascript,
+    /// The same, checked by the TypeScript compiler
+    Typescript,
 }
 
 impl Language {
@@ -37,6 +44,8 @@ impl Language {
         match self {
             Language::Rust => &RUST,
             Language::Python => &PYTHON,
+            Language::Javascript => &JAVASCRIPT,
+            Language::Typescript => &TYPESCRIPT,
         }
     }
 
@@ -45,6 +54,7 @@ impl Language {
         match self {
             Language::Rust => (&RUST_SDK, "vendor/guest-sdk/rust"),
             Language::Python => (&PYTHON_SDK, "vendor"),
+            Language::Javascript | Language::Typescript => (&JAVASCRIPT_SDK, "vendor/dormouse"),
         }
     }
 }

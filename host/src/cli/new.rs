@@ -205,12 +205,17 @@ mod tests {
 
     #[test]
     fn a_project_has_manifest_sdk_and_contract_and_no_placeholder() {
-        for (language, sdk) in [(Language::Rust, "rust/Cargo.toml"), (Language::Python, "python/dormouse/__init__.py")] {
+        let sdks = [
+            (Language::Rust, "vendor/guest-sdk/rust/Cargo.toml"),
+            (Language::Python, "vendor/dormouse/__init__.py"),
+            (Language::Javascript, "vendor/dormouse/dormouse.js"),
+            (Language::Typescript, "vendor/dormouse/dormouse.d.ts"),
+        ];
+        for (language, sdk) in sdks {
             let parent = tempfile::tempdir().unwrap();
             let folder = parent.path().join("my-fn");
             create(&"my-fn".parse().unwrap(), language, &folder).unwrap();
-            let sdk = format!("vendor/guest-sdk/{sdk}");
-            for file in ["dormouse.toml", "README.md", ".gitignore", "vendor/wit/function.wit", &sdk] {
+            for file in ["dormouse.toml", "README.md", ".gitignore", "vendor/wit/function.wit", sdk] {
                 assert!(folder.join(file).is_file(), "{language:?}: {file}");
             }
             for (path, _) in files(language.template()) {

@@ -20,6 +20,8 @@ pub(crate) enum Kind {
     Http03,
     /// Events, in Python: a large component, whose instances copy memory as they write to it.
     Python,
+    /// Events, in JavaScript.
+    JavaScript,
 }
 
 impl Kind {
@@ -30,6 +32,7 @@ impl Kind {
             Kind::Http02 => ("guest-http-02", &["initializer", "preFreeze", "preStop"]),
             Kind::Http03 => ("guest-http-03", &["initializer"]),
             Kind::Python => ("guest-python", &[]),
+            Kind::JavaScript => ("guest-javascript", &[]),
         };
         for hook in requests {
             let handler = &mut settings["lifecycle"][hook]["handler"];
@@ -37,8 +40,8 @@ impl Kind {
                 *handler = json!("index.hook");
             }
         }
-        if self == Kind::Python {
-            Compiled::of(package).await.give_to(host);
+        if let Some(compiled) = self.compiled().await {
+            compiled.give_to(host);
         }
         host.deploy(name, package, settings).await
     }
@@ -47,8 +50,20 @@ impl Kind {
     pub(crate) fn work(self) -> u64 {
         match self {
             Kind::Event | Kind::Http02 | Kind::Http03 => 600_000_000,
-            Kind::Python => 1_500_000,
+            Kind::Python | Kind::JavaScript => 1_500_000,
         }
+    }
+
+    /// What hosts keep of a component that takes long to compile.
+    async fn compiled(self) -> Option<&'static Compiled> {
+        static PYTHON: OnceCell<Compiled> = OnceCell::const_new();
+        static JAVASCRIPT: OnceCell<Compiled> = OnceCell::const_new();
+        let (kept, package) = match self {
+            Kind::Event | Kind::Http02 | Kind::Http03 => return None,
+            Kind::Python => (&PYTHON, "guest-python"),
+            Kind::JavaScript => (&JAVASCRIPT, "guest-javascript"),
+        };
+        Some(kept.get_or_init(|| Compiled::of(package)).await)
     }
 }
 
@@ -56,17 +71,12 @@ impl Kind {
 struct Compiled(TempDir);
 
 impl Compiled {
-    async fn of(package: &str) -> &'static Compiled {
-        static PYTHON: OnceCell<Compiled> = OnceCell::const_new();
-        PYTHON
-            .get_or_init(async || {
-                let host = TestHost::start().await;
-                host.deploy("first", package, json!({})).await;
-                let kept = Compiled(tempfile::tempdir().unwrap());
-                link_files(&host.state_dir(), kept.0.path());
-                kept
-            })
-            .await
+    async fn of(package: &str) -> Compiled {
+        let host = TestHost::start().await;
+        host.deploy("first", package, json!({})).await;
+        let kept = Compiled(tempfile::tempdir().unwrap());
+        link_files(&host.state_dir(), kept.0.path());
+        kept
     }
 
     /// A host finds the component compiled, as after a deployment of the same one before.
@@ -103,6 +113,7 @@ macro_rules! over_kinds {
         $crate::support::over_kinds!(@ http_02 Http02: $($every)*);
         $crate::support::over_kinds!(@ http_03 Http03: $($every)* $($sharing)*);
         $crate::support::over_kinds!(@ python Python: $($every)* $($sharing)*);
+        $crate::support::over_kinds!(@ javascript JavaScript: $($every)* $($sharing)*);
     };
     (http: [$($test:ident),* $(,)?]) => {
         $crate::support::over_kinds!(@ http_02 Http02: $($test)*);

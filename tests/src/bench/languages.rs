@@ -11,11 +11,12 @@ use crate::machine::Cores;
 use crate::report::Figure;
 
 /// The test guests, which all understand the same scripts.
-const GUESTS: [(&str, &str); 4] = [
+const GUESTS: [(&str, &str); 5] = [
     ("Rust, event", "guest-probe"),
     ("Rust, wasi:http 0.2", "guest-http-02"),
     ("Rust, wasi:http 0.3", "guest-http-03"),
     ("Python, event", "guest-python"),
+    ("JavaScript, event", "guest-javascript"),
 ];
 /// A script without steps: what is left is the call.
 const EVENT: &str = r#"{"do": []}"#;
