@@ -59,7 +59,13 @@ async def _call(name: str, ctx, *event: bytes):
     except (Exception, asyncio.CancelledError) as error:
         trace = error.__traceback__.tb_next  # Without this function.
         _log.error("%s failed", name, exc_info=(type(error), error, trace))
-        raise Err(str(error) or type(error).__name__) from None
+        raise Err(_text(error)) from None
+
+
+def _text(error: BaseException) -> str:
+    """What the caller reads. Some exceptions have no text, and that of a `KeyError` is nothing but the key."""
+    name, text = type(error).__name__, str(error)
+    return f"{name}: {text}" if isinstance(error, KeyError) else text or name
 
 
 async def _call_unheard(name: str, ctx) -> None:
