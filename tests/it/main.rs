@@ -24,5 +24,6 @@ mod sandbox;
 mod outbound;
 mod admin;
 mod examples;
+mod languages;
 mod cli;
 mod tidy;

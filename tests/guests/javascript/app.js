@@ -156,6 +156,7 @@ const steps = {
   "spin-forever": () => spinUntil(Infinity),
   work,
   fib,
+  random: () => Math.random(),
   now: () => Date.now(),
 
   // Room.

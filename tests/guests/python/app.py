@@ -7,6 +7,7 @@ An event lists steps, the reply their results. The hooks run scripts as well, fr
 import asyncio
 import json
 import os
+import random
 import sys
 import time
 
@@ -279,6 +280,7 @@ STEPS = {
     "spin-forever": spin_forever,
     "work": work,
     "fib": fib,
+    "random": random.random,
     "now": lambda: int(time.time() * 1000),
     "grow-mb": grow,
     "grow-forever": grow_forever,

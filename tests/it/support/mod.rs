@@ -7,6 +7,7 @@ mod host;
 mod kind;
 mod reply;
 mod server;
+mod up;
 pub(crate) mod wat;
 
 pub(crate) use caller::Caller;
@@ -16,6 +17,7 @@ pub(crate) use host::TestHost;
 pub(crate) use kind::{Kind, over_kinds};
 pub(crate) use reply::Reply;
 pub(crate) use server::TestServer;
+pub(crate) use up::{Up, dormouse};
 
 use std::time::Duration;
 

@@ -1,0 +1,120 @@
+//! Languages other than Rust: what `dormouse new` writes builds and runs, and the examples do what their first lines
+//! promise. The lifecycle's tests run over these languages too; see `support::Kind`.
+
+use serde_json::{Value, json};
+
+use crate::support::{Kind, TestHost, TestServer, Up, dormouse};
+
+/// What the command line needs to find the toolchains.
+fn tooled() -> tokio::process::Command {
+    let mut command = dormouse();
+    command.env("PATH", tests::languages::path());
+    command
+}
+
+async fn a_new_project_builds_and_runs(language: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let new = dormouse().args(["new", "greeter", "--lang", language]).current_dir(folder.path()).output().await.unwrap();
+    assert!(new.status.success(), "{new:?}");
+    let up = Up::start(&folder.path().join("greeter"), &folder.path().join("state"), &[]).await;
+    assert_eq!(up.invoke("greeter", "Ada").await.text(), "Hello, Ada! You are number 1.\n");
+    assert_eq!(up.invoke("greeter", "Grace").await.text(), "Hello, Grace! You are number 2.\n");
+    let failed = up.invoke("greeter", "").await.problem(500, "function-failed");
+    assert!(failed.contains("whom shall I greet?"), "{failed}");
+    up.interrupt().await;
+}
+
+#[tokio::test]
+async fn a_new_project_in_python_builds_and_runs() {
+    a_new_project_builds_and_runs("python").await;
+}
+
+#[tokio::test]
+async fn a_new_project_in_javascript_builds_and_runs() {
+    a_new_project_builds_and_runs("javascript").await;
+}
+
+#[tokio::test]
+async fn a_new_project_in_typescript_builds_and_runs() {
+    a_new_project_builds_and_runs("typescript").await;
+}
+
+#[tokio::test]
+async fn a_missing_toolchain_is_named_with_the_package_that_has_it() {
+    let folder = tempfile::tempdir().unwrap();
+    for (language, package) in [("python", "pip install componentize-py"), ("javascript", "apt install nodejs npm")] {
+        let new = dormouse().args(["new", language, "--lang", language]).current_dir(folder.path()).output();
+        assert!(new.await.unwrap().status.success());
+        // A machine with a shell and nothing else.
+        let bare = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("/bin/sh", bare.path().join("sh")).unwrap();
+        let build = dormouse().arg("build").arg(folder.path().join(language)).env("PATH", bare.path()).output();
+        let said = String::from_utf8(build.await.unwrap().stderr).unwrap();
+        assert!(said.contains("is not installed") && said.contains(package), "{said}");
+    }
+}
+
+/// Builds and deploys an example as its manifest says, with a collector if there is one; calls it, and stops it.
+async fn lines_of_an_example(language: &str, event: Value, collector: Option<&TestServer>) -> Vec<String> {
+    let host = TestHost::start().await;
+    let folder = tests::repository().join("examples").join(language);
+    let mut deploy = tooled();
+    deploy.arg("deploy").arg(&folder).args(["--build", "--admin", &host.admin]);
+    let deployed = deploy.output().await.unwrap();
+    assert!(deployed.status.success(), "{deployed:?}");
+    let function = host.function(language);
+    if let Some(collector) = collector {
+        let url = format!("http://{}/", collector.address);
+        let allowed = json!([collector.address.to_string()]);
+        function.patch(json!({"environment": {"COLLECTOR_URL": url}, "allowedOutboundHosts": allowed})).await;
+    }
+    for _ in 0..2 {
+        assert_eq!(function.invoke(event.to_string()).await.status, 200);
+    }
+    let parked = function.reaches("parked").await;
+    let stop = host.post(&format!("/v1/instances/{}/stop", parked[0]["id"].as_str().unwrap())).await;
+    assert!(stop.status < 300, "{stop:?}");
+    function.is_gone().await;
+    function.lines().await.iter().filter_map(|line| Some(line["text"].as_str()?.to_owned())).collect()
+}
+
+fn assert_lines(lines: &[String], wanted: &[&str]) {
+    for wanted in wanted {
+        assert!(lines.iter().any(|line| line.contains(wanted)), "no line with {wanted:?} in {lines:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_example_in_python_measures_and_closes_in_order() {
+    let order = json!({"item": "tea", "cents": 450});
+    let lines = lines_of_an_example("python", order.clone(), None).await;
+    assert_lines(&lines, &["INFO orders: instance", "is open for orders", "measurements, the slowest"]);
+    assert_lines(&lines, &["closes with 2 orders of 900 cents"]);
+    let collector = TestServer::start("thanks", std::time::Duration::ZERO).await;
+    lines_of_an_example("python", order, Some(&collector)).await;
+    assert!(collector.received()[0].body.contains("\"metrics\""), "{:?}", collector.received());
+}
+
+#[tokio::test]
+async fn the_example_in_javascript_measures_and_closes_in_order() {
+    let visit = json!({"page": "/tea"});
+    let lines = lines_of_an_example("javascript", visit.clone(), None).await;
+    assert_lines(&lines, &["opened session", "spans, the slowest", "after 1 pages"]);
+    let collector = TestServer::start("thanks", std::time::Duration::ZERO).await;
+    lines_of_an_example("javascript", visit, Some(&collector)).await;
+    assert!(collector.received()[0].body.contains("\"spans\""), "{:?}", collector.received());
+}
+
+/// What was random when the component was built must not be the same in every instance of it.
+#[tokio::test]
+async fn instances_draw_different_random_numbers() {
+    for kind in [Kind::Python, Kind::JavaScript] {
+        let host = TestHost::start().await;
+        let mut drawn = Vec::new();
+        for name in ["one", "two"] {
+            let function = kind.deploy(&host, name, json!({})).await;
+            drawn.push(function.script(json!(["random"])).await.results()[0].clone());
+        }
+        assert_ne!(drawn[0], drawn[1], "{kind:?}");
+    }
+}
