@@ -14,8 +14,10 @@ from .context import Context
 
 loop.install()
 http.send = wasi.send
-# A line belongs into the log when it is written, and not when a buffer is full.
-sys.stdout.reconfigure(line_buffering=True)
+# Line by line, in place of what componentize-py has set up: that has no buffer, and so loses the rest of a text that the
+# host takes in pieces.
+sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
+sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
 
 import app
 
