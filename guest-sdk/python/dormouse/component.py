@@ -1,7 +1,6 @@
 """What componentize-py makes a component of: the exports of the contract, in front of the author's module `app`."""
 
 import asyncio
-import gc
 import inspect
 import logging
 import sys
@@ -89,9 +88,3 @@ def _context(ctx) -> Context:
         attempt=ctx.attempt,
         traceparent=ctx.traceparent,
     )
-
-
-# All that exists by now lives as long as the instance. The collector need not look at it, which would also touch, and
-# so copy, memory that instances share.
-gc.collect()
-gc.freeze()
