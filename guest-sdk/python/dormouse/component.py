@@ -13,8 +13,8 @@ from .context import Context
 
 loop.install()
 http.send = wasi.send
-# Line by line, in place of what componentize-py has set up: that has no buffer, and so loses the rest of a text that the
-# host takes in pieces.
+# Line by line, in place of what componentize-py has set up: that has no buffer, and so loses the rest of a text that
+# the host takes in pieces.
 sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
 sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
 
