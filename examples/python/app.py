@@ -1,7 +1,8 @@
 """An order desk with all four hooks: metrics that make no request slower, and a database that is closed in order.
 
 A request files an order in the instance's own SQLite database and notes a measurement. Before the instance rests, one
-request takes all measurements to a collector; before it goes, what the orders sum up to is told and the database closed.
+request takes all measurements to a collector; before it goes, what the orders sum up to is told and the database
+closed.
 
 `curl -d '{"item": "tea", "cents": 450}' http://127.0.0.1:8080/invoke/python`, then `dormouse logs python`. Without
 `COLLECTOR_URL` the metrics go to the log; with it they are posted there, to a host that must be allowed.

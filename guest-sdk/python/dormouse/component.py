@@ -1,7 +1,6 @@
 """What componentize-py makes a component of: the exports of the contract, in front of the author's module `app`."""
 
 import asyncio
-import gc
 import inspect
 import logging
 import sys
@@ -14,8 +13,10 @@ from .context import Context
 
 loop.install()
 http.send = wasi.send
-# A line belongs into the log when it is written, and not when a buffer is full.
-sys.stdout.reconfigure(line_buffering=True)
+# Line by line, in place of what componentize-py has set up: that has no buffer, and so loses the rest of a text that
+# the host takes in pieces.
+sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
+sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
 
 import app
 
@@ -87,9 +88,3 @@ def _context(ctx) -> Context:
         attempt=ctx.attempt,
         traceparent=ctx.traceparent,
     )
-
-
-# All that exists by now lives as long as the instance. The collector need not look at it, which would also touch, and
-# so copy, memory that instances share.
-gc.collect()
-gc.freeze()

@@ -1,7 +1,7 @@
 """Requests to other services.
 
-Functions call `fetch`; in a component `wasi` does the sending. Nothing is sent unasked. Errors name the host but neither
-path nor query, since an error's text may reach a caller and secrets travel in both.
+Functions call `fetch`; in a component `wasi` does the sending. Nothing is sent unasked. Errors name the host but
+neither path nor query, since an error's text may reach a caller and secrets travel in both.
 """
 
 import json
@@ -63,9 +63,9 @@ async def fetch(
 ) -> Response:
     """Sends a request and reads the whole response. A status such as 404 is a response, not an error.
 
-    The host of the URL must be among the function's `allowed-outbound-hosts`. `timeout` is how long to wait, in seconds,
-    for the connection, for the first byte, and between two bytes; each anew. A `fetch` that is cancelled stops waiting at
-    once, but what was sent stays sent.
+    The host of the URL must be among the function's `allowed-outbound-hosts`. `timeout` is how long to wait, in
+    seconds, for the connection, for the first byte, and between two bytes; each anew. A `fetch` that is cancelled stops
+    waiting at once, but what was sent stays sent.
 
     Raises `FetchError` if no response came, and `ValueError` if the URL is not one of http or https.
     """

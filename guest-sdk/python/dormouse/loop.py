@@ -1,12 +1,13 @@
 """The event loop of a component: `asyncio` on top of the component model's own waiting.
 
-componentize-py brings a loop that runs tasks and waits for imports, without timers, and that wakes a request only for an
-answer which that request itself waits for. This one adds timers, tasks that outlive their request, and wake-ups from one
-request to another, so that `asyncio` works as authors know it. It leans on private names of componentize-py 0.25.1.
+componentize-py brings a loop that runs tasks and waits for imports, without timers, and that wakes a request only for
+an answer which that request itself waits for. This one adds timers, tasks that outlive their request, and wake-ups
+from one request to another, so that `asyncio` works as authors know it. It leans on private names of componentize-py
+0.25.1.
 
-Each call into the component is a *component task* with a state of its own (`_FutureState`): its handles, and the set of
-waitables it waits for. A handle runs in the component task it belongs to and in no other, because the host ascribes what
-it does, such as a line of the log, to the request of that task.
+Each call into the component is a *component task* with a state of its own (`_FutureState`): its handles, and the set
+of waitables it waits for. A handle runs in the component task it belongs to and in no other, because the host
+ascribes what it does, such as a line of the log, to the request of that task.
 """
 
 import asyncio

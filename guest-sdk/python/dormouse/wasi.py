@@ -127,4 +127,4 @@ def _explain(error: types.ErrorCode) -> str:
         case types.ErrorCode_InternalError(str(text)):
             return text
         case _:
-            return str(error)
+            return str(error).removeprefix("ErrorCode_")
