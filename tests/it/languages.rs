@@ -66,7 +66,7 @@ async fn lines_of_an_example(language: &str, event: Value, collector: Option<&Te
     if let Some(collector) = collector {
         let url = format!("http://{}/", collector.address);
         let allowed = json!([collector.address.to_string()]);
-        function.patch(json!({"environment": {"COLLECTOR_URL": url}, "allowedOutboundHosts": allowed})).await;
+        function.configure(json!({"environment": {"COLLECTOR_URL": url}, "allowedOutboundHosts": allowed})).await;
     }
     for _ in 0..2 {
         assert_eq!(function.invoke(event.to_string()).await.status, 200);
