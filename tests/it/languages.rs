@@ -14,7 +14,8 @@ fn tooled() -> tokio::process::Command {
 
 async fn a_new_project_builds_and_runs(language: &str) {
     let folder = tempfile::tempdir().unwrap();
-    let new = dormouse().args(["new", "greeter", "--lang", language]).current_dir(folder.path()).output().await.unwrap();
+    let new =
+        dormouse().args(["new", "greeter", "--lang", language]).current_dir(folder.path()).output().await.unwrap();
     assert!(new.status.success(), "{new:?}");
     let up = Up::start(&folder.path().join("greeter"), &folder.path().join("state"), &[]).await;
     assert_eq!(up.invoke("greeter", "Ada").await.text(), "Hello, Ada! You are number 1.\n");
