@@ -95,6 +95,11 @@ impl ResponseBody {
         self.announced.or_else(|| self.body.size_hint().exact())
     }
 
+    /// Whether all that was announced is there. The engine looks as well, but drops its error when its channel is full.
+    fn is_complete(&self) -> bool {
+        self.announced.is_none_or(|announced| announced == self.sent)
+    }
+
     fn end(&mut self, how: Result<(), String>) {
         if let Some(ended) = self.ended.take() {
             self.delivery.0.whole.store(how.is_ok(), Ordering::Release);
@@ -130,18 +135,19 @@ impl hyper::body::Body for ResponseBody {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         Poll::Ready(match frame {
             // They end the body: readers ask for no more.
-            Some(Ok(frame)) if frame.is_trailers() => {
+            Some(Ok(frame)) if frame.is_trailers() && self.is_complete() => {
                 self.trailers = Some(frame);
                 self.end(Ok(()));
                 return Poll::Pending;
             }
+            Some(Ok(frame)) if frame.is_trailers() => self.broken(BodyError::HttpResponseIncomplete),
             Some(Ok(frame)) => {
                 self.sent += frame.data_ref().map_or(0, Bytes::len) as u64;
                 Some(Ok(frame))
             }
             Some(Err(error)) => self.broken(error),
             // A guest that went meanwhile left its half of the engine's channels, which looks like the end.
-            None if self.delivery.is_closed() => self.broken(BodyError::HttpResponseIncomplete),
+            None if self.delivery.is_closed() || !self.is_complete() => self.broken(BodyError::HttpResponseIncomplete),
             None => {
                 self.end(Ok(()));
                 return Poll::Pending;
