@@ -192,7 +192,8 @@ fn imports(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<World>> {
     wasmtime_wasi::p3::add_to_linker(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
     wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
-    // The contract's own interface holds a type only.
+    outgoing::add_to_linker(&mut linker)?;
+    // This one holds types only.
     linker.instance("dormouse:function/types@0.1.0")?;
     Ok(linker)
 }

@@ -19,6 +19,7 @@ mod host_pattern;
 mod limits;
 mod offered;
 mod outbound;
+mod outgoing;
 mod output;
 mod refusal;
 mod running;

@@ -15,7 +15,7 @@ const OFFERED: [(&str, &str, &[&str]); 12] = [
     ("wasi:filesystem", "0.3", &["types", "preopens"]),
     ("wasi:http", "0.3", &["types", "client"]),
     ("wasi:random", "0.3", &["random", "insecure", "insecure-seed"]),
-    ("dormouse:function", "0.1", &["types"]),
+    ("dormouse:function", "0.1", &["types", "outgoing"]),
 ];
 
 /// What is wrong with a component's imports, from the engine's own words: the import's name and the nearest offered one.

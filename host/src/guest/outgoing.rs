@@ -1,0 +1,96 @@
+//! `dormouse:function/outgoing`: HTTP requests of components whose toolchain cannot import `wasi:http`.
+
+use std::future::Future;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method, Uri};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use wasmtime::StoreContextMut;
+use wasmtime::component::{ComponentType, FutureReader, Lift, Linker, Lower};
+use wasmtime_wasi_http::{Error, RequestOptions, WasiHttpView as _};
+
+use super::world::World;
+
+/// A response is held by the host until all of it is there.
+const RESPONSE_BYTES_MAX: usize = 8 << 20;
+
+#[derive(ComponentType, Lift)]
+#[component(record)]
+struct Request {
+    method: String,
+    url: String,
+    headers: Vec<(String, Vec<u8>)>,
+    body: Option<Vec<u8>>,
+    #[component(name = "timeout-ms")]
+    timeout_ms: Option<u64>,
+}
+
+#[derive(ComponentType, Lift, Lower)]
+#[component(record)]
+struct Response {
+    status: u16,
+    headers: Vec<(String, Vec<u8>)>,
+    body: Vec<u8>,
+}
+
+/// Offers the interface.
+pub(super) fn add_to_linker(linker: &mut Linker<World>) -> wasmtime::Result<()> {
+    linker.instance("dormouse:function/outgoing@0.1.0")?.func_wrap(
+        "send",
+        |mut store: StoreContextMut<'_, World>, (request,): (Request,)| {
+            let response = send(store.data_mut(), request);
+            Ok((FutureReader::new(store, async move { wasmtime::error::Ok(response.await) })?,))
+        },
+    )
+}
+
+/// Sends a request by the same way as those of `wasi:http`, with the same rules.
+fn send(world: &mut World, request: Request) -> impl Future<Output = Result<Response, String>> + use<> {
+    let timeout = request.timeout_ms.map(Duration::from_millis);
+    let options = RequestOptions { connect_timeout: None, first_byte_timeout: timeout, between_bytes_timeout: timeout };
+    let sent = build(request).map(|request| {
+        let body_ended = Box::new(std::future::ready(Ok(())));
+        Box::into_pin(world.http().hooks.send_request(request, Some(options), body_ended))
+    });
+    async move {
+        let (response, _) = sent?.await.map_err(|error| explain(&error))?;
+        receive(response).await
+    }
+}
+
+fn build(request: Request) -> Result<http::Request<super::delivery::Body>, String> {
+    let Request { method, url, headers, body, .. } = request;
+    let method = Method::from_bytes(method.as_bytes()).map_err(|_| format!("`{method}` is no method of HTTP"))?;
+    let uri: Uri = url.parse().map_err(|_| "the URL cannot be read".to_owned())?;
+    if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() {
+        return Err("the URL needs `http` or `https` and a host".to_owned());
+    }
+    let mut built = http::Request::builder().method(method).uri(uri);
+    for (name, value) in headers {
+        let field = HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("`{name}` is no name of a header"))?;
+        let value = HeaderValue::from_maybe_shared(Bytes::from(value));
+        built = built.header(field, value.map_err(|_| format!("the value of header `{name}` is invalid"))?);
+    }
+    let body = Full::new(Bytes::from(body.unwrap_or_default())).map_err(|never| match never {});
+    built.body(body.boxed_unsync()).map_err(|error| error.to_string())
+}
+
+async fn receive(response: http::Response<super::delivery::Body>) -> Result<Response, String> {
+    let (head, body) = response.into_parts();
+    let body = Limited::new(body, RESPONSE_BYTES_MAX).collect().await.map_err(|error| {
+        if error.is::<LengthLimitError>() {
+            return format!("the response is larger than {} MiB", RESPONSE_BYTES_MAX >> 20);
+        }
+        error.downcast::<Error>().map_or_else(|other| other.to_string(), |error| explain(&error))
+    })?;
+    let headers = head.headers.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect();
+    Ok(Response { status: head.status.as_u16(), headers, body: body.to_bytes().into() })
+}
+
+fn explain(error: &Error) -> String {
+    match error {
+        Error::HttpRequestDenied => "the function's allowed-outbound-hosts do not name this host".to_owned(),
+        other => other.to_string(),
+    }
+}
