@@ -229,6 +229,11 @@ fn every_example_is_in_the_manifest_and_reads_at_a_glance() {
             continue;
         }
         let name = folder.file_name().unwrap().to_str().unwrap().to_owned();
+        if !folder.join("Cargo.toml").exists() {
+            // Not everybody has the tools of other languages, so those examples come up by themselves.
+            assert!(folder.join("dormouse.toml").exists(), "{name} has no manifest");
+            continue;
+        }
         assert!(manifest.contains(&format!("[functions.{name}]\n")), "{name} is not in the manifest");
         let lines = source_lines(&folder.join("src"));
         assert!(lines <= 60, "{name} has {lines} lines of Rust");

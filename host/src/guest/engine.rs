@@ -14,6 +14,7 @@ use super::component::Component;
 use super::epoch::Ticker;
 use super::exports::EntryNames;
 use super::offered;
+use super::outgoing;
 use super::refusal::Refusal;
 use super::world::World;
 use crate::machine::{self, MAPS_PER_LARGE_INSTANCE};
@@ -178,9 +179,9 @@ fn config() -> Config {
         // the code and takes three to four times as long to compile. A loop of calls to a tiny function, which a toolchain
         // would not leave there, was 1.3 times as fast; recursive calls were not faster.
         .compiler_inlining(wasmtime::Inlining::No)
-        // What functions do not need stays off: most advisories sit in new features.
+        // What functions do not need stays off: most advisories sit in new features. Several memories they do: the engine
+        // itself writes modules with them where components are composed of others.
         .wasm_memory64(false)
-        .wasm_multi_memory(false)
         .wasm_stack_switching(false)
         .wasm_component_model_async(true);
     config
