@@ -75,8 +75,12 @@ declare global {
   function clearTimeout(id: number | undefined): void;
   function clearInterval(id: number | undefined): void;
   const console: Record<"debug" | "error" | "info" | "log" | "trace" | "warn", (...values: unknown[]) => void>;
-  /** The environment that the function is configured with. Read it in a call, not while the module is loaded. */
-  const process: { readonly env: Record<string, string | undefined> };
+  const process: {
+    /** The environment that the function is configured with. Read it in a call, not while the module is loaded. */
+    readonly env: Record<string, string | undefined>;
+    /** Ends the instance at once: its requests fail, and no hook is called. */
+    exit(code?: number): never;
+  };
   const crypto: {
     getRandomValues<T extends ArrayBufferView>(array: T): T;
     randomUUID(): string;

@@ -1,5 +1,5 @@
 // Write a Dormouse function as a JavaScript module. `serve` takes the function; importing this module also provides what
-// QuickJS lacks: timers, `fetch`, `console`, `TextEncoder`, `TextDecoder`, `crypto`, `performance` and `process.env`.
+// QuickJS lacks: timers, `fetch`, `console`, `TextEncoder`, `TextDecoder`, `crypto`, `performance` and `process`.
 // `dormouse.d.ts` describes all of it.
 //
 // The module is evaluated when the component is built, and every instance starts from a copy of that moment: nothing here
@@ -9,7 +9,7 @@ import { encode, decode, TextEncoder, TextDecoder } from "./text.js";
 import { console, text } from "./console.js";
 import { setTimeout, setInterval, clearTimeout } from "./timers.js";
 import { fetch } from "./fetch.js";
-import { crypto, environment, performance, random } from "./system.js";
+import { crypto, performance, process, random } from "./system.js";
 
 Math.random = random;
 Object.assign(globalThis, {
@@ -21,14 +21,10 @@ Object.assign(globalThis, {
   crypto,
   fetch,
   performance,
+  process,
   setInterval,
   setTimeout,
 });
-globalThis.process = {
-  get env() {
-    return environment();
-  },
-};
 
 /** The exports of the contract for a function. Hooks that it does not have do nothing. */
 export function serve(functions) {

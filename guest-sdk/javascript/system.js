@@ -1,16 +1,23 @@
 // What differs from instance to instance: the environment, random numbers, the clock.
 
 import { getEnvironment } from "wasi:cli/environment@0.2.6";
+import { exit } from "wasi:cli/exit@0.2.6";
 import { now } from "wasi:clocks/monotonic-clock@0.3.0";
 import { getRandomBytes } from "wasi:random/random@0.2.6";
 
 let variables;
 
-/** The environment that the function is configured with. */
-export function environment() {
-  variables ??= Object.fromEntries(getEnvironment());
-  return variables;
-}
+export const process = {
+  /** The environment that the function is configured with. */
+  get env() {
+    variables ??= Object.fromEntries(getEnvironment());
+    return variables;
+  },
+  /** Ends the instance at once: its requests fail, and no hook is called. */
+  exit(code = 0) {
+    exit({ tag: code === 0 ? "ok" : "err" });
+  },
+};
 
 /** What `crypto.getRandomValues` gives at once, as the Web Cryptography API has it. */
 const RANDOM_BYTES_MAX = 65_536;

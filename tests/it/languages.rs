@@ -119,3 +119,23 @@ async fn instances_draw_different_random_numbers() {
         assert_ne!(drawn[0], drawn[1], "{kind:?}");
     }
 }
+
+/// The host's own words reach JavaScript, which cannot see those of `wasi:http`.
+#[tokio::test]
+async fn fetch_says_why_there_is_no_response() {
+    let host = TestHost::start().await;
+    let large = TestServer::start(String::leak("x".repeat(9 << 20)), std::time::Duration::ZERO).await;
+    let function = Kind::JavaScript.deploy(&host, "function", json!({"allowedOutboundHosts": ["127.0.0.1"]})).await;
+    let unused = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    for (url, why) in [
+        (format!("http://{}/", large.address), "larger than 8 MiB"),
+        (format!("http://{unused}/"), "connection refused"),
+        ("http://example.com/".to_owned(), "allowed-outbound-hosts do not name this host"),
+        ("http://127.0.0.1:99999/".to_owned(), "the URL cannot be read"),
+        ("ftp://127.0.0.1/".to_owned(), "needs a URL of http or https"),
+    ] {
+        let results = function.script(json!([{"http-get": url}])).await.results();
+        let said = results[0]["error"].as_str().unwrap_or_default();
+        assert!(said.contains(why), "{url}: {results}");
+    }
+}

@@ -192,14 +192,15 @@ async fn a_crash_is_logged_and_counted_and_calls_no_pre_stop(kind: Kind) {
     probe.script(json!([])).await;
     let instances = probe.reaches("parked").await;
     let crashed = probe.script(json!(["trap"])).await;
-    assert!(crashed.problem(502, "function-crashed").contains("unreachable"), "{crashed:?}");
+    assert!(crashed.problem(502, "function-crashed").contains(kind.trap()), "{crashed:?}");
     probe.is_gone().await;
     probe.logs("instance crashed", 1).await;
     let lines = probe.lines().await;
     let line = lines.iter().find(|line| line["text"].as_str().unwrap().contains("instance crashed")).unwrap();
     assert_eq!((&line["stream"], &line["instance"]), (&json!("host"), &instances[0]["id"]));
     assert_eq!(line["request"], crashed.header("dormouse-request-id"));
-    assert_eq!(host.metric("dormouse_instance_crashes_total{trap=\"unreachable\"}").await, 1.0);
+    let counter = format!("dormouse_instance_crashes_total{{trap=\"{}\"}}", kind.trap());
+    assert_eq!(host.metric(&counter).await, 1.0);
     assert_eq!(probe.lines_with("pre-stop").await, 0);
     assert_eq!(host.metric("dormouse_hook_calls_total{hook=\"pre-stop\"}").await, 0.0);
     let next = probe.script(json!(["count"])).await;

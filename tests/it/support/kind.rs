@@ -54,6 +54,11 @@ impl Kind {
         }
     }
 
+    /// What the host calls the end that the step `trap` makes: JavaScript has nothing that is undefined.
+    pub(crate) fn trap(self) -> &'static str {
+        if self == Kind::JavaScript { "exit" } else { "unreachable" }
+    }
+
     /// What hosts keep of a component that takes long to compile.
     async fn compiled(self) -> Option<&'static Compiled> {
         static PYTHON: OnceCell<Compiled> = OnceCell::const_new();
