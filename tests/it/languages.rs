@@ -131,7 +131,7 @@ async fn fetch_says_why_there_is_no_response() {
         (format!("http://{}/", large.address), "larger than 8 MiB"),
         (format!("http://{unused}/"), "connection refused"),
         ("http://example.com/".to_owned(), "allowed-outbound-hosts do not name this host"),
-        ("http://127.0.0.1:99999/".to_owned(), "the URL cannot be read"),
+        ("http://127.0.0.1:99999/".to_owned(), "a port that is none"),
         ("ftp://127.0.0.1/".to_owned(), "needs a URL of http or https"),
     ] {
         let results = function.script(json!([{"http-get": url}])).await.results();

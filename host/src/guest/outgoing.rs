@@ -63,8 +63,10 @@ fn build(request: Request) -> Result<http::Request<super::delivery::Body>, Strin
     let Request { method, url, headers, body, .. } = request;
     let method = Method::from_bytes(method.as_bytes()).map_err(|_| format!("`{method}` is no method of HTTP"))?;
     let uri: Uri = url.parse().map_err(|_| "the URL cannot be read".to_owned())?;
-    if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() {
-        return Err("the URL needs `http` or `https` and a host".to_owned());
+    let authority = uri.authority().filter(|_| matches!(uri.scheme_str(), Some("http" | "https")));
+    let Some(authority) = authority else { return Err("the URL needs `http` or `https` and a host".to_owned()) };
+    if authority.port().is_none() && authority.as_str() != authority.host() {
+        return Err("the URL has a port that is none, or credentials".to_owned());
     }
     let mut built = http::Request::builder().method(method).uri(uri);
     for (name, value) in headers {
