@@ -41,9 +41,18 @@ async fn a_new_project_in_typescript_builds_and_runs() {
 }
 
 #[tokio::test]
+async fn a_new_project_in_c_builds_and_runs() {
+    a_new_project_builds_and_runs("c").await;
+}
+
+#[tokio::test]
 async fn a_missing_toolchain_is_named_with_the_package_that_has_it() {
     let folder = tempfile::tempdir().unwrap();
-    for (language, package) in [("python", "pip install componentize-py"), ("javascript", "apt install nodejs npm")] {
+    for (language, package) in [
+        ("python", "pip install componentize-py"),
+        ("javascript", "apt install nodejs npm"),
+        ("c", "cargo install --locked wit-bindgen-cli"),
+    ] {
         let new = dormouse().args(["new", language, "--lang", language]).current_dir(folder.path()).output();
         assert!(new.await.unwrap().status.success());
         // A machine with a shell and nothing else.
@@ -104,6 +113,55 @@ async fn the_example_in_javascript_measures_and_closes_in_order() {
     let collector = TestServer::start("thanks", std::time::Duration::ZERO).await;
     lines_of_an_example("javascript", visit, Some(&collector)).await;
     assert!(collector.received()[0].body.contains("\"spans\""), "{:?}", collector.received());
+}
+
+#[tokio::test]
+async fn the_example_in_c_counts_and_closes_in_order() {
+    let lines = lines_of_an_example("c", Value::from("123456789"), None).await;
+    assert_lines(&lines, &["has its table", "checksums since the last rest", "closes after 2 checksums of 22 bytes"]);
+}
+
+/// The module that the page about other languages shows does what the page says.
+#[tokio::test]
+async fn a_function_is_written_from_the_contract_alone() {
+    let wit = tests::repository().join("wit");
+    let page = std::fs::read_to_string(wit.join("README.md")).unwrap();
+    let (_, shown) = page.split_once("```wat\n").unwrap();
+    let (text, _) = shown.split_once("```\n").unwrap();
+    let mut module = ::wat::parse_str(text).unwrap();
+    let mut resolve = wit_parser::Resolve::default();
+    let (package, _) = resolve.push_dir(&wit).unwrap();
+    let world = resolve.select_world(&[package], Some("function")).unwrap();
+    let encoding = wit_component::StringEncoding::UTF8;
+    wit_component::embed_component_metadata(&mut module, &resolve, world, encoding).unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&file, module).unwrap();
+
+    let host = TestHost::start().await;
+    let mut deploy = dormouse();
+    deploy.arg("deploy").arg("echo").arg(file.path()).args(["--set", "lifecycle.pre-freeze.handler=pre-freeze"]);
+    let deployed = deploy.args(["--admin", &host.admin]).output().await.unwrap();
+    assert!(deployed.status.success(), "{deployed:?}");
+    let echo = host.function("echo");
+    let large = "x".repeat(300_000);
+    for event in ["hello", large.as_str(), ""] {
+        assert_eq!(echo.invoke(event.to_owned()).await.text(), event);
+        echo.reaches("parked").await;
+    }
+    assert_eq!(host.metric("dormouse_hook_calls_total{hook=\"pre-freeze\"}").await, 3.0);
+}
+
+/// A core module that says nothing of a world cannot become a component.
+#[tokio::test]
+async fn a_core_module_without_a_world_is_refused() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&file, ::wat::parse_str("(module (func (export \"handler\")))").unwrap()).unwrap();
+    let host = TestHost::start().await;
+    let mut deploy = dormouse();
+    let refused =
+        deploy.arg("deploy").arg("bare").arg(file.path()).args(["--admin", &host.admin]).output().await.unwrap();
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(!refused.status.success() && said.contains("a core module, not a component"), "{said}");
 }
 
 /// What was random when the component was built must not be the same in every instance of it.

@@ -9,6 +9,8 @@ use crate::{repository, run};
 // Of the toolchains; the templates name the same.
 const COMPONENTIZE_PY: &str = "componentize-py==0.25.1";
 const COMPONENTIZE_QJS: &str = "componentize-qjs@0.4.5";
+const ZIG: &str = "ziglang==0.17.1";
+const WIT_BINDGEN: &str = "wit-bindgen-cli@0.63.0";
 
 /// The folders of all toolchains' programs, to be put in front of `PATH`.
 ///
@@ -17,7 +19,7 @@ const COMPONENTIZE_QJS: &str = "componentize-qjs@0.4.5";
 /// If they are neither there nor to be had.
 pub fn tools() -> &'static [PathBuf] {
     static FOLDERS: OnceLock<Vec<PathBuf>> = OnceLock::new();
-    FOLDERS.get_or_init(|| vec![python_tools(), javascript_tools()])
+    FOLDERS.get_or_init(|| vec![python_tools(), javascript_tools(), cargo_tools()])
 }
 
 /// `PATH` with the toolchains in front.
@@ -73,9 +75,20 @@ fn javascript_tools() -> PathBuf {
 fn python_tools() -> PathBuf {
     let folder = repository().join("target/tools/python");
     let programs = folder.join("bin");
-    if !programs.join("componentize-py").is_file() {
+    if !programs.join("componentize-py").is_file() || !programs.join("python-zig").is_file() {
         run(Command::new("python3").args(["-m", "venv"]).arg(&folder));
-        run(Command::new(programs.join("pip")).args(["install", "--quiet", COMPONENTIZE_PY]));
+        run(Command::new(programs.join("pip")).args(["install", "--quiet", COMPONENTIZE_PY, ZIG]));
+    }
+    programs
+}
+
+fn cargo_tools() -> PathBuf {
+    let folder = repository().join("target/tools/cargo");
+    let programs = folder.join("bin");
+    if !programs.join("wit-bindgen").is_file() {
+        let mut install = Command::new("cargo");
+        install.args(["install", "--quiet", "--locked", "--no-default-features", "--features", "c", "--root"]);
+        run(install.arg(&folder).arg(WIT_BINDGEN));
     }
     programs
 }

@@ -1,5 +1,6 @@
 //! What tests and benchmarks share: the guests, built from their sources once a run.
 
+pub mod foreign;
 pub mod languages;
 
 use std::path::{Path, PathBuf};

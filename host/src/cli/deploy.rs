@@ -14,6 +14,7 @@ use crate::ids::FunctionName;
 
 use super::build;
 use super::client::{Answer, Client, ClientArgs, Upload};
+use super::component;
 use super::keys::{self, Assignment};
 use super::manifest::{Manifest, ManifestFunction};
 use super::output;
@@ -121,7 +122,7 @@ pub(super) async fn deploy_all(
 /// Deploys one function, and waits until the host has compiled it.
 async fn deploy(client: &Client, deployment: &Deployment, progress: &Progress) -> anyhow::Result<Answer<FunctionView>> {
     let Deployment { name, component, settings, set } = deployment;
-    let bytes = tokio::fs::read(component).await.with_context(|| read_failure(component))?;
+    let bytes = component::read(component).await?;
     let mut patch = match settings {
         Some(settings) => patch_to(settings, client.function_if_any(name).await?.as_ref())?,
         None => Map::new(),
@@ -147,11 +148,6 @@ async fn deploy(client: &Client, deployment: &Deployment, progress: &Progress) -
     let answer = answer.with_context(|| format!("function `{name}`"))?;
     step.done(&format!("deployed revision {}", answer.value.revision));
     Ok(answer)
-}
-
-fn read_failure(component: &Path) -> String {
-    let hint = if component.exists() { "" } else { " (`dormouse build` makes it)" };
-    format!("read component {}{hint}", component.display())
 }
 
 /// The merge patch that gives the host's function exactly these settings.

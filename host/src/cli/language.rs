@@ -8,19 +8,22 @@ static RUST: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/templates/rust");
 static RUST_SDK: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../guest-sdk/rust");
 static PYTHON: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/templates/python");
 static PYTHON_SDK: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../guest-sdk/python");
+static C: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/templates/c");
+static C_SDK: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../guest-sdk/c");
 static JAVASCRIPT: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/templates/javascript");
 static TYPESCRIPT: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/templates/typescript");
 static JAVASCRIPT_SDK: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../guest-sdk/javascript");
 
 /// Tools that build commands call, and how to get them.
-const TOOLS: [(&str, &str); 8] = [
+const TOOLS: [(&str, &str); 9] = [
     ("cargo", "install Rust from https://rustup.rs"),
     ("componentize-py", "`pip install componentize-py==0.25.1` (Python 3.10 or later)"),
     ("npm", "install Node.js 20 or later, which brings it (Debian: `apt install nodejs npm`)"),
     ("npx", "install Node.js 20 or later, which brings it (Debian: `apt install nodejs npm`)"),
     ("make", "install it from your system's packages (Debian: `apt install make`)"),
     ("clang", "install it from your system's packages (Debian: `apt install clang lld wasi-libc`)"),
-    ("wit-bindgen", "`cargo install wit-bindgen-cli@0.63.0`"),
+    ("python-zig", "`pip install ziglang==0.17.1` (clang and wasi-libc)"),
+    ("wit-bindgen", "`cargo install --locked wit-bindgen-cli@0.63.0`"),
     ("wasm-tools", "`cargo install wasm-tools`"),
 ];
 
@@ -36,6 +39,8 @@ pub(super) enum Language {
     Javascript,
     /// The same, checked by the TypeScript compiler
     Typescript,
+    /// With wit-bindgen, and clang and wasi-libc as Zig brings them
+    C,
 }
 
 impl Language {
@@ -46,6 +51,7 @@ impl Language {
             Language::Python => &PYTHON,
             Language::Javascript => &JAVASCRIPT,
             Language::Typescript => &TYPESCRIPT,
+            Language::C => &C,
         }
     }
 
@@ -55,6 +61,7 @@ impl Language {
             Language::Rust => (&RUST_SDK, "vendor/guest-sdk/rust"),
             Language::Python => (&PYTHON_SDK, "vendor"),
             Language::Javascript | Language::Typescript => (&JAVASCRIPT_SDK, "vendor/dormouse"),
+            Language::C => (&C_SDK, "vendor/dormouse"),
         }
     }
 }

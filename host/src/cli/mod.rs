@@ -10,6 +10,7 @@
 
 mod build;
 mod client;
+mod component;
 mod delete;
 mod deploy;
 mod doctor;

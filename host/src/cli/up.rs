@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use anyhow::Context;
 use comfy_table::ContentArrangement;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -22,7 +21,7 @@ use super::hosting::{self, Started};
 use super::manifest::Manifest;
 use super::progress::Progress;
 use super::watch::Sources;
-use super::{build, output};
+use super::{build, component, output};
 
 /// Build, deploy and serve everything in a manifest
 ///
@@ -159,8 +158,7 @@ impl Project {
         build::build(manifest, &self.progress).await?;
         let mut changed = Vec::new();
         for function in &manifest.functions {
-            let component = tokio::fs::read(&function.component).await;
-            let component = component.with_context(|| format!("read component {}", function.component.display()))?;
+            let component = component::read(&function.component).await?;
             let now = (hex::encode(Sha256::digest(&component)), function.settings.clone());
             if self.deployed.get(&function.name) != Some(&now) {
                 changed.push((function, now));

@@ -20,7 +20,8 @@ const GUESTS: [(&str, &str); 5] = [
 ];
 /// A script without steps: what is left is the call.
 const EVENT: &str = r#"{"do": []}"#;
-const NEVER_MS: u64 = 600_000;
+/// The longest that an instance may stay awake after its last request.
+const LINGER_MS: u64 = 60_000;
 
 pub(crate) fn run(options: &Options) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
@@ -39,7 +40,7 @@ pub(crate) fn run(options: &Options) -> Result<Vec<Figure>> {
         let thaw = many(calls, |_| parked(&host))?;
         figures.extend(memory(&mut host, &component, if options.plan.quick { 10 } else { 100 }, figure)?);
         // The last, since its instance stays awake.
-        host.deploy("warm", &component, &json!({"freezeAfterMs": NEVER_MS}))?;
+        host.deploy("warm", &component, &json!({"freezeAfterMs": LINGER_MS}))?;
         call(&host, "warm", "cold")?;
         let warm = many(calls, |_| call(&host, "warm", "active"))?;
         let times = [("cold", cold), ("thaw", thaw), ("warm", warm)];

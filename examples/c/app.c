@@ -1,0 +1,42 @@
+// Checksums in C: CRC-32 with a table that is made before the first request, and counters that are told before each rest.
+//
+// `curl -d 123456789 http://127.0.0.1:8080/invoke/c` answers `cbf43926`; then `dormouse logs c`.
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "dormouse_sdk.h"
+
+static uint32_t table[256];
+static uint64_t bytes, checksums, checksums_told;
+
+bool initialize(const dormouse_context_t *ctx, dormouse_result_t *error) {
+  (void)error;
+  for (uint32_t byte = 0; byte < 256; byte += 1) {
+    uint32_t sum = byte;
+    for (int bit = 0; bit < 8; bit += 1) sum = sum & 1 ? 0xedb88320 ^ (sum >> 1) : sum >> 1;
+    table[byte] = sum;
+  }
+  printf("instance %.*s has its table\n", (int)ctx->instance_id.len, ctx->instance_id.ptr);
+  return true;
+}
+
+bool handle(const dormouse_context_t *ctx, const char *event, size_t length, dormouse_result_t *result) {
+  (void)ctx;
+  uint32_t sum = 0xffffffff;
+  for (size_t at = 0; at < length; at += 1) sum = table[(sum ^ (uint8_t)event[at]) & 0xff] ^ (sum >> 8);
+  bytes += length;
+  checksums += 1;
+  return reply(result, "%08" PRIx32 "\n", ~sum);
+}
+
+void pre_freeze(const dormouse_context_t *ctx) {
+  (void)ctx;
+  printf("%" PRIu64 " checksums since the last rest\n", checksums - checksums_told);
+  checksums_told = checksums;
+}
+
+void pre_stop(const dormouse_context_t *ctx) {
+  (void)ctx;
+  printf("closes after %" PRIu64 " checksums of %" PRIu64 " bytes\n", checksums, bytes);
+}
