@@ -196,11 +196,15 @@ async fn cpu_is_charged_for_its_time_and_sleeper_is_not() {
     cpu.reaches("parked").await;
     sleeper.reaches("parked").await;
 
-    let counted = cpu.invoke("1000000").await;
-    assert_eq!(counted.text(), "78498\n");
-    let window = last_window(&host, &cpu).await;
-    let share = window["executedMs"].as_f64().unwrap() / counted.timing("handler");
-    assert!(share > 0.9, "{share} of the time was computing: {counted:?} and {window}");
+    // On a machine that does other things meanwhile, some of the time is theirs.
+    eventually("all of the time being charged", async || {
+        let counted = cpu.invoke("1000000").await;
+        assert_eq!(counted.text(), "78498\n");
+        let window = last_window(&host, &cpu).await;
+        let share = window["executedMs"].as_f64().unwrap() / counted.timing("handler");
+        if share > 0.9 { Ok(()) } else { Err(format!("{share} of it: {counted:?} and {window}")) }
+    })
+    .await;
 
     let slept = join_all((0..20).map(|_| sleeper.invoke("1000"))).await;
     assert!(slept.iter().all(|reply| reply.text() == "slept for 1000 ms\n"), "{slept:?}");

@@ -19,6 +19,7 @@ mod durability;
 mod shutdown;
 mod errors;
 mod http;
+mod components;
 mod uploads;
 mod sandbox;
 mod outbound;

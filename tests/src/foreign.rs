@@ -19,7 +19,7 @@ pub const WASIP2: Example = Example { package: "wasip2", version: "2.0.1", examp
 /// `wasi:http` 0.3 by its bindings alone.
 pub const WASIP3: Example = Example { package: "wasip3", version: "0.9.0", example: "http-proxy" };
 /// A server of many paths, on an asynchronous runtime of its own over 0.2.
-pub const WSTD: Example = Example { package: "wstd", version: "0.6.6", example: "http_server" };
+pub const WSTD: Example = Example { package: "wstd", version: "0.6.8", example: "http_server" };
 
 impl Example {
     /// The component, built from the package's own sources.
@@ -31,12 +31,12 @@ impl Example {
         let package = sources().join(self.package);
         let mut build = Command::new("cargo");
         build.args(["build", "--quiet", "--release", "--target", "wasm32-wasip2", "--example", self.example]);
-        build.arg("--target-dir").arg(folder().join("target"));
+        // One for each: examples of different packages have the same name.
+        let target = folder().join(self.package);
+        build.arg("--target-dir").arg(&target);
         run(build.arg("--manifest-path").arg(package.join("Cargo.toml")));
-        let examples = folder().join("target/wasm32-wasip2/release/examples");
-        let built = [self.example.to_owned(), self.example.replace('-', "_")];
-        let file = built.iter().map(|name| examples.join(format!("{name}.wasm"))).find(|file| file.is_file());
-        fs::read(file.expect("cargo built it")).expect("it can be read")
+        let file = format!("wasm32-wasip2/release/examples/{}.wasm", self.example.replace('-', "_"));
+        fs::read(target.join(file)).expect("cargo built it")
     }
 }
 

@@ -29,6 +29,8 @@ pub struct ResponseBody {
     sent: u64,
     /// What comes when the guest is done with the request.
     trailers: Option<Frame<Bytes>>,
+    /// Why it breaks off, as the reader is told next time.
+    error: Option<BodyError>,
     /// Tells the guest's side that nobody reads on: what was wrong, if anything.
     ended: Option<oneshot::Sender<Result<(), String>>>,
 }
@@ -80,6 +82,7 @@ impl ResponseBody {
             announced,
             sent: 0,
             trailers: None,
+            error: None,
             ended: Some(ended),
         };
         (response.map(wrap), end)
@@ -108,13 +111,16 @@ impl ResponseBody {
         }
     }
 
-    fn broken(&mut self, error: BodyError) -> Option<Result<Frame<Bytes>, BodyError>> {
+    /// Breaks off. A reader that is told so at once throws away what it has not passed on yet, so it gets a moment for that.
+    fn break_off(&mut self, cx: &Context<'_>, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let sent = self.sent;
         self.end(Err(match self.announced {
             Some(announced) => format!("its body ended after {sent} of {announced} announced bytes ({error})"),
             None => format!("its body broke off after {sent} bytes ({error})"),
         }));
-        Some(Err(error))
+        self.error = Some(error);
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 
@@ -124,35 +130,34 @@ impl hyper::body::Body for ResponseBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.delivery.0.reader.register(cx.waker());
+        if let Some(error) = self.error.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
         let closed = self.delivery.is_closed();
         if self.delivery.is_whole() {
             // The caller's next request must find the instance with room for it.
             return if closed { Poll::Ready(self.trailers.take().map(Ok)) } else { Poll::Pending };
         }
         if closed {
-            return Poll::Ready(self.broken(BodyError::HttpResponseIncomplete));
+            return self.break_off(cx, BodyError::HttpResponseIncomplete);
         }
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        Poll::Ready(match frame {
-            // They end the body: readers ask for no more.
-            Some(Ok(frame)) if frame.is_trailers() && self.is_complete() => {
-                self.trailers = Some(frame);
-                self.end(Ok(()));
-                return Poll::Pending;
-            }
-            Some(Ok(frame)) if frame.is_trailers() => self.broken(BodyError::HttpResponseIncomplete),
-            Some(Ok(frame)) => {
+        match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            Some(Ok(frame)) if !frame.is_trailers() => {
                 self.sent += frame.data_ref().map_or(0, Bytes::len) as u64;
-                Some(Ok(frame))
+                Poll::Ready(Some(Ok(frame)))
             }
-            Some(Err(error)) => self.broken(error),
+            Some(Err(error)) => self.break_off(cx, error),
             // A guest that went meanwhile left its half of the engine's channels, which looks like the end.
-            None if self.delivery.is_closed() || !self.is_complete() => self.broken(BodyError::HttpResponseIncomplete),
-            None => {
-                self.end(Ok(()));
-                return Poll::Pending;
+            _ if self.delivery.is_closed() || !self.is_complete() => {
+                self.break_off(cx, BodyError::HttpResponseIncomplete)
             }
-        })
+            trailers => {
+                // They end the body: readers ask for no more.
+                self.trailers = trailers.and_then(Result::ok);
+                self.end(Ok(()));
+                Poll::Pending
+            }
+        }
     }
 
     fn is_end_stream(&self) -> bool {

@@ -63,10 +63,13 @@ impl Request {
         request
     }
 
-    /// Whether a response means that the hook did its work; if not, what it says.
+    /// Whether a response means that the hook did its work; if not, what it says. Reads all of it: a guest may take a
+    /// reader that leaves for an error.
     pub(super) async fn check(self, response: http::Response<Body>) -> Result<(), String> {
         let status = response.status();
         if status.as_u16() < 400 {
+            let mut body = response.into_body();
+            while let Some(Ok(_)) = body.frame().await {}
             return Ok(());
         }
         let said = Limited::new(response.into_body(), ERROR_BYTES_MAX).collect().await.map(Collected::to_bytes);

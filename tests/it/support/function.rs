@@ -23,10 +23,15 @@ impl TestFunction {
         self.client.post(format!("{}/invoke/{}", self.data, self.name)).body(event)
     }
 
+    /// Where a path of the function is served.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("{}/fn/{}{path}", self.data, self.name)
+    }
+
     /// A request to a path of the function; add header fields and a body to it.
     pub(crate) fn fetch(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
         let method = method.parse().expect("a method");
-        self.client.request(method, format!("{}/fn/{}{path}", self.data, self.name))
+        self.client.request(method, self.url(path))
     }
 
     /// Invokes the function.

@@ -1,4 +1,5 @@
-//! What the guests of the integration tests do: an event lists steps, the reply their results.
+//! What the guests of the integration tests do: an event lists steps, the reply their results. The guests in Python and
+//! JavaScript understand the same steps.
 //!
 //! `script` is the language and walks through it, `load` burns and hoards, `outside` looks at what lies beyond the
 //! instance, `state` is what the instance remembers. The hooks run scripts as well, from the environment variables
