@@ -19,6 +19,7 @@ over_kinds! {
         a_request_is_in_flight_until_its_body_is_read,
         half_a_short_body_is_a_502_that_is_logged,
         half_a_long_body_breaks_off_and_is_logged,
+        an_invalid_header_is_refused_to_the_guest_and_logged_if_it_gives_up,
         an_error_is_a_failure,
         a_timeout_in_the_middle_of_a_body_breaks_it_off,
         an_instance_that_goes_breaks_its_bodies_off,
@@ -202,6 +203,14 @@ async fn half_a_long_body_breaks_off_and_is_logged(kind: Kind) {
     let record =
         eventually("the record", async || host.invocations().await.pop().ok_or_else(|| "none".to_owned())).await;
     assert_eq!((&record["outcome"], &record["delivered"]), (&json!("function-response-invalid"), &json!(false)));
+}
+
+async fn an_invalid_header_is_refused_to_the_guest_and_logged_if_it_gives_up(kind: Kind) {
+    let host = TestHost::start().await;
+    let http = kind.deploy(&host, "http", json!({})).await;
+    // It announces `many` bytes, and expects that to be taken.
+    sent(http.fetch("GET", "/half/many")).await.problem(502, "function-crashed");
+    http.logs("HeaderError::InvalidSyntax", 1).await;
 }
 
 async fn an_error_is_a_failure(kind: Kind) {

@@ -121,6 +121,32 @@ async fn the_example_in_c_counts_and_closes_in_order() {
     assert_lines(&lines, &["has its table", "checksums since the last rest", "closes after 2 checksums of 22 bytes"]);
 }
 
+/// In the log, and not to the caller.
+#[tokio::test]
+async fn a_trap_shows_functions_and_where_there_is_debug_information_lines() {
+    let folder = tempfile::tempdir().unwrap();
+    let project = folder.path().join("divider");
+    let new = dormouse().args(["new", "divider", "--lang", "c"]).current_dir(folder.path()).output().await.unwrap();
+    assert!(new.status.success(), "{new:?}");
+    let code = "#include \"dormouse_sdk.h\"\n\n\
+                __attribute__((noinline)) static int divide(int one, int other) {\n  return one / other;\n}\n\n\
+                bool handle(const dormouse_context_t *ctx, const char *event, size_t length, dormouse_result_t *result) {\n  \
+                (void)ctx;\n  return reply(result, \"%d\", divide(event[0], (int)length - 5));\n}\n";
+    std::fs::write(project.join("src/app.c"), code).unwrap();
+    let manifest = std::fs::read_to_string(project.join("dormouse.toml")).unwrap();
+    std::fs::write(project.join("dormouse.toml"), manifest.replace("-Os -s", "-Os -g")).unwrap();
+    let host = TestHost::start().await;
+    let deployed =
+        tooled().arg("deploy").arg(&project).args(["--build", "--admin", &host.admin]).output().await.unwrap();
+    assert!(deployed.status.success(), "{deployed:?}");
+    let divider = host.function("divider");
+    assert_eq!(divider.invoke("x").await.text(), "-30");
+    let detail = divider.invoke("hello").await.problem(502, "function-crashed");
+    assert!(detail.contains("divide by zero") && !detail.contains("app.c"), "{detail}");
+    divider.logs("app.c:4", 1).await;
+    assert_eq!(divider.lines_with("- divide").await, 1, "{:?}", divider.lines().await);
+}
+
 /// The module that the page about other languages shows does what the page says.
 #[tokio::test]
 async fn a_function_is_written_from_the_contract_alone() {

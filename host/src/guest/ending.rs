@@ -49,10 +49,11 @@ impl Trap {
     /// Reads the engine's error.
     pub(super) fn from_engine(error: &wasmtime::Error) -> Trap {
         let (name, summary) = describe(error);
-        let mut backtrace = format!("{error:#}");
-        if let Some(frames) = error.downcast_ref::<WasmBacktrace>() {
-            backtrace = format!("{backtrace}\n{frames}");
-        }
+        // The frames are one of the error's contexts, and read better below what happened than before it.
+        let backtrace = match error.downcast_ref::<WasmBacktrace>() {
+            Some(frames) => format!("{}\n{frames}", error.root_cause()),
+            None => format!("{error:#}"),
+        };
         Trap { name, summary, backtrace }
     }
 }
