@@ -1,5 +1,5 @@
 // An application of the web framework Hono, as componentize-js and jco build it for any host of `wasi:http`. It has hooks
-// because it answers two paths: `GET /pre-freeze` and `GET /pre-stop`.
+// because it answers three paths: `POST /initialize`, `GET /pre-freeze` and `GET /pre-stop`.
 //
 // `curl http://127.0.0.1:8080/fn/hono/tea`, then `dormouse logs hono`.
 
@@ -11,6 +11,11 @@ const visits = new Map();
 let untold = 0;
 
 // The adapter needs a body in every answer.
+app.post("/initialize", (c) => {
+  console.log(`opens as ${c.req.header("x-fc-instance-id")}`);
+  return c.text("ok");
+});
+
 app.get("/pre-freeze", (c) => {
   console.log(`${untold} visits since the last rest`);
   untold = 0;

@@ -90,7 +90,7 @@ async fn the_server_of_wstd_runs() {
 }
 
 #[tokio::test]
-async fn an_application_of_hono_runs_with_its_two_paths_as_hooks() {
+async fn an_application_of_hono_runs_with_three_of_its_paths_as_hooks() {
     let host = TestHost::start().await;
     let folder = tests::repository().join("examples/hono");
     let mut deploy = dormouse();
@@ -103,6 +103,8 @@ async fn an_application_of_hono_runs_with_its_two_paths_as_hooks() {
         serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
     };
     assert_eq!(visits().await, json!({"page": "tea", "visits": 1}));
+    let opened = format!("opens as {}", function.instances().await[0]["id"].as_str().unwrap());
+    assert_eq!(function.lines_with(&opened).await, 1);
     function.logs("1 visits since the last rest", 1).await;
     function.reaches("parked").await;
     assert_eq!(visits().await["visits"], 2, "the same instance, thawed");
