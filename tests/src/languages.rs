@@ -75,8 +75,10 @@ fn javascript_tools() -> PathBuf {
 fn python_tools() -> PathBuf {
     let folder = repository().join("target/tools/python");
     let programs = folder.join("bin");
-    if !programs.join("componentize-py").is_file() || !programs.join("python-zig").is_file() {
-        run(Command::new("python3").args(["-m", "venv"]).arg(&folder));
+    // Its programs name the folder that they were installed in, so they stop working when it moves.
+    let works = |program: &str, ask: &str| Command::new(programs.join(program)).arg(ask).output().is_ok();
+    if !works("componentize-py", "--version") || !works("python-zig", "version") {
+        run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder));
         run(Command::new(programs.join("pip")).args(["install", "--quiet", COMPONENTIZE_PY, ZIG]));
     }
     programs
