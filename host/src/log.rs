@@ -40,6 +40,17 @@ impl Stream {
     }
 }
 
+/// Whose line it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Author {
+    /// This request's, or this hook's: they have identifiers alike.
+    Request(RequestId),
+    /// One of several's, and nobody can tell which.
+    Unknown,
+    /// No request's: none was there, or the line is about the instance.
+    Nobody,
+}
+
 /// One line.
 #[derive(Clone, Debug)]
 pub struct Line {
@@ -49,10 +60,12 @@ pub struct Line {
     pub sequence: u64,
     /// Who wrote it.
     pub stream: Stream,
+    /// The version that the instance runs.
+    pub version: Arc<str>,
     /// The instance.
     pub instance: InstanceId,
-    /// The request, if there is no doubt which.
-    pub request: Option<RequestId>,
+    /// The request.
+    pub author: Author,
     /// The text, without its line end.
     pub text: String,
 }
@@ -81,21 +94,9 @@ impl Default for Log {
 }
 
 impl Log {
-    /// Appends a line, and forgets the oldest ones beyond the bounds.
-    pub fn write(&self, stream: Stream, instance: InstanceId, request: Option<RequestId>, text: String) {
-        let sequence = {
-            let mut kept = self.0.state.lock().expect("no holder of this lock panics");
-            kept.sequence += 1;
-            kept.bytes += text.len();
-            let sequence = kept.sequence;
-            kept.lines.push_back(Line { time: SystemTime::now(), sequence, stream, instance, request, text });
-            while kept.lines.len() > LINES_MAX || kept.bytes > BYTES_MAX {
-                let Some(oldest) = kept.lines.pop_front() else { break };
-                kept.bytes -= oldest.text.len();
-            }
-            sequence
-        };
-        self.0.newest.send_replace(sequence);
+    /// Where the instances of a version write.
+    pub fn of_version(&self, version: Arc<str>) -> LogWriter {
+        LogWriter { log: self.clone(), version }
     }
 
     /// The newest `count` lines, oldest first.
@@ -117,6 +118,33 @@ impl Log {
     fn after(&self, sequence: u64) -> Vec<Line> {
         let kept = self.0.state.lock().expect("no holder of this lock panics");
         kept.lines.iter().filter(|line| line.sequence > sequence).cloned().collect()
+    }
+}
+
+/// Writes lines about one version of the function.
+#[derive(Clone)]
+pub struct LogWriter {
+    log: Log,
+    version: Arc<str>,
+}
+
+impl LogWriter {
+    /// Appends a line, and forgets the oldest ones beyond the bounds.
+    pub fn write(&self, stream: Stream, instance: InstanceId, author: Author, text: String) {
+        let version = self.version.clone();
+        let sequence = {
+            let mut kept = self.log.0.state.lock().expect("no holder of this lock panics");
+            kept.sequence += 1;
+            kept.bytes += text.len();
+            let sequence = kept.sequence;
+            kept.lines.push_back(Line { time: SystemTime::now(), sequence, stream, version, instance, author, text });
+            while kept.lines.len() > LINES_MAX || kept.bytes > BYTES_MAX {
+                let Some(oldest) = kept.lines.pop_front() else { break };
+                kept.bytes -= oldest.text.len();
+            }
+            sequence
+        };
+        self.log.0.newest.send_replace(sequence);
     }
 }
 
@@ -151,17 +179,18 @@ mod tests {
     #[tokio::test]
     async fn a_log_is_bounded_and_can_be_followed() {
         let log = Log::default();
-        let instance = InstanceId::random();
+        let (writer, instance) = (log.of_version("1".into()), InstanceId::random());
+        let write = |stream, text| writer.write(stream, instance, Author::Nobody, text);
         for number in 0..LINES_MAX + 10 {
-            log.write(Stream::Stdout, instance, None, number.to_string());
+            write(Stream::Stdout, number.to_string());
         }
         let lines = log.tail(usize::MAX);
         assert_eq!(lines.len(), LINES_MAX);
         assert_eq!(lines[0].text, "10");
         let mut follower = log.follow(lines.last().unwrap().sequence);
-        log.write(Stream::Host, instance, None, "more".to_owned());
+        write(Stream::Host, "more".to_owned());
         assert_eq!(follower.next().await[0].text, "more");
-        log.write(Stream::Stdout, instance, None, "x".repeat(BYTES_MAX));
+        write(Stream::Stdout, "x".repeat(BYTES_MAX));
         assert_eq!(log.tail(usize::MAX).len(), 1);
     }
 }

@@ -99,19 +99,20 @@ impl Parts {
         }
         let component = self.catalog.component(&function).await?;
         let settings = &function.settings;
+        let version: Arc<str> = LATEST.into();
+        let log = function.log.of_version(version.clone());
         let patterns = settings.allowed_outbound_hosts.iter().map(|host| host.parse::<HostPattern>());
         let sandbox = Sandbox {
             memory_mb: settings.memory_mb,
             environment: &settings.environment,
-            shares: settings.concurrency > 1,
             outbound_hosts: patterns.collect::<Result<_, _>>().map_err(|fault| ChangeError::Internal(fault.into()))?,
-            log: function.log.clone(),
+            log: log.clone(),
         };
         let blueprint = Blueprint::new(&component, &settings.entry_names(), sandbox)?;
         let concurrency = if blueprint.exports.handler.is_async { settings.concurrency } else { 1 };
         let terms = Terms {
             function: function.name.clone(),
-            version: LATEST.into(),
+            version,
             memory_mb: settings.memory_mb,
             basis: settings.billing_basis.unwrap_or(self.billing_basis),
             concurrency,
@@ -121,7 +122,7 @@ impl Parts {
             pre_freeze_timeout: settings.lifecycle.pre_freeze.timeout(),
             pre_stop_timeout: settings.lifecycle.pre_stop.timeout(),
             blueprint: Arc::new(blueprint),
-            log: function.log.clone(),
+            log,
             post: self.post(&function.name),
             metrics: self.metrics.clone(),
         };

@@ -23,6 +23,7 @@ mod components;
 mod uploads;
 mod sandbox;
 mod outbound;
+mod logs;
 mod admin;
 mod examples;
 mod languages;

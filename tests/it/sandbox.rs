@@ -5,10 +5,9 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 
 use crate::support::wat::Small;
-use crate::support::{Gate, Reply, TestFunction, TestHost, TestServer};
+use crate::support::{Reply, TestFunction, TestHost, TestServer};
 
 const PROBE: &str = "guest-probe";
-const LINE_BYTES_MAX: usize = 32 << 10;
 
 #[tokio::test]
 async fn a_guest_that_grows_for_ever_runs_out_of_its_own_memory() {
@@ -194,43 +193,6 @@ async fn calls_into_the_host_from_the_end_of_a_stack_have_room() {
         assert!(detail.starts_with("stack-overflow: "), "{detail}");
     }
     assert_eq!(neighbour.invoke("").await.status, 200);
-}
-
-#[tokio::test]
-async fn long_lines_are_cut_and_every_line_says_whose_it_is() {
-    let host = TestHost::start().await;
-    let probe = host.deploy("probe", PROBE, json!({})).await;
-    let long = "dormouse!".repeat(100_000 / 9);
-    let reply = probe.script(json!([{"print": long}, {"eprint": "oh\r"}, {"print": "a\nb"}, "context"])).await;
-    let context = &reply.results()[3];
-    let lines = probe.lines().await;
-    let own: Vec<&Value> = lines.iter().filter(|line| line["request"] == context["requestId"]).collect();
-    assert!(own.iter().all(|line| line["instance"] == context["instanceId"]), "{own:?}");
-    let written = |stream: &str| -> Vec<&str> {
-        own.iter().filter(|line| line["stream"] == stream).map(|line| line["text"].as_str().unwrap()).collect()
-    };
-    let (out, err) = (written("stdout"), written("stderr"));
-    let (pieces, rest) = out.split_at(out.len() - 2);
-    assert!(pieces.len() >= 4 && pieces.iter().all(|piece| piece.len() <= LINE_BYTES_MAX), "{} pieces", pieces.len());
-    assert_eq!(pieces.concat(), long, "nothing is lost at the cuts");
-    assert_eq!(rest, ["a", "b"]);
-    assert_eq!(err, ["oh"]);
-}
-
-#[tokio::test]
-async fn a_line_belongs_to_the_request_whose_task_wrote_it() {
-    let host = TestHost::start().await;
-    let gate = Gate::closed().await;
-    let settings = json!({"concurrency": 2, "maxInstances": 1, "allowedOutboundHosts": ["127.0.0.1"]});
-    let probe = host.deploy("probe", PROBE, settings).await;
-    let other = probe.script_in_background(json!([gate.step()]));
-    let held = gate.arrival().await;
-    let writer = probe.script(json!([{"print": "whose is this?"}])).await;
-    held.release().await;
-    assert_eq!(other.await.unwrap().status, 200);
-    let lines = probe.lines().await;
-    let line = lines.iter().find(|line| line["text"] == "whose is this?").expect("the line");
-    assert_eq!(line["request"], writer.header("dormouse-request-id"), "{line}");
 }
 
 /// Component level and body of a function that answers a random number.

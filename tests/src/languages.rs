@@ -1,14 +1,22 @@
 //! Guests in languages other than Rust, and their toolchains, which are fetched into the target folder when missing.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use crate::{repository, run};
 
 // Of the toolchains; the templates name the same.
 const COMPONENTIZE_PY: &str = "componentize-py==0.25.1";
-const COMPONENTIZE_QJS: &str = "componentize-qjs@0.4.5";
+const FROM_NPM: [&str; 7] = [
+    "componentize-qjs@0.4.5",
+    "@bytecodealliance/componentize-js@0.23.0",
+    "@bytecodealliance/jco@1.35.0",
+    "@bytecodealliance/jco-std@0.5.0",
+    "@bytecodealliance/preview2-shim@0.25.0",
+    "esbuild@0.28.2",
+    "hono@4.13.19",
+];
 const ZIG: &str = "ziglang==0.17.1";
 const WIT_BINDGEN: &str = "wit-bindgen-cli@0.63.0";
 
@@ -55,19 +63,89 @@ pub fn javascript() -> &'static Path {
     })
 }
 
+/// The component of `tests/guests/hono`, built by the first caller.
+pub fn hono() -> &'static Path {
+    static COMPONENT: OnceLock<PathBuf> = OnceLock::new();
+    COMPONENT.get_or_init(|| {
+        let (component, folder) = (place("guest_hono"), folder("hono"));
+        let modules = javascript_tools().join("..");
+        let bundle = folder.join("app.js");
+        let mut build = Command::new("esbuild");
+        build.args([
+            "tests/guests/hono/app.js",
+            "--bundle",
+            "--format=esm",
+            "--external:wasi:*",
+            "--log-level=warning",
+        ]);
+        build.arg(format!("--outfile={}", bundle.display())).env("NODE_PATH", &modules);
+        run(build.current_dir(repository()).env("PATH", path()));
+        let interfaces = modules.join("@bytecodealliance/jco/lib/wit/builtin/0.2.12/.");
+        run(Command::new("cp").arg("-r").arg(interfaces).arg(folder.join("deps")));
+        run(Command::new("cp").arg(repository().join("tests/guests/hono/world.wit")).arg(&folder));
+        let mut componentize = Command::new("componentize-js");
+        componentize.arg(&bundle).arg("--wit").arg(&folder).args(["--world-name", "server", "--out"]);
+        run(componentize.arg(&component).env("PATH", path()));
+        component
+    })
+}
+
+/// The component of `tests/guests/c`, built by the first caller.
+pub fn c() -> &'static Path {
+    static COMPONENT: OnceLock<PathBuf> = OnceLock::new();
+    COMPONENT.get_or_init(|| {
+        let (component, bindings) = (place("guest_c"), folder("c"));
+        let sources = |folder: &str, names: [&str; 2]| names.map(|name| repository().join(folder).join(name));
+        let mut generate = Command::new("wit-bindgen");
+        generate.args(["c", "--sync", "all", "--rename-world", "dormouse", "--world", "function", "--out-dir"]);
+        run(generate
+            .arg(&bindings)
+            .arg(repository().join("guest-sdk/c/wit"))
+            .env("PATH", path())
+            .stdout(Stdio::null()));
+        let mut compile = Command::new("python-zig");
+        compile.args([
+            "cc",
+            "--target=wasm32-wasi",
+            "-mexec-model=reactor",
+            "-D_GNU_SOURCE",
+            "-Wall",
+            "-Wextra",
+            "-Os",
+        ]);
+        // As the template has it: the linker's own stack takes up 16 MB of what an instance may use.
+        compile
+            .args(["-s", "-Wl,-z,stack-size=1048576"])
+            .arg("-I")
+            .arg(&bindings)
+            .arg("-I")
+            .arg(repository().join("guest-sdk/c"));
+        compile.args(["dormouse.c", "dormouse_component_type.o"].map(|name| bindings.join(name)));
+        compile.args(sources("guest-sdk/c", ["dormouse_sdk.c", "dormouse_fetch.c"]));
+        compile.args(sources("tests/guests/c", ["app.c", "json.c"]));
+        run(compile.arg("-o").arg(&component).env("PATH", path()));
+        component
+    })
+}
+
 fn place(name: &str) -> PathBuf {
-    let folder = repository().join("target/guests");
+    folder("").join(format!("{name}.wasm"))
+}
+
+/// A folder for what is built on the way to a component.
+fn folder(name: &str) -> PathBuf {
+    let folder = repository().join("target/guests").join(name);
     std::fs::create_dir_all(&folder).expect("a folder for components");
-    folder.join(format!("{name}.wasm"))
+    folder
 }
 
 fn javascript_tools() -> PathBuf {
     let folder = repository().join("target/tools/javascript");
     let programs = folder.join("node_modules/.bin");
-    if !programs.join("componentize-qjs").is_file() {
+    if !["componentize-qjs", "componentize-js", "esbuild"].iter().all(|program| programs.join(program).is_file()) {
         let mut install = Command::new("npm");
         install.args(["install", "--silent", "--no-fund", "--no-audit", "--no-save", "--prefix"]);
-        run(install.arg(&folder).arg(COMPONENTIZE_QJS));
+        run(install.arg(&folder).args(FROM_NPM));
     }
     programs
 }

@@ -24,9 +24,12 @@ pub fn component(package: &str) -> Vec<u8> {
     let path = match package {
         "guest-python" => languages::python().to_owned(),
         "guest-javascript" => languages::javascript().to_owned(),
+        "guest-hono" => languages::hono().to_owned(),
+        "guest-c" => languages::c().to_owned(),
         _ => components().join(format!("{}.wasm", package.replace('-', "_"))),
     };
-    std::fs::read(&path).unwrap_or_else(|error| panic!("read {}: {error}", path.display()))
+    let file = std::fs::read(&path).unwrap_or_else(|error| panic!("read {}: {error}", path.display()));
+    dormouse::cli::component::from_file(file).unwrap_or_else(|error| panic!("{}: {error:#}", path.display()))
 }
 
 /// The folder of all components, built by the first caller.

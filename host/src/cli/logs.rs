@@ -12,7 +12,8 @@ use super::output;
 ///
 /// A line is what an instance wrote to stdout or stderr, or what the host has to say about it (`host`): crashes,
 /// timeouts, hooks that overran. With `--follow` new lines are shown as they come, until Ctrl-C; with `--json` each is
-/// then one line of JSON.
+/// then one line of JSON. After the time comes the instance, then the request: `?` where several ran in the instance and
+/// the engine cannot tell which of them wrote the line, nothing where it belongs to none.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  dormouse logs hello --tail 20\n  dormouse logs hello --follow")]
 pub(super) struct Logs {
@@ -55,7 +56,11 @@ impl Logs {
 
 fn shown(line: &LogLine) -> String {
     let LogLine { time, stream, instance, text, .. } = line;
-    let request = line.request.as_ref().map(|request| format!(" {request}")).unwrap_or_default();
+    let request = match &line.request {
+        Some(request) => format!(" {request}"),
+        None if line.request_unknown => " ?".to_owned(),
+        None => String::new(),
+    };
     output::plain(&format!("{time} {instance}{request} {stream:<6} {text}"))
 }
 
@@ -69,11 +74,16 @@ mod tests {
             time: "2026-05-01T00:00:00.000Z".to_owned(),
             sequence: 1,
             stream: "stdout".to_owned(),
+            function: "hello".to_owned(),
+            version: "LATEST".to_owned(),
             instance: "i-1".to_owned(),
             request: None,
+            request_unknown: false,
             text: "hi\u{7}".to_owned(),
         };
         assert_eq!(shown(&line), "2026-05-01T00:00:00.000Z i-1 stdout hi\\u{7}");
+        line.request_unknown = true;
+        assert_eq!(shown(&line), "2026-05-01T00:00:00.000Z i-1 ? stdout hi\\u{7}");
         line.request = Some("r-1".to_owned());
         line.stream = "host".to_owned();
         assert_eq!(shown(&line), "2026-05-01T00:00:00.000Z i-1 r-1 host   hi\\u{7}");

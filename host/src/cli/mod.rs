@@ -10,7 +10,7 @@
 
 mod build;
 mod client;
-mod component;
+pub mod component;
 mod delete;
 mod deploy;
 mod doctor;

@@ -16,7 +16,7 @@ use super::model::{LogLine, LogLines, Problem};
 use super::reject::Named;
 use crate::http::problem::Failure;
 use crate::ids::FunctionName;
-use crate::log::{Line, Log};
+use crate::log::{Author, Line, Log};
 use crate::shutdown::Tasks;
 
 /// What to show.
@@ -49,30 +49,37 @@ pub(super) async fn read(
     let function =
         plane.parts.catalog.get(name.as_str()).ok_or_else(|| Failure::function_not_found(name.as_str(), None))?;
     if query.follow {
-        return Ok(follow(&function.log, query.tail, plane.parts.tasks.clone()));
+        return Ok(follow(name, &function.log, query.tail, plane.parts.tasks.clone()));
     }
-    let lines = function.log.tail(query.tail).iter().map(view).collect();
+    let lines = function.log.tail(query.tail).iter().map(|line| view(&name, line)).collect();
     Ok(Json(LogLines { lines }).into_response())
 }
 
-fn follow(log: &Log, tail: usize, tasks: Tasks) -> Response {
+fn follow(name: FunctionName, log: &Log, tail: usize, tasks: Tasks) -> Response {
     let before = log.tail(tail);
     let newest = before.last().map_or_else(|| log.newest(), |line| line.sequence);
     let follower = log.follow(newest);
     let later = stream::unfold(follower, async |mut follower| Some((follower.next().await, follower)));
     let lines = stream::iter([before]).chain(later).flat_map(stream::iter);
-    let events = lines.map(|line| Event::default().json_data(view(&line)).unwrap_or_default());
+    let events = lines.map(move |line| Event::default().json_data(view(&name, &line)).unwrap_or_default());
     let until_closed = events.map(Ok::<_, Infallible>).take_until(async move { tasks.closing().await });
     Sse::new(until_closed).keep_alive(KeepAlive::default()).into_response()
 }
 
-fn view(line: &Line) -> LogLine {
+fn view(name: &FunctionName, line: &Line) -> LogLine {
+    let request = match &line.author {
+        Author::Request(request) => Some(request.to_string()),
+        Author::Unknown | Author::Nobody => None,
+    };
     LogLine {
         time: humantime::format_rfc3339_millis(line.time).to_string(),
         sequence: line.sequence,
         stream: line.stream.as_str().to_owned(),
+        function: name.to_string(),
+        version: line.version.to_string(),
         instance: line.instance.to_string(),
-        request: line.request.as_ref().map(ToString::to_string),
+        request,
+        request_unknown: line.author == Author::Unknown,
         text: line.text.clone(),
     }
 }

@@ -89,11 +89,19 @@ pub struct LogLine {
     pub sequence: u64,
     /// `stdout`, `stderr`, or `host` for what the host has to say about the instance.
     pub stream: String,
+    /// The function.
+    pub function: String,
+    /// The version that the instance runs.
+    pub version: String,
     /// The instance.
     pub instance: String,
-    /// The request, when the engine can tell whose line it is.
+    /// The request, or the call of a hook, whose task wrote the line, even if it was answered before. Absent for what
+    /// belongs to none, such as what a component writes while it starts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<String>,
+    /// That the line belongs to one of several requests, and that the engine cannot tell to which; else absent.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub request_unknown: bool,
     /// The line, without its end.
     pub text: String,
 }

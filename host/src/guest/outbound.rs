@@ -12,7 +12,7 @@ use super::host_pattern::HostPattern;
 use super::running::Desk;
 use super::trace::{self, TRACEPARENT};
 use crate::ids::InstanceId;
-use crate::log::{Log, Stream};
+use crate::log::{LogWriter, Stream};
 
 /// Outgoing requests that one guest may have under way: each holds an open file, which all guests share.
 const REQUESTS_MAX: usize = 128;
@@ -22,38 +22,32 @@ pub(super) struct Outbound {
     allowed: Arc<[HostPattern]>,
     /// Made by the first request: most guests never send one.
     places: Option<Arc<Semaphore>>,
-    log: Log,
+    log: LogWriter,
     instance: InstanceId,
     desk: Arc<Desk>,
 }
 
 impl Outbound {
-    pub(super) fn new(allowed: Arc<[HostPattern]>, log: Log, instance: InstanceId, desk: Arc<Desk>) -> Outbound {
+    pub(super) fn new(allowed: Arc<[HostPattern]>, log: LogWriter, instance: InstanceId, desk: Arc<Desk>) -> Outbound {
         Outbound { allowed, places: None, log, instance, desk }
     }
 
-    fn allows(&self, uri: &http::Uri) -> bool {
-        let Some(host) = uri.host() else { return false };
-        let default_port = if uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
-        let port = uri.port_u16().unwrap_or(default_port);
+    fn allows(&self, host: &str, port: u16) -> bool {
         let allowed = self.allowed.iter().any(|pattern| pattern.matches(host, port));
         if !allowed {
-            let text = format!("outgoing request to {host}:{port} denied: not in allowedOutboundHosts");
-            self.tell(text);
+            self.tell(format!("outgoing request to {host}:{port} denied: not in allowedOutboundHosts"));
         }
         allowed
     }
 
     fn tell(&self, text: String) {
-        let request = self.desk.origin().map(|origin| origin.request);
-        self.log.write(Stream::Host, self.instance, request, text);
+        self.log.write(Stream::Host, self.instance, self.desk.author(), text);
     }
 
     fn place(&mut self) -> Result<OwnedSemaphorePermit, Error> {
         let places = self.places.get_or_insert_with(|| Arc::new(Semaphore::new(REQUESTS_MAX)));
         places.clone().try_acquire_owned().map_err(|_| {
-            let text = format!("outgoing request denied: {REQUESTS_MAX} are under way already");
-            self.tell(text);
+            self.tell(format!("outgoing request denied: {REQUESTS_MAX} are under way already"));
             Error::ConnectionLimitReached
         })
     }
@@ -69,7 +63,12 @@ impl WasiHttpHooks for Outbound {
         options: Option<RequestOptions>,
         _body_ended: Transmission,
     ) -> Box<dyn Future<Output = Sent> + Send> {
-        if !self.allows(request.uri()) {
+        let Some(host) = request.uri().host().map(str::to_owned) else {
+            return Box::new(std::future::ready(Err(Error::HttpRequestUriInvalid)));
+        };
+        let default_port = if request.uri().scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
+        let port = request.uri().port_u16().unwrap_or(default_port);
+        if !self.allows(&host, port) {
             return Box::new(std::future::ready(Err(Error::HttpRequestDenied)));
         }
         let place = match self.place() {
@@ -81,8 +80,13 @@ impl WasiHttpHooks for Outbound {
             request.headers_mut().entry(TRACEPARENT).or_insert_with(|| trace::continued(&origin));
         }
         let client = self.desk.connections.client();
+        let (log, instance, author) = (self.log.clone(), self.instance, self.desk.author());
         Box::new(async move {
-            let response = client::send(client, request, options, place).await?;
+            let response = client::send(client, request, options, place).await.inspect_err(|error| {
+                // Not every language shows its functions what the host says.
+                let text = format!("outgoing request to {host}:{port} failed: {error}");
+                log.write(Stream::Host, instance, author, text);
+            })?;
             // The connection sends the rest of the request's body by itself, and breaks the response off if it cannot.
             Ok((response, Box::new(std::future::ready(Ok(()))) as Transmission))
         })

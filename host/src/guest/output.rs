@@ -15,7 +15,7 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 use super::limits::Exceeded;
 use super::running::Desk;
 use crate::ids::InstanceId;
-use crate::log::{LINE_BYTES_MAX, Log, Stream};
+use crate::log::{LINE_BYTES_MAX, LogWriter, Stream};
 
 /// Bytes that a stream may write at once.
 const BURST_BYTES: f64 = (8 << 20) as f64;
@@ -30,7 +30,7 @@ pub(super) struct Output(Arc<Mutex<Lines>>);
 
 struct Lines {
     stream: Stream,
-    log: Log,
+    log: LogWriter,
     instance: InstanceId,
     desk: Arc<Desk>,
     partial: Vec<u8>,
@@ -39,7 +39,7 @@ struct Lines {
 }
 
 impl Output {
-    pub(super) fn new(stream: Stream, log: Log, instance: InstanceId, desk: Arc<Desk>) -> Output {
+    pub(super) fn new(stream: Stream, log: LogWriter, instance: InstanceId, desk: Arc<Desk>) -> Output {
         let lines =
             Lines { stream, log, instance, desk, partial: Vec::new(), allowance: BURST_BYTES, counted: Instant::now() };
         Output(Arc::new(Mutex::new(lines)))
@@ -99,9 +99,9 @@ impl Lines {
         }
         self.partial.clear();
         self.partial.shrink_to(256);
-        let request = self.desk.origin().map(|origin| origin.request);
+        let author = self.desk.author();
         tracing::debug!(target: "guest", instance = %self.instance, stream = self.stream.as_str(), "{text}");
-        self.log.write(self.stream, self.instance, request, text);
+        self.log.write(self.stream, self.instance, author, text);
     }
 }
 

@@ -6,9 +6,9 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
@@ -25,12 +25,17 @@ use super::funcs::Funcs;
 use super::limits::{Exceeded, Gauge};
 use super::world::{Blueprint, World};
 use crate::ids::{InstanceId, RequestId};
+use crate::log::Author;
 
 /// Ticks of the epoch between two looks at how long guest code has been running.
 const EPOCHS_PER_LOOK: u64 = 1;
 /// The tick of a poll at which guest code yields. Not the first, which comes at any time after the poll began: a call
 /// that is over in microseconds would be interrupted just because a tick fell into it.
 const YIELDS_AT_TICK: u64 = 2;
+
+/// Answered calls of which something may still run that are remembered: enough for lines to find their request, and a
+/// bound for guests that begin work with each request and never end it.
+const ANSWERED_MAX: usize = 16;
 
 /// A component's instance in its store.
 pub struct Guest {
@@ -131,6 +136,8 @@ impl Drop for Guest {
 pub(super) struct Desk {
     gauge: Arc<Gauge>,
     pub(super) connections: Connections,
+    /// Whether it takes the engine to tell for which call the guest works.
+    asks: AtomicBool,
     papers: Mutex<Papers>,
 }
 
@@ -138,9 +145,11 @@ struct Papers {
     calls: VecDeque<Call>,
     events: VecDeque<Event>,
     /// The calls in flight.
-    calls_under_way: Vec<UnderWay>,
-    /// The call in whose task the guest asked for what the host does now, where the engine is asked for it.
-    asking: Option<CallId>,
+    calls_under_way: Vec<Calling>,
+    /// Calls that were answered, the latest last, whose tasks may have left something running.
+    calls_answered: VecDeque<Calling>,
+    /// The task in which the guest asked for what the host does now, where the engine is asked for it.
+    asking: Option<GuestTaskId>,
     /// Responses under way.
     deliveries: Vec<(CallId, Delivery)>,
     preempted: Preempted,
@@ -149,8 +158,8 @@ struct Papers {
     blamed: Option<CallId>,
 }
 
-/// A call in flight, and who made it.
-struct UnderWay {
+/// A call, the engine's task that it is, and who made it.
+struct Calling {
     task: GuestTaskId,
     call: CallId,
     origin: Origin,
@@ -172,6 +181,7 @@ impl Default for Papers {
             calls: VecDeque::with_capacity(1),
             events: VecDeque::with_capacity(1),
             calls_under_way: Vec::new(),
+            calls_answered: VecDeque::new(),
             asking: None,
             deliveries: Vec::new(),
             preempted: Preempted::No,
@@ -186,17 +196,58 @@ impl Desk {
         self.gauge.clone()
     }
 
-    /// Whom the guest works for: the only call in flight, or the one whose task asks, as far as the engine tells. Without
-    /// either nobody knows.
+    /// Whom the guest works for, if that is a call and the engine can tell which.
     pub(super) fn origin(&self) -> Option<Origin> {
-        let papers = self.lock();
-        let only = papers.calls_under_way.len() == 1;
-        let asks = |call: &&UnderWay| only || papers.asking == Some(call.call);
-        papers.calls_under_way.iter().find(asks).map(|call| call.origin.clone())
+        self.lock().working_for().ok().flatten().map(|calling| calling.origin.clone())
+    }
+
+    /// Whose line it is that the guest writes now.
+    pub(super) fn author(&self) -> Author {
+        match self.lock().working_for() {
+            Ok(Some(calling)) => Author::Request(calling.origin.request.clone()),
+            Ok(None) => Author::Nobody,
+            Err(Ambiguous) => Author::Unknown,
+        }
     }
 
     pub(super) fn note_call(&self, call: CallId, task: GuestTaskId, origin: Origin) {
-        self.lock().calls_under_way.push(UnderWay { task, call, origin });
+        let mut papers = self.lock();
+        // The engine uses the names of tasks again that are gone.
+        papers.calls_answered.retain(|calling| calling.task != task);
+        papers.calls_under_way.push(Calling { task, call, origin });
+        self.look_at_candidates(&mut papers);
+    }
+
+    /// Notes that a call returned; `last` says whether nothing is left in the guest that it may have begun.
+    fn note_return(&self, call: CallId, last: bool) {
+        let mut papers = self.lock();
+        papers.deliveries.retain(|(delivered, _)| *delivered != call);
+        let Some(index) = papers.calls_under_way.iter().position(|calling| calling.call == call) else { return };
+        let calling = papers.calls_under_way.swap_remove(index);
+        if last {
+            papers.calls_answered.clear();
+        } else {
+            if papers.calls_answered.len() == ANSWERED_MAX {
+                papers.calls_answered.pop_front();
+            }
+            papers.calls_answered.push_back(calling);
+        }
+        self.look_at_candidates(&mut papers);
+    }
+
+    /// Notes that nothing runs in the guest.
+    fn note_silence(&self) {
+        let mut papers = self.lock();
+        papers.calls_answered.clear();
+        self.look_at_candidates(&mut papers);
+    }
+
+    fn look_at_candidates(&self, papers: &mut Papers) {
+        let several = papers.candidates().nth(1).is_some();
+        self.asks.store(several, Ordering::Relaxed);
+        if !several {
+            papers.asking = None;
+        }
     }
 
     /// Hands out a response; what comes on the channel is how its body ended.
@@ -233,17 +284,37 @@ impl Desk {
 
     /// The call that the engine's current task belongs to.
     fn current_call(&self, store: &mut StoreContextMut<'_, World>) -> Option<CallId> {
-        let root = store.async_call_stack().ok()?.last()?;
-        self.lock().calls_under_way.iter().find(|call| call.task == root).map(|call| call.call)
+        let root = current_task(store)?;
+        self.lock().calls_under_way.iter().find(|calling| calling.task == root).map(|calling| calling.call)
     }
+}
+
+/// There are several calls for which a guest may work.
+struct Ambiguous;
+
+impl Papers {
+    /// The calls whose code may be running.
+    fn candidates(&self) -> impl Iterator<Item = &Calling> {
+        self.calls_under_way.iter().chain(&self.calls_answered)
+    }
+
+    fn working_for(&self) -> Result<Option<&Calling>, Ambiguous> {
+        if self.candidates().nth(1).is_none() {
+            return Ok(self.candidates().next());
+        }
+        self.candidates().find(|calling| Some(calling.task) == self.asking).map(Some).ok_or(Ambiguous)
+    }
+}
+
+/// The task of the export's call that the engine is in.
+fn current_task(store: &mut StoreContextMut<'_, World>) -> Option<GuestTaskId> {
+    store.async_call_stack().ok()?.last()
 }
 
 /// A guest from its first instruction to its end.
 async fn live(blueprint: Arc<Blueprint>, instance: InstanceId, desk: Arc<Desk>) -> Ending {
     let mut store = blueprint.store(instance, &desk);
-    if blueprint.shares {
-        ask_for_the_task(&mut store, desk.clone());
-    }
+    ask_for_the_task(&mut store, desk.clone());
     yield_in_time(&mut store, desk.clone(), blueprint.ticker.clone());
     let funcs = match Funcs::instantiate(&blueprint, &mut store).await {
         Ok(funcs) => funcs,
@@ -268,12 +339,14 @@ async fn live(blueprint: Arc<Blueprint>, instance: InstanceId, desk: Arc<Desk>) 
     Ending::Crashed { trap: Trap::from_engine(&error), blamed }
 }
 
-/// Notes in whose task guest code asks the host for something, and that it does not when it goes on.
+/// Notes in whose task guest code asks the host for something, and that it does not when it goes on. The engine is asked
+/// only where the answer is not clear: it takes longer than most of what guests ask for.
 fn ask_for_the_task(store: &mut Store<World>, desk: Arc<Desk>) {
     store.call_hook(move |mut store, transition| {
-        let asks = matches!(transition, CallHook::CallingHost);
-        let asking = if asks { desk.current_call(&mut store) } else { None };
-        desk.lock().asking = asking;
+        if desk.asks.load(Ordering::Relaxed) {
+            let asks = matches!(transition, CallHook::CallingHost);
+            desk.lock().asking = if asks { current_task(&mut store) } else { None };
+        }
         Ok(())
     });
 }
@@ -305,6 +378,9 @@ async fn take_calls(
     let mut under_way = FuturesUnordered::new();
     poll_fn(|cx| {
         while let Some(call) = desk.take_call() {
+            if is_silent(accessor) {
+                desk.note_silence();
+            }
             // The deadline of a store that was left alone has long passed; without a new one the first check would look.
             accessor.with(|mut access| access.as_context_mut().set_epoch_deadline(EPOCHS_PER_LOOK));
             under_way.push(run(accessor, funcs, desk, call));
@@ -319,22 +395,25 @@ async fn take_calls(
     .await
 }
 
+/// Whether no task is left in the guest, not even one that was answered.
+fn is_silent(accessor: &Accessor<World>) -> bool {
+    accessor.poll_no_interesting_tasks(&mut Context::from_waker(Waker::noop())).is_ready()
+}
+
 /// Runs one call to its end and tells the desk.
 async fn run(accessor: &Accessor<World>, funcs: &Funcs, desk: &Arc<Desk>, call: Call) -> wasmtime::Result<()> {
     let id = call.id;
     let returned = funcs.call(accessor, desk, call).await;
-    let mut papers = desk.lock();
-    papers.calls_under_way.retain(|call| call.call != id);
-    papers.deliveries.retain(|(call, _)| *call != id);
     match returned {
         Ok(returned) => {
+            desk.note_return(id, is_silent(accessor));
             // It went on without the memory it was refused.
             desk.gauge.memory_refused.store(false, Ordering::Relaxed);
-            papers.events.push_back(Event::Returned(id, returned));
+            desk.lock().events.push_back(Event::Returned(id, returned));
             Ok(())
         }
         Err(error) => {
-            papers.blamed.get_or_insert(id);
+            desk.lock().blamed.get_or_insert(id);
             Err(error)
         }
     }

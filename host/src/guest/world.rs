@@ -19,7 +19,7 @@ use super::output::Output;
 use super::refusal::Refusal;
 use super::running::Desk;
 use crate::ids::InstanceId;
-use crate::log::{Log, Stream};
+use crate::log::{LogWriter, Stream};
 
 /// Everything that the instances of one function have in common.
 pub struct Blueprint {
@@ -29,13 +29,11 @@ pub struct Blueprint {
     pub maps_per_instance: u64,
     pub(super) pre: InstancePre<World>,
     pub(super) ticker: Arc<Ticker>,
-    /// Whether an instance may have several requests at once.
-    pub(super) shares: bool,
     memory_bytes_total: Arc<AtomicU64>,
     memory_mb: u32,
     environment: Vec<(String, String)>,
     outbound_hosts: Arc<[HostPattern]>,
-    log: Log,
+    log: LogWriter,
 }
 
 impl Blueprint {
@@ -48,7 +46,6 @@ impl Blueprint {
             maps_per_instance: component.maps_per_instance(),
             pre,
             ticker: component.engine().ticker(),
-            shares: sandbox.shares,
             memory_bytes_total: component.engine().memory_bytes_total(),
             memory_mb: sandbox.memory_mb,
             environment,
@@ -92,12 +89,10 @@ pub struct Sandbox<'a> {
     pub memory_mb: u32,
     /// The guest's whole environment.
     pub environment: &'a BTreeMap<String, String>,
-    /// Whether an instance may have several requests at once.
-    pub shares: bool,
     /// Where it may send HTTP requests.
     pub outbound_hosts: Vec<HostPattern>,
     /// Where its output goes.
-    pub log: Log,
+    pub log: LogWriter,
 }
 
 /// A store's data: WASI without files and sockets, outgoing HTTP, and the limits.

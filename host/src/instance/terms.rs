@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::metrics::Metrics;
 use crate::guest::{Blueprint, Entry};
 use crate::ids::FunctionName;
-use crate::log::Log;
+use crate::log::LogWriter;
 use crate::meter::{Basis, Post};
 
 /// How long instantiation may take. Start functions of language runtimes take milliseconds.
@@ -38,7 +38,7 @@ pub struct Terms {
     /// How to make an instance.
     pub blueprint: Arc<Blueprint>,
     /// The function's log.
-    pub log: Log,
+    pub log: LogWriter,
     /// Where readings go.
     pub post: Post,
     /// What is counted.

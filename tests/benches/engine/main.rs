@@ -210,7 +210,12 @@ fn entry_names() -> EntryNames {
 
 fn sandbox() -> Sandbox<'static> {
     static NONE: std::collections::BTreeMap<String, String> = std::collections::BTreeMap::new();
-    Sandbox { memory_mb: 128, environment: &NONE, outbound_hosts: Vec::new(), log: Log::default(), shares: false }
+    Sandbox {
+        memory_mb: 128,
+        environment: &NONE,
+        outbound_hosts: Vec::new(),
+        log: Log::default().of_version("1".into()),
+    }
 }
 
 fn blueprint(component: &Component) -> Arc<Blueprint> {
@@ -278,7 +283,7 @@ fn terms(blueprint: Arc<Blueprint>) -> Arc<Terms> {
         pre_freeze_timeout: Duration::from_secs(3),
         pre_stop_timeout: Duration::from_secs(3),
         blueprint,
-        log: Log::default(),
+        log: Log::default().of_version("1".into()),
         post: Arc::new(|_| {}),
         metrics: Arc::new(Metrics::register(&mut prometheus_client::registry::Registry::default())),
     })

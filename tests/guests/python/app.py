@@ -262,6 +262,14 @@ def spawn_ticker(ms: int) -> None:
     asyncio.create_task(tick())
 
 
+def spawn_print(ms: int, text: str) -> None:
+    async def speak() -> None:
+        await asyncio.sleep(ms / 1e3)
+        print(text)
+
+    asyncio.create_task(speak())
+
+
 def spawn_fib(n: int) -> None:
     """Computes in a task of its own, once the request at hand has had its chance to end."""
 
@@ -299,6 +307,7 @@ STEPS = {
     "read-file": read_file,
     "context": context,
     "spawn-ticker-ms": spawn_ticker,
+    "spawn-print": spawn_print,
     "spawn-fib": spawn_fib,
     "ticks": lambda: state.ticks,
     "count": count,

@@ -22,6 +22,10 @@ pub(crate) enum Kind {
     Python,
     /// Events, in JavaScript.
     JavaScript,
+    /// Events, in C. It has one task, and blocks.
+    C,
+    /// `wasi:http` of WASI 0.2, in JavaScript: a web application as componentize-js makes it. Its hooks are requests.
+    Hono,
 }
 
 impl Kind {
@@ -33,6 +37,8 @@ impl Kind {
             Kind::Http03 => ("guest-http-03", &["initializer"]),
             Kind::Python => ("guest-python", &[]),
             Kind::JavaScript => ("guest-javascript", &[]),
+            Kind::C => ("guest-c", &[]),
+            Kind::Hono => ("guest-hono", &["initializer", "preFreeze", "preStop"]),
         };
         for hook in requests {
             let handler = &mut settings["lifecycle"][hook]["handler"];
@@ -49,24 +55,26 @@ impl Kind {
     /// Iterations of `work` that take about a second: many epochs.
     pub(crate) fn work(self) -> u64 {
         match self {
-            Kind::Event | Kind::Http02 | Kind::Http03 => 600_000_000,
-            Kind::Python | Kind::JavaScript => 1_500_000,
+            Kind::Event | Kind::Http02 | Kind::Http03 | Kind::C => 600_000_000,
+            Kind::Python | Kind::JavaScript | Kind::Hono => 1_500_000,
         }
     }
 
     /// What the host calls the end that the step `trap` makes: JavaScript has nothing that is undefined.
     pub(crate) fn trap(self) -> &'static str {
-        if self == Kind::JavaScript { "exit" } else { "unreachable" }
+        if matches!(self, Kind::JavaScript | Kind::Hono) { "exit" } else { "unreachable" }
     }
 
     /// What hosts keep of a component that takes long to compile.
     async fn compiled(self) -> Option<&'static Compiled> {
         static PYTHON: OnceCell<Compiled> = OnceCell::const_new();
         static JAVASCRIPT: OnceCell<Compiled> = OnceCell::const_new();
+        static HONO: OnceCell<Compiled> = OnceCell::const_new();
         let (kept, package) = match self {
-            Kind::Event | Kind::Http02 | Kind::Http03 => return None,
+            Kind::Event | Kind::Http02 | Kind::Http03 | Kind::C => return None,
             Kind::Python => (&PYTHON, "guest-python"),
             Kind::JavaScript => (&JAVASCRIPT, "guest-javascript"),
+            Kind::Hono => (&HONO, "guest-hono"),
         };
         Some(kept.get_or_init(|| Compiled::of(package)).await)
     }
@@ -119,6 +127,8 @@ macro_rules! over_kinds {
         $crate::support::over_kinds!(@ http_03 Http03: $($every)* $($sharing)*);
         $crate::support::over_kinds!(@ python Python: $($every)* $($sharing)*);
         $crate::support::over_kinds!(@ javascript JavaScript: $($every)* $($sharing)*);
+        $crate::support::over_kinds!(@ c C: $($every)*);
+        $crate::support::over_kinds!(@ hono Hono: $($every)*);
     };
     (http: [$($test:ident),* $(,)?]) => {
         $crate::support::over_kinds!(@ http_02 Http02: $($test)*);

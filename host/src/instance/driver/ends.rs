@@ -7,7 +7,7 @@ use crate::instance::inbox::StopReason;
 use crate::instance::job::{Outcome, Timings};
 use crate::instance::lifecycle::{Event, State};
 use crate::instance::metrics::{CrashLabel, HookFailureLabels, StopLabel};
-use crate::log::Stream;
+use crate::log::{Author, Stream};
 
 impl Instance {
     pub(super) fn begin_stop(&mut self, reason: StopReason) {
@@ -151,6 +151,7 @@ impl Instance {
         // A line in the operator's log; backtraces are in the function's.
         let line = text.lines().next().unwrap_or_default();
         tracing::warn!(function = %self.terms.function, instance = %self.id, request = shown, "{line}");
-        self.terms.log.write(Stream::Host, self.id, request.cloned(), text.to_owned());
+        let author = request.map_or(Author::Nobody, |request| Author::Request(request.clone()));
+        self.terms.log.write(Stream::Host, self.id, author, text.to_owned());
     }
 }

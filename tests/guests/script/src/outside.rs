@@ -26,6 +26,13 @@ pub(crate) fn print_forever() -> ! {
     }
 }
 
+pub(crate) fn spawn_print<W: World>(after: Duration, text: String) {
+    W::spawn(async move {
+        W::sleep(after).await;
+        println!("{text}");
+    });
+}
+
 /// Takes handles of the host and gives none of them back.
 pub(crate) fn open_handles_forever<W: World>() -> ! {
     loop {

@@ -54,6 +54,8 @@ pub(crate) enum Step {
 
     // What the instance remembers.
     SpawnTickerMs(u64),
+    /// Prints a text after so many milliseconds, in a task of its own.
+    SpawnPrint(u64, String),
     SpawnFib(u64),
     Ticks,
     Count,
@@ -107,6 +109,7 @@ impl Step {
             Step::Context => return Ok(json!(ctx)),
 
             Step::SpawnTickerMs(ms) => state.spawn_ticker::<W>(Duration::from_millis(*ms)),
+            Step::SpawnPrint(ms, text) => outside::spawn_print::<W>(Duration::from_millis(*ms), text.clone()),
             Step::SpawnFib(n) => load::spawn_fib::<W>(*n),
             Step::Ticks => return Ok(json!(state.ticks())),
             Step::Count => return Ok(json!(state.count())),
