@@ -1,9 +1,12 @@
-// Checksums in C: CRC-32 with a table that is made before the first request, and counters that are told before each rest.
+// Checksums in C: CRC-32 with a table that is made before the first request, and counters that are told before each rest:
+// to the log, and to a collector if `COLLECTOR_URL` names one.
 //
 // `curl -d 123456789 http://127.0.0.1:8080/invoke/c` answers `cbf43926`; then `dormouse logs c`.
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "dormouse_sdk.h"
 
@@ -30,9 +33,21 @@ bool handle(const dormouse_context_t *ctx, const char *event, size_t length, dor
   return reply(result, "%08" PRIx32 "\n", ~sum);
 }
 
+// No caller waits for this.
+static void tell(const char *collector) {
+  char body[64];
+  snprintf(body, sizeof body, "{\"checksums\":%" PRIu64 "}", checksums - checksums_told);
+  dormouse_request_t request = {.method = "POST", .url = collector, .body = body, .body_length = strlen(body)};
+  dormouse_response_t response;
+  if (!fetch(&request, &response)) fprintf(stderr, "the collector did not answer: %s\n", response.error);
+  dormouse_response_free(&response);
+}
+
 void pre_freeze(const dormouse_context_t *ctx) {
   (void)ctx;
   printf("%" PRIu64 " checksums since the last rest\n", checksums - checksums_told);
+  const char *collector = getenv("COLLECTOR_URL");
+  if (collector != NULL) tell(collector);
   checksums_told = checksums;
 }
 

@@ -109,14 +109,15 @@ impl Parts {
             log: log.clone(),
         };
         let blueprint = Blueprint::new(&component, &settings.entry_names(), sandbox)?;
-        let concurrency = if blueprint.exports.handler.is_async { settings.concurrency } else { 1 };
+        let concurrency = if function.exports.shares() { settings.concurrency } else { 1 };
+        let requests_max = settings.max_requests_per_instance.or(function.exports.capacity.requests_max);
         let terms = Terms {
             function: function.name.clone(),
             version,
             memory_mb: settings.memory_mb,
             basis: settings.billing_basis.unwrap_or(self.billing_basis),
             concurrency,
-            requests_max: settings.max_requests_per_instance,
+            requests_max,
             freeze_after: Duration::from_millis(settings.freeze_after_ms),
             initializer_timeout: settings.lifecycle.initializer.timeout(),
             pre_freeze_timeout: settings.lifecycle.pre_freeze.timeout(),
@@ -129,7 +130,7 @@ impl Parts {
         let pool_settings = PoolSettings {
             bounds: Bounds {
                 concurrency,
-                requests_max: settings.max_requests_per_instance,
+                requests_max,
                 instances_max: settings.max_instances,
                 queue_depth: settings.queue_depth,
             },

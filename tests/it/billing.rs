@@ -6,7 +6,18 @@ use futures::future::join_all;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::support::{Caller, TestFunction, TestHost, eventually};
+use crate::support::{Caller, Kind, TestFunction, TestHost, eventually, over_kinds};
+
+over_kinds! {
+    every: [
+        a_wait_is_free_by_execution_and_charged_whole_by_duration,
+        suspended_time_is_not_charged,
+        hooks_are_charged,
+    ],
+    sharing: [
+        background_work_is_charged,
+    ]
+}
 
 /// A figure of a record or a sum.
 fn figure(record: &Value, name: &str) -> f64 {
@@ -15,7 +26,11 @@ fn figure(record: &Value, name: &str) -> f64 {
 
 /// Deploys the probe, lets it start and park, so that the next window has nothing but what a test puts into it.
 async fn parked_probe(host: &TestHost, name: &str, settings: Value) -> TestFunction {
-    let function = host.deploy(name, "guest-probe", settings).await;
+    parked(Kind::Event, host, name, settings).await
+}
+
+async fn parked(kind: Kind, host: &TestHost, name: &str, settings: Value) -> TestFunction {
+    let function = kind.deploy(host, name, settings).await;
     function.script(json!([])).await.results();
     function.reaches("parked").await;
     function
@@ -99,11 +114,10 @@ async fn overlapping_requests_count_once_and_the_linger_is_left_out() {
     );
 }
 
-#[tokio::test]
-async fn a_wait_is_free_by_execution_and_charged_whole_by_duration() {
+async fn a_wait_is_free_by_execution_and_charged_whole_by_duration(kind: Kind) {
     let host = TestHost::start().await;
     for basis in ["execution", "duration"] {
-        let function = parked_probe(&host, basis, json!({"billingBasis": basis})).await;
+        let function = parked(kind, &host, basis, json!({"billingBasis": basis})).await;
         let mut executed = Vec::new();
         // The clock runs on while another program has the CPU in the middle of a poll; so there are some attempts.
         while executed.last().is_none_or(|executed_ms| *executed_ms >= 10.0) {
@@ -188,10 +202,9 @@ async fn every_window_is_rounded_up_by_itself() {
     assert!(epochs > figure(&usage, "executedMs"), "eleven windows were rounded up: {usage}");
 }
 
-#[tokio::test]
-async fn suspended_time_is_not_charged() {
+async fn suspended_time_is_not_charged(kind: Kind) {
     let host = TestHost::start().await;
-    let function = parked_probe(&host, "paused", json!({"billingBasis": "duration"})).await;
+    let function = parked(kind, &host, "paused", json!({"billingBasis": "duration"})).await;
     let request = function.script_in_background(json!([{"sleep-ms": 200}]));
     function.has_in_flight(1).await;
     host.order("paused", "suspend").await;
@@ -227,26 +240,32 @@ async fn parked_time_is_shown_in_gb_seconds_and_not_charged() {
     assert!(figure(&after, "parkedGbSeconds") >= gb_seconds, "{gb_seconds} and {after}");
 }
 
-#[tokio::test]
-async fn hooks_and_background_work_are_charged() {
-    let host = TestHost::start().await;
-    // Work of a fixed size, not time: who computes beside others may get little of the CPU while the clock runs on.
-    const CHARGED_MS: f64 = 20.0;
-    let work = r#"{"do": [{"fib": 36}]}"#;
-    let settings = |hook: &str| json!({"environment": {hook: work}, "freezeAfterMs": 50});
+/// Work of a fixed size, not time: who computes beside others may get little of the CPU while the clock runs on. It takes
+/// a tenth of a second where nobody disturbs.
+fn work(kind: Kind) -> Value {
+    json!({"work": kind.work() / 10})
+}
 
-    let initializer = host.deploy("initializer", "guest-probe", settings("INITIALIZER")).await;
+/// What it is charged at least.
+const CHARGED_MS: f64 = 20.0;
+
+async fn hooks_are_charged(kind: Kind) {
+    let host = TestHost::start().await;
+    let settings =
+        |hook: &str| json!({"environment": {hook: json!({"do": [work(kind)]}).to_string()}, "freezeAfterMs": 50});
+
+    let initializer = kind.deploy(&host, "initializer", settings("INITIALIZER")).await;
     initializer.script(json!([])).await.results();
     let window = last_window(&host, &initializer).await;
     assert!(figure(&window, "executedMs") >= CHARGED_MS, "the initializer is free: {window}");
 
-    let freezer = host.deploy("freezer", "guest-probe", settings("PRE_FREEZE")).await;
+    let freezer = kind.deploy(&host, "freezer", settings("PRE_FREEZE")).await;
     let reply = freezer.script(json!([])).await;
     let window = last_window(&host, &freezer).await;
     let executed_ms = figure(&window, "executedMs");
     assert!(executed_ms >= reply.timing("exec") + CHARGED_MS, "pre-freeze is free: {window} after {reply:?}");
 
-    let stopper = parked_probe(&host, "stopper", settings("PRE_STOP")).await;
+    let stopper = parked(kind, &host, "stopper", settings("PRE_STOP")).await;
     let instance = stopper.instances().await[0]["id"].as_str().unwrap().to_owned();
     assert!(host.post(&format!("/v1/instances/{instance}/stop")).await.status < 300);
     stopper.is_gone().await;
@@ -254,9 +273,12 @@ async fn hooks_and_background_work_are_charged() {
     assert_eq!((&window["requests"], &window["hookCalls"]), (&json!(0), &json!(1)), "{window}");
     assert!(figure(&window, "executedMs") >= CHARGED_MS, "pre-stop is free: {window}");
     is_charged(&window, "executedMs");
+}
 
-    let background = parked_probe(&host, "background", json!({"freezeAfterMs": 50})).await;
-    let reply = background.script(json!([{"spawn-fib": 36}])).await;
+async fn background_work_is_charged(kind: Kind) {
+    let host = TestHost::start().await;
+    let background = parked(kind, &host, "background", json!({"freezeAfterMs": 50})).await;
+    let reply = background.script(json!([{"spawn-work": kind.work() / 10}])).await;
     let window = last_window(&host, &background).await;
     let executed_ms = figure(&window, "executedMs");
     assert!(executed_ms >= reply.timing("exec") + CHARGED_MS, "background work is free: {window} after {reply:?}");

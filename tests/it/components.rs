@@ -117,3 +117,29 @@ async fn an_application_of_hono_runs_with_three_of_its_paths_as_hooks() {
     stop(&host, &function).await;
     function.logs("closes after 103 visits", 1).await;
 }
+
+/// As it is: nobody has to know that its instances answer one request each.
+#[tokio::test]
+async fn a_component_that_listens_for_fetch_events_runs() {
+    let host = TestHost::start().await;
+    let function = host.deploy("listener", "guest-fetch-event", json!({})).await;
+    let shown = host.get("/v1/functions/listener").await.json();
+    assert_eq!(shown["exports"]["capacity"], json!({"shares": false, "requestsMax": 1}), "{shown}");
+    assert_eq!(shown.get("maxRequestsPerInstance"), None, "nobody configured it");
+    for path in ["/one", "/two", "/three"] {
+        let answer = curl(&function, path, &["--data", "some bytes"]).await;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 200") && head.contains("dormouse-start: cold"), "{answer}");
+        let body: Value = serde_json::from_str(body).unwrap();
+        assert_eq!(body, json!({"method": "POST", "path": path, "body": "some bytes", "requests": 1}));
+    }
+    let replies = join_all((0..20).map(|_| function.fetch("GET", "/at-once").send())).await;
+    assert!(replies.into_iter().all(|reply| reply.unwrap().status() == 200));
+    function.is_gone().await;
+
+    let hook = json!({"lifecycle": {"preFreeze": {"handler": "request"}}});
+    let refused = function.configure(hook).await.problem(422, "component-refused");
+    assert!(refused.contains("GET /pre-freeze") && refused.contains("1 request in their life"), "{refused}");
+    assert_eq!(function.configure(json!({"description": "still the same"})).await.status, 200);
+    assert_eq!(host.get("/v1/functions/listener").await.json()["exports"]["capacity"]["requestsMax"], 1);
+}

@@ -16,16 +16,17 @@ over_kinds! {
         a_body_is_answered_while_it_is_still_sent,
         trailers_pass_in_either_direction,
         a_function_notices_that_its_caller_left,
+        a_function_notices_that_its_caller_left_in_the_middle_of_a_body,
         a_request_is_in_flight_until_its_body_is_read,
         half_a_short_body_is_a_502_that_is_logged,
         half_a_long_body_breaks_off_and_is_logged,
+        a_status_that_ends_no_request_is_a_502_that_is_logged,
         an_invalid_header_is_refused_to_the_guest_and_logged_if_it_gives_up,
         an_error_is_a_failure,
         a_timeout_in_the_middle_of_a_body_breaks_it_off,
         an_instance_that_goes_breaks_its_bodies_off,
         a_request_that_follows_another_finds_the_same_instance,
         an_invocation_is_a_post_to_invoke,
-        a_wait_is_free_and_computing_is_not,
     ]
 }
 
@@ -169,6 +170,18 @@ async fn a_function_notices_that_its_caller_left(kind: Kind) {
     assert_eq!((&record["outcome"], &record["delivered"]), (&json!("ok"), &json!(false)), "{record}");
 }
 
+async fn a_function_notices_that_its_caller_left_in_the_middle_of_a_body(kind: Kind) {
+    let host = TestHost::start().await;
+    let http = kind.deploy(&host, "http", json!({"freezeAfterMs": 200})).await;
+    let mut caller = Caller::connect(&host.data).await;
+    caller.write("POST /fn/http/count HTTP/1.1\r\nHost: test\r\nContent-Length: 1000\r\n\r\n").await;
+    caller.write("x".repeat(500)).await;
+    http.has_in_flight(1).await;
+    drop(caller);
+    http.logs("the body broke off", 1).await;
+    http.reaches("parked").await;
+}
+
 async fn a_request_is_in_flight_until_its_body_is_read(kind: Kind) {
     let host = TestHost::start().await;
     let http = kind.deploy(&host, "http", json!({"freezeAfterMs": 0})).await;
@@ -203,6 +216,20 @@ async fn half_a_long_body_breaks_off_and_is_logged(kind: Kind) {
     let record =
         eventually("the record", async || host.invocations().await.pop().ok_or_else(|| "none".to_owned())).await;
     assert_eq!((&record["outcome"], &record["delivered"]), (&json!("function-response-invalid"), &json!(false)));
+}
+
+async fn a_status_that_ends_no_request_is_a_502_that_is_logged(kind: Kind) {
+    let host = TestHost::start().await;
+    let http = kind.deploy(&host, "http", json!({})).await;
+    for status in [200, 204, 304, 418, 599] {
+        assert_eq!(sent(http.fetch("GET", &format!("/status/{status}"))).await.status, status);
+    }
+    let reply = sent(http.fetch("GET", "/status/101")).await;
+    let detail = reply.problem(502, "function-response-invalid");
+    assert!(detail.contains("101"), "{detail}");
+    let line = told(&http, "its status is 101 Switching Protocols, which ends no request").await;
+    assert_eq!(line["request"], reply.header("dormouse-request-id"));
+    assert_eq!(http.instances().await.len(), 1, "it goes on");
 }
 
 async fn an_invalid_header_is_refused_to_the_guest_and_logged_if_it_gives_up(kind: Kind) {
@@ -275,27 +302,6 @@ async fn an_invocation_is_a_post_to_invoke(kind: Kind) {
     assert!(detail.contains("not today"), "{detail}");
 }
 
-async fn a_wait_is_free_and_computing_is_not(kind: Kind) {
-    let host = TestHost::start().await;
-    let http =
-        kind.deploy(&host, "http", json!({"freezeAfterMs": 0, "lifecycle": {"preFreeze": {"handler": ""}}})).await;
-    let charged = async |steps: Value| {
-        let before = host.windows().await.len();
-        let reply = http.script(json!(steps)).await;
-        let window = eventually("the window's record", async || {
-            let mut windows = host.windows().await;
-            windows.retain(|window| window["state"] == "ended");
-            if windows.len() > before { Ok(windows.pop().unwrap()) } else { Err(format!("{windows:?}")) }
-        });
-        let executed = window.await["executedMs"].as_f64().unwrap();
-        assert!(executed >= reply.timing("exec") - 0.001, "{executed} {reply:?}");
-        executed
-    };
-    charged(json!([])).await;
-    assert!(charged(json!([{"sleep-ms": 400}])).await < 40.0);
-    assert!(charged(json!([{"fib": 36}])).await > 20.0);
-}
-
 #[tokio::test]
 async fn a_failed_hook_is_one_that_answers_with_400_or_above() {
     let host = TestHost::start().await;
@@ -319,7 +325,7 @@ async fn a_failed_hook_is_one_that_answers_with_400_or_above() {
 #[tokio::test]
 async fn hooks_that_are_not_configured_are_no_requests() {
     let host = TestHost::start().await;
-    let http = host.deploy("http", "guest-http-02", json!({"freezeAfterMs": 0})).await;
+    let http = Kind::Hono.deploy_as_it_is(&host, "http", json!({"freezeAfterMs": 0})).await;
     http.script(json!([])).await;
     http.reaches("parked").await;
     assert_eq!(http.lines_with("initializer").await + http.lines_with("pre-freeze").await, 0);

@@ -1,9 +1,11 @@
 //! Languages other than Rust: what `dormouse new` writes builds and runs, and the examples do what their first lines
 //! promise. The lifecycle's tests run over these languages too; see `support::Kind`.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
-use crate::support::{Kind, TestHost, TestServer, Up, dormouse};
+use crate::support::{Kind, TestHost, TestServer, Up, dormouse, eventually};
 
 /// What the command line needs to find the toolchains.
 fn tooled() -> tokio::process::Command {
@@ -12,12 +14,16 @@ fn tooled() -> tokio::process::Command {
     command
 }
 
+/// A new project, built and served.
+async fn new_project(language: &str, folder: &Path) -> Up {
+    let new = dormouse().args(["new", "greeter", "--lang", language]).current_dir(folder).output().await.unwrap();
+    assert!(new.status.success(), "{new:?}");
+    Up::start(&folder.join("greeter"), &folder.join("state"), &[]).await
+}
+
 async fn a_new_project_builds_and_runs(language: &str) {
     let folder = tempfile::tempdir().unwrap();
-    let new =
-        dormouse().args(["new", "greeter", "--lang", language]).current_dir(folder.path()).output().await.unwrap();
-    assert!(new.status.success(), "{new:?}");
-    let up = Up::start(&folder.path().join("greeter"), &folder.path().join("state"), &[]).await;
+    let up = new_project(language, folder.path()).await;
     assert_eq!(up.invoke("greeter", "Ada").await.text(), "Hello, Ada! You are number 1.\n");
     assert_eq!(up.invoke("greeter", "Grace").await.text(), "Hello, Grace! You are number 2.\n");
     let failed = up.invoke("greeter", "").await.problem(500, "function-failed");
@@ -43,6 +49,19 @@ async fn a_new_project_in_typescript_builds_and_runs() {
 #[tokio::test]
 async fn a_new_project_in_c_builds_and_runs() {
     a_new_project_builds_and_runs("c").await;
+}
+
+#[tokio::test]
+async fn a_new_web_application_in_javascript_builds_and_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let up = new_project("javascript-http", folder.path()).await;
+    let answer = async |path: &str| reqwest::get(up.url("greeter") + path).await.unwrap();
+    assert_eq!(answer("Ada").await.text().await.unwrap(), "Hello, Ada! You are number 1.\n");
+    assert_eq!(answer("Grace").await.text().await.unwrap(), "Hello, Grace! You are number 2.\n");
+    assert_eq!(answer("pre-freeze").await.status(), 404, "a hook is the host's to call");
+    assert_eq!(answer("no/such/page").await.status(), 404);
+    let ended = up.interrupt().await;
+    assert_eq!(ended["stopped"]["preStops"], 0, "none is configured: {ended}");
 }
 
 #[tokio::test]
@@ -117,8 +136,12 @@ async fn the_example_in_javascript_measures_and_closes_in_order() {
 
 #[tokio::test]
 async fn the_example_in_c_counts_and_closes_in_order() {
-    let lines = lines_of_an_example("c", Value::from("123456789"), None).await;
+    let bytes = Value::from("123456789");
+    let lines = lines_of_an_example("c", bytes.clone(), None).await;
     assert_lines(&lines, &["has its table", "checksums since the last rest", "closes after 2 checksums of 22 bytes"]);
+    let collector = TestServer::start("thanks", std::time::Duration::ZERO).await;
+    let lines = lines_of_an_example("c", bytes, Some(&collector)).await;
+    assert!(collector.received()[0].body.starts_with("{\"checksums\":"), "{:?} {lines:?}", collector.received());
 }
 
 /// In the log, and not to the caller.
@@ -190,10 +213,45 @@ async fn a_core_module_without_a_world_is_refused() {
     assert!(!refused.status.success() && said.contains("a core module, not a component"), "{said}");
 }
 
+/// Instances of a large component copy the pages that they write, and share all others.
+#[tokio::test]
+async fn instances_of_a_large_component_share_their_clean_pages() {
+    const INSTANCES: u64 = 10;
+    let host = TestHost::start().await;
+    let one = Kind::Python.deploy(&host, "one", json!({"minInstances": 1})).await;
+    one.reaches("parked").await;
+    let (resident_before, proportional_before) = host.occupied_kib();
+    let settings = json!({"minInstances": INSTANCES, "maxInstances": INSTANCES});
+    let many = Kind::Python.deploy(&host, "many", settings).await;
+    eventually("all instances parked", async || match many.states().await {
+        states if states == ["parked"; INSTANCES as usize] => Ok(()),
+        states => Err(format!("{states:?}")),
+    })
+    .await;
+    let (resident, proportional) = host.occupied_kib();
+    let each = |after: u64, before: u64| (after - before) / INSTANCES;
+    let (resident, own) = (each(resident, resident_before), each(proportional, proportional_before));
+    assert!(own * 2 < resident, "each occupies {resident} KiB, and {own} KiB of its own");
+}
+
+/// `script` of util-linux runs a command on a terminal.
+#[tokio::test]
+async fn a_large_component_is_deployed_with_progress_shown() {
+    let host = TestHost::start().await;
+    let program = dormouse().as_std().get_program().to_str().unwrap().to_owned();
+    let component = tests::languages::python().to_str().unwrap();
+    let command = format!("{program} deploy large {component} --admin {}", host.admin);
+    let shown = tokio::process::Command::new("script").args(["-qec", &command, "/dev/null"]).output().await.unwrap();
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    for step in ["large: upload", "large: compile", "large: deployed revision 1 in "] {
+        assert!(shown.contains(step), "no {step:?} in {shown:?}");
+    }
+}
+
 /// What was random when the component was built must not be the same in every instance of it.
 #[tokio::test]
 async fn instances_draw_different_random_numbers() {
-    for kind in [Kind::Python, Kind::JavaScript] {
+    for kind in [Kind::Python, Kind::JavaScript, Kind::Hono] {
         let host = TestHost::start().await;
         let mut drawn = Vec::new();
         for name in ["one", "two"] {
@@ -204,22 +262,24 @@ async fn instances_draw_different_random_numbers() {
     }
 }
 
-/// The host's own words reach JavaScript, which cannot see those of `wasi:http`.
+/// The host's own words reach JavaScript and C, which do not see those of `wasi:http`.
 #[tokio::test]
 async fn fetch_says_why_there_is_no_response() {
-    let host = TestHost::start().await;
     let large = TestServer::start(String::leak("x".repeat(9 << 20)), std::time::Duration::ZERO).await;
-    let function = Kind::JavaScript.deploy(&host, "function", json!({"allowedOutboundHosts": ["127.0.0.1"]})).await;
     let unused = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    for (url, why) in [
-        (format!("http://{}/", large.address), "larger than 8 MiB"),
-        (format!("http://{unused}/"), "connection refused"),
-        ("http://example.com/".to_owned(), "allowed-outbound-hosts do not name this host"),
-        ("http://127.0.0.1:99999/".to_owned(), "a port that is none"),
-        ("ftp://127.0.0.1/".to_owned(), "needs a URL of http or https"),
-    ] {
-        let results = function.script(json!([{"http-get": url}])).await.results();
-        let said = results[0]["error"].as_str().unwrap_or_default();
-        assert!(said.contains(why), "{url}: {results}");
+    for kind in [Kind::JavaScript, Kind::C] {
+        let host = TestHost::start().await;
+        let function = kind.deploy(&host, "function", json!({"allowedOutboundHosts": ["127.0.0.1"]})).await;
+        for (url, why) in [
+            (format!("http://{}/", large.address), "larger than 8 MiB"),
+            (format!("http://{unused}/"), "connection refused"),
+            ("http://example.com/".to_owned(), "allowed-outbound-hosts do not name this host"),
+            ("http://127.0.0.1:99999/".to_owned(), "a port that is none"),
+            ("ftp://127.0.0.1/".to_owned(), "URL"),
+        ] {
+            let results = function.script(json!([{"http-get": url}])).await.results();
+            let said = results[0]["error"].as_str().unwrap_or_default();
+            assert!(said.contains(why), "{kind:?}: {url}: {results}");
+        }
     }
 }

@@ -97,7 +97,7 @@ async fn new_code_stops_parked_instances_of_the_old_in_order() {
     probe.reaches("parked").await;
     assert_eq!(host.put_code("probe", tests::component("guest-sync"), &json!({})).await.status, 200);
     stopped_once(&host, &probe, 2, "updated").await;
-    assert_eq!(probe.invoke("count").await.text(), "1", "the new code answers");
+    assert_eq!(probe.script(json!(["count"])).await.results()[0], 1, "the new code answers");
 }
 
 /// Rule 5: new configuration. Requests under way end first.
@@ -408,22 +408,29 @@ async fn two_hundred_requests_share_one_instance(kind: Kind) {
     assert_eq!(most, Some(200));
 }
 
-/// Rule 11 and section 3: synchronous exports.
+/// Rule 11 and section 3: exports without `async`, and such that are made of functions which block, as C has them.
 #[tokio::test]
-async fn an_instance_with_synchronous_exports_serves_one_request_at_a_time() {
-    let host = TestHost::start().await;
-    let settings = json!({"concurrency": 10, "maxInstances": 1, "freezeAfterMs": 0});
-    let sync = host.deploy("sync", "guest-sync", settings).await;
-    let replies = join_all((0..2).map(|_| sync.invoke("sleep 400"))).await;
-    assert!(replies.iter().all(|reply| reply.text() == "sleep 400"), "{replies:?}");
-    // One of them waited for the other's sleep, in the queue and not in the instance.
-    let queued = replies.iter().map(|reply| reply.timing("queue")).fold(0.0, f64::max);
-    assert!(queued > 300.0, "{replies:?}");
-    sync.reaches("parked").await;
-    assert_eq!(sync.invoke("count").await.text(), "3");
-    assert_eq!(sync.configure(json!({"maxInstances": 2})).await.status, 200);
-    join_all((0..2).map(|_| sync.invoke("sleep 700"))).await;
-    assert_eq!(sync.reaches("parked").await.len(), 2, "the second request had an instance of its own");
+async fn an_instance_that_blocks_serves_one_request_at_a_time() {
+    for (kind, is_async) in [(Kind::Sync, false), (Kind::C, true)] {
+        let host = TestHost::start().await;
+        let settings = json!({"concurrency": 10, "maxInstances": 1, "freezeAfterMs": 0});
+        let function = kind.deploy(&host, "function", settings).await;
+        let exports = host.get("/v1/functions/function").await.json()["exports"].clone();
+        assert_eq!((&exports["handler"]["async"], &exports["capacity"]["shares"]), (&json!(is_async), &json!(false)));
+        let replies = join_all((0..2).map(|_| function.script(json!([{"sleep-ms": 400}, "max-in-flight"])))).await;
+        assert!(replies.iter().all(|reply| reply.results()[1] == 1), "{replies:?}");
+        // One of them waited for the other's sleep, in the queue and not in the instance.
+        let queued = replies.iter().map(|reply| reply.timing("queue")).fold(0.0, f64::max);
+        assert!(queued > 300.0, "{kind:?}: {replies:?}");
+        assert_eq!(function.reaches("parked").await.len(), 1);
+        assert_eq!(function.configure(json!({"maxInstances": 2})).await.status, 200);
+        join_all((0..2).map(|_| function.script(json!([{"sleep-ms": 700}])))).await;
+        assert_eq!(
+            function.reaches("parked").await.len(),
+            2,
+            "{kind:?}: the second request had an instance of its own"
+        );
+    }
 }
 
 /// Rule 11: a crash takes its own instance and no other.

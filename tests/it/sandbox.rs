@@ -5,20 +5,28 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 
 use crate::support::wat::Small;
-use crate::support::{Reply, TestFunction, TestHost, TestServer};
+use crate::support::{Kind, Reply, TestFunction, TestHost, TestServer, over_kinds};
 
 const PROBE: &str = "guest-probe";
 
-#[tokio::test]
-async fn a_guest_that_grows_for_ever_runs_out_of_its_own_memory() {
-    let street = Street::start(json!({"memoryMb": 64})).await;
+over_kinds! {
+    every: [
+        a_guest_that_grows_for_ever_runs_out_of_its_own_memory,
+        a_guest_that_prints_for_ever_is_stopped_at_the_bound_of_output,
+        a_guest_that_spins_for_ever_is_stopped_at_its_timeout,
+    ],
+    sharing: []
+}
+
+async fn a_guest_that_grows_for_ever_runs_out_of_its_own_memory(kind: Kind) {
+    // What the largest language runtime needs, and a little.
+    let street = Street::start(kind, json!({"memoryMb": 128})).await;
     street.script(json!(["grow-forever"])).await.problem(502, "function-out-of-memory");
     street.goes_on().await;
 }
 
-#[tokio::test]
-async fn a_guest_that_prints_for_ever_is_stopped_at_the_bound_of_output() {
-    let street = Street::start(json!({})).await;
+async fn a_guest_that_prints_for_ever_is_stopped_at_the_bound_of_output(kind: Kind) {
+    let street = Street::start(kind, json!({})).await;
     let detail = street.script(json!(["print-forever"])).await.problem(502, "function-crashed");
     assert!(detail.starts_with("output-limit: "), "{detail}");
     let lines = street.probe.lines().await;
@@ -29,7 +37,7 @@ async fn a_guest_that_prints_for_ever_is_stopped_at_the_bound_of_output() {
 
 #[tokio::test]
 async fn a_guest_that_hoards_handles_is_stopped_at_their_bound() {
-    let street = Street::start(json!({})).await;
+    let street = Street::start(Kind::Event, json!({})).await;
     let detail = street.script(json!(["open-handles-forever"])).await.problem(502, "function-crashed");
     assert!(detail.starts_with("handle-limit: "), "{detail}");
     street.goes_on().await;
@@ -37,15 +45,14 @@ async fn a_guest_that_hoards_handles_is_stopped_at_their_bound() {
 
 #[tokio::test]
 async fn a_guest_that_recurses_for_ever_overflows_its_own_stack() {
-    let street = Street::start(json!({})).await;
+    let street = Street::start(Kind::Event, json!({})).await;
     let detail = street.script(json!(["recurse-forever"])).await.problem(502, "function-crashed");
     assert!(detail.starts_with("stack-overflow: "), "{detail}");
     street.goes_on().await;
 }
 
-#[tokio::test]
-async fn a_guest_that_spins_for_ever_is_stopped_at_its_timeout() {
-    let street = Street::start(json!({"timeoutMs": 300})).await;
+async fn a_guest_that_spins_for_ever_is_stopped_at_its_timeout(kind: Kind) {
+    let street = Street::start(kind, json!({"timeoutMs": 300})).await;
     street.script(json!(["spin-forever"])).await.problem(504, "function-timed-out");
     street.goes_on().await;
 }
@@ -254,10 +261,10 @@ struct Street {
 }
 
 impl Street {
-    async fn start(settings: Value) -> Street {
+    async fn start(kind: Kind, settings: Value) -> Street {
         let host = TestHost::start().await;
         let neighbour = deploy_small(&host, "neighbour", Small::PLAIN, json!({})).await;
-        let probe = host.deploy("probe", PROBE, settings).await;
+        let probe = kind.deploy(&host, "probe", settings).await;
         Street { host, probe, neighbour }
     }
 

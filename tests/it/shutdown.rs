@@ -8,7 +8,14 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::support::{TestHost, TestServer, eventually};
+use crate::support::{Kind, TestHost, TestServer, eventually, over_kinds};
+
+over_kinds! {
+    every: [
+        sigterm_answers_every_request_and_runs_every_pre_stop,
+    ],
+    sharing: []
+}
 
 /// Settings with which the probe's hooks report to `server`.
 fn reporting(server: &TestServer, more: &Value) -> Value {
@@ -40,13 +47,13 @@ async fn stopped(host: TestHost) -> Value {
 }
 
 /// Stops a host by `signal` while requests run and wait.
-async fn drains_in_order(signal: Signal) {
+async fn drains_in_order(kind: Kind, signal: Signal) {
     let server = TestServer::start("", Duration::ZERO).await;
     let host = TestHost::start().await;
     let settings = reporting(&server, &json!({"maxInstances": 3}));
-    let busy = host.deploy("busy", "guest-probe", settings).await;
+    let busy = kind.deploy(&host, "busy", settings).await;
     let settings = reporting(&server, &json!({"concurrency": 10, "maxInstances": 1}));
-    let parked = host.deploy("parked", "guest-probe", settings).await;
+    let parked = kind.deploy(&host, "parked", settings).await;
     parked.script(json!([])).await.results();
     let resting = parked.reaches("parked").await;
 
@@ -73,14 +80,13 @@ async fn drains_in_order(signal: Signal) {
     assert_eq!(BTreeSet::from_iter(told), BTreeSet::from_iter(ids));
 }
 
-#[tokio::test]
-async fn sigterm_answers_every_request_and_runs_every_pre_stop() {
-    drains_in_order(Signal::TERM).await;
+async fn sigterm_answers_every_request_and_runs_every_pre_stop(kind: Kind) {
+    drains_in_order(kind, Signal::TERM).await;
 }
 
 #[tokio::test]
 async fn ctrl_c_answers_every_request_and_runs_every_pre_stop() {
-    drains_in_order(Signal::INT).await;
+    drains_in_order(Kind::Event, Signal::INT).await;
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Guests in languages other than Rust, and their toolchains, which are fetched into the target folder when missing.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -19,6 +20,9 @@ const FROM_NPM: [&str; 7] = [
 ];
 const ZIG: &str = "ziglang==0.17.1";
 const WIT_BINDGEN: &str = "wit-bindgen-cli@0.63.0";
+
+/// The version of WASI whose interfaces jco brings.
+const WASI: &str = "0.2.12";
 
 /// The folders of all toolchains' programs, to be put in front of `PATH`.
 ///
@@ -67,9 +71,7 @@ pub fn javascript() -> &'static Path {
 pub fn hono() -> &'static Path {
     static COMPONENT: OnceLock<PathBuf> = OnceLock::new();
     COMPONENT.get_or_init(|| {
-        let (component, folder) = (place("guest_hono"), folder("hono"));
-        let modules = javascript_tools().join("..");
-        let bundle = folder.join("app.js");
+        let bundle = folder("hono").join("app.js");
         let mut build = Command::new("esbuild");
         build.args([
             "tests/guests/hono/app.js",
@@ -78,16 +80,36 @@ pub fn hono() -> &'static Path {
             "--external:wasi:*",
             "--log-level=warning",
         ]);
-        build.arg(format!("--outfile={}", bundle.display())).env("NODE_PATH", &modules);
+        build.arg(format!("--outfile={}", bundle.display())).env("NODE_PATH", node_modules());
         run(build.current_dir(repository()).env("PATH", path()));
-        let interfaces = modules.join("@bytecodealliance/jco/lib/wit/builtin/0.2.12/.");
-        run(Command::new("cp").arg("-r").arg(interfaces).arg(folder.join("deps")));
-        run(Command::new("cp").arg(repository().join("tests/guests/hono/world.wit")).arg(&folder));
-        let mut componentize = Command::new("componentize-js");
-        componentize.arg(&bundle).arg("--wit").arg(&folder).args(["--world-name", "server", "--out"]);
-        run(componentize.arg(&component).env("PATH", path()));
-        component
+        componentize_js("hono", &bundle, WASI)
     })
+}
+
+/// The component of `tests/guests/fetch-event`, built by the first caller.
+pub fn fetch_event() -> &'static Path {
+    static COMPONENT: OnceLock<PathBuf> = OnceLock::new();
+    let version = "0.2.10";
+    COMPONENT.get_or_init(|| componentize_js("fetch-event", &guest("fetch-event").join("app.js"), version))
+}
+
+/// Makes a component of a module by the world of its guest, whose interfaces are of a version of WASI that differs from
+/// the newest by its number only.
+fn componentize_js(guest_name: &str, module: &Path, version: &str) -> PathBuf {
+    let (component, wit) = (place(&format!("guest_{}", guest_name.replace('-', "_"))), folder(guest_name).join("wit"));
+    let interfaces = node_modules().join("@bytecodealliance/jco/lib/wit/builtin").join(WASI);
+    let _ = fs::remove_dir_all(&wit);
+    for package in fs::read_dir(interfaces).expect("the interfaces").flatten() {
+        let text = fs::read_to_string(package.path().join("package.wit")).expect("a package");
+        let deps = wit.join("deps").join(package.file_name());
+        fs::create_dir_all(&deps).expect("a folder");
+        fs::write(deps.join("package.wit"), text.replace(WASI, version)).expect("a file");
+    }
+    fs::copy(guest(guest_name).join("world.wit"), wit.join("world.wit")).expect("a world");
+    let mut componentize = Command::new("componentize-js");
+    componentize.arg(module).arg("--wit").arg(&wit).args(["--world-name", "server", "--out"]).arg(&component);
+    run(componentize.env("PATH", path()));
+    component
 }
 
 /// The component of `tests/guests/c`, built by the first caller.
@@ -132,10 +154,18 @@ fn place(name: &str) -> PathBuf {
     folder("").join(format!("{name}.wasm"))
 }
 
+fn guest(name: &str) -> PathBuf {
+    repository().join("tests/guests").join(name)
+}
+
+fn node_modules() -> PathBuf {
+    repository().join("target/tools/javascript/node_modules")
+}
+
 /// A folder for what is built on the way to a component.
 fn folder(name: &str) -> PathBuf {
     let folder = repository().join("target/guests").join(name);
-    std::fs::create_dir_all(&folder).expect("a folder for components");
+    fs::create_dir_all(&folder).expect("a folder for components");
     folder
 }
 

@@ -25,6 +25,7 @@ pub fn component(package: &str) -> Vec<u8> {
         "guest-python" => languages::python().to_owned(),
         "guest-javascript" => languages::javascript().to_owned(),
         "guest-hono" => languages::hono().to_owned(),
+        "guest-fetch-event" => languages::fetch_event().to_owned(),
         "guest-c" => languages::c().to_owned(),
         _ => components().join(format!("{}.wasm", package.replace('-', "_"))),
     };

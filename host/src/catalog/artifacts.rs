@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use anyhow::Context as _;
 use sha2::{Digest as _, Sha256};
 
-use crate::guest::{Component, Engine, Refusal};
+use crate::guest::{Capacity, Component, Engine, Refusal};
 
 /// The files, and the components that are mapped.
 pub(super) struct Artifacts {
@@ -28,6 +28,7 @@ type Slot = Arc<Mutex<Option<Component>>>;
 pub(super) struct Stored {
     pub(super) sha256: String,
     pub(super) component: Component,
+    pub(super) capacity: Capacity,
     _slot: Slot,
 }
 
@@ -64,7 +65,7 @@ impl Artifacts {
             Ok(())
         });
         match loaded {
-            Ok(component) => Ok(Stored { sha256, component, _slot: slot }),
+            Ok(component) => Ok(Stored { sha256, component, capacity: Capacity::of(bytes), _slot: slot }),
             Err(error) => {
                 drop(slot);
                 self.release(&sha256);

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::settings::{Hook, Settings, export_name};
-use crate::guest::{EntryNames, Export, Exports, Hook as HookCall, HookName, Protocol};
+use crate::guest::{Capacity, EntryNames, Export, Exports, Hook as HookCall, HookName, Protocol, Refusal};
 use crate::ids::FunctionName;
 use crate::log::Log;
 
@@ -20,6 +20,9 @@ pub struct ExportsView {
     pub protocol: Protocol,
     /// Answers requests.
     pub handler: ExportView,
+    /// How many requests an instance can serve.
+    #[serde(default)]
+    pub capacity: Capacity,
     /// Runs before the first request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub initializer: Option<ExportView>,
@@ -42,9 +45,31 @@ pub struct ExportView {
 }
 
 impl ExportsView {
+    pub(super) fn new(exports: &Exports, capacity: Capacity) -> Result<ExportsView, Refusal> {
+        let hooks = [&exports.initializer, &exports.pre_freeze, &exports.pre_stop];
+        let request = hooks.into_iter().flatten().find_map(HookCall::request);
+        if let (Some(request), Some(requests_max)) = (request, capacity.requests_max) {
+            return Err(Refusal::NoRequestLeft { request: request.to_string(), requests_max });
+        }
+        let view = |hook: &Option<HookCall>| hook.as_ref().map(ExportView::from);
+        Ok(ExportsView {
+            protocol: exports.protocol,
+            capacity,
+            handler: ExportView::from(&exports.handler),
+            initializer: view(&exports.initializer),
+            pre_freeze: view(&exports.pre_freeze),
+            pre_stop: view(&exports.pre_stop),
+        })
+    }
+
     /// Whether the handler is called with HTTP requests.
     pub fn takes_http(&self) -> bool {
         self.protocol != Protocol::Event
+    }
+
+    /// Whether an instance may have several requests at once.
+    pub fn shares(&self) -> bool {
+        self.handler.r#async && self.capacity.shares
     }
 }
 
@@ -59,19 +84,6 @@ impl From<&HookCall> for ExportView {
         match hook {
             HookCall::Export(export) => ExportView::from(export),
             HookCall::Request(request) => ExportView { name: request.to_string(), r#async: false },
-        }
-    }
-}
-
-impl From<&Exports> for ExportsView {
-    fn from(exports: &Exports) -> ExportsView {
-        let view = |hook: &Option<HookCall>| hook.as_ref().map(ExportView::from);
-        ExportsView {
-            protocol: exports.protocol,
-            handler: ExportView::from(&exports.handler),
-            initializer: view(&exports.initializer),
-            pre_freeze: view(&exports.pre_freeze),
-            pre_stop: view(&exports.pre_stop),
         }
     }
 }

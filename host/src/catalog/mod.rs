@@ -134,14 +134,14 @@ impl Catalog {
         component_bytes: u64,
         patch: Option<Value>,
     ) -> Result<(Arc<Function>, bool), ChangeError> {
-        let Stored { sha256, component, .. } = &stored;
+        let Stored { sha256, component, capacity, .. } = &stored;
         let before = self.get(name.as_str());
         let settings = before.as_ref().map(|before| before.settings.clone()).unwrap_or_default();
         let settings = match &patch {
             Some(patch) => settings.merged(patch).map_err(ChangeError::Settings)?,
             None => settings,
         };
-        let exports = ExportsView::from(&component.check(&settings.entry_names())?);
+        let exports = ExportsView::new(&component.check(&settings.entry_names())?, *capacity)?;
         let now = SystemTime::now();
         let function = match &before {
             Some(before) => Function {
@@ -176,7 +176,7 @@ impl Catalog {
         let before = self.get(name.as_str()).ok_or_else(|| ChangeError::NotFound(name.clone()))?;
         let settings = before.settings.merged(patch).map_err(ChangeError::Settings)?;
         let component = self.component(&before).await?;
-        let exports = ExportsView::from(&component.check(&settings.entry_names())?);
+        let exports = ExportsView::new(&component.check(&settings.entry_names())?, before.exports.capacity)?;
         let same = settings.runs_like(&before.settings);
         let revision = if same { before.revision } else { before.revision + 1 };
         let function = Function { revision, exports, settings, updated: SystemTime::now(), ..Function::clone(&before) };

@@ -34,7 +34,8 @@ pub struct Settings {
     pub concurrency: u32,
     /// Instances that may exist at once: 1 to 100 000.
     pub max_instances: u32,
-    /// Requests that an instance answers before it is stopped: 1 for a fresh instance each time. Left out: no bound.
+    /// Requests that an instance answers before it is stopped: 1 for a fresh instance each time. Left out: as many as the
+    /// component can answer, which for nearly all has no bound.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_requests_per_instance: Option<u32>,
     /// Instances that are kept, parked, even when nobody calls.

@@ -12,6 +12,8 @@ static C: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/templates/c");
 static C_SDK: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../guest-sdk/c");
 static JAVASCRIPT: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/templates/javascript");
 static TYPESCRIPT: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/templates/typescript");
+static JAVASCRIPT_HTTP: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/templates/javascript-http");
+static WIT: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../wit");
 static JAVASCRIPT_SDK: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../guest-sdk/javascript");
 
 /// Tools that build commands call, and how to get them.
@@ -39,6 +41,8 @@ pub(super) enum Language {
     Javascript,
     /// The same, checked by the TypeScript compiler
     Typescript,
+    /// A web application with Hono, with componentize-js
+    JavascriptHttp,
     /// With wit-bindgen, and clang and wasi-libc as Zig brings them
     C,
 }
@@ -51,18 +55,22 @@ impl Language {
             Language::Python => &PYTHON,
             Language::Javascript => &JAVASCRIPT,
             Language::Typescript => &TYPESCRIPT,
+            Language::JavascriptHttp => &JAVASCRIPT_HTTP,
             Language::C => &C,
         }
     }
 
-    /// The guest SDK, and the project's folder for it.
-    pub(super) fn sdk(self) -> (&'static Dir<'static>, &'static str) {
-        match self {
+    /// What becomes part of the project: the guest SDK and the contract, each with its folder.
+    pub(super) fn vendored(self) -> Vec<(&'static Dir<'static>, &'static str)> {
+        let sdk = match self {
             Language::Rust => (&RUST_SDK, "vendor/guest-sdk/rust"),
             Language::Python => (&PYTHON_SDK, "vendor"),
             Language::Javascript | Language::Typescript => (&JAVASCRIPT_SDK, "vendor/dormouse"),
             Language::C => (&C_SDK, "vendor/dormouse"),
-        }
+            // It is written for any host of `wasi:http`.
+            Language::JavascriptHttp => return Vec::new(),
+        };
+        vec![sdk, (&WIT, "vendor/wit")]
     }
 }
 

@@ -36,7 +36,7 @@ pub(super) struct ManifestFunction {
     pub(super) component: PathBuf,
     /// The shell command that makes the component.
     pub(super) build: Option<String>,
-    /// An event to try the function with.
+    /// An event to try the function with; for a function of HTTP, a path such as `/tea`, or a body.
     pub(super) example: Option<String>,
     /// The whole configuration; what the manifest leaves out has its default.
     pub(super) settings: Settings,

@@ -8,17 +8,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use include_dir::{Dir, DirEntry, include_dir};
+use include_dir::{Dir, DirEntry};
 
 use crate::ids::FunctionName;
 
 use super::language::Language;
 use super::output;
-
-static WIT: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../wit");
-
-/// Where the project keeps it.
-const WIT_FOLDER: &str = "vendor/wit";
 
 /// Names that cargo refuses for a package, or that would hide a crate every program uses.
 const NOT_FOR_CRATES: [&str; 45] = [
@@ -71,8 +66,8 @@ const NOT_FOR_CRATES: [&str; 45] = [
 
 /// Write a new function
 ///
-/// Makes a folder with a small function, its manifest, the guest SDK and the contract: it builds as it is and runs with
-/// `dormouse up`. Nothing is fetched except what the language's own tools need.
+/// Makes a folder with a small function, its manifest, the guest SDK and the contract if it needs them: it builds as it is
+/// and runs with `dormouse up`. Nothing is fetched except what the language's own tools need.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  dormouse new hello\n  cd hello\n  dormouse up --watch\n\n  \
                         dormouse new metrics --lang python")]
@@ -122,7 +117,7 @@ fn create(name: &FunctionName, language: Language, folder: &Path) -> anyhow::Res
         };
         write(&folder.join(file_name(path)), &contents)?;
     }
-    for (vendored, place) in [language.sdk(), (&WIT, WIT_FOLDER)] {
+    for (vendored, place) in language.vendored() {
         for (path, contents) in files(vendored).into_iter().filter(|(path, _)| belongs(path)) {
             write(&folder.join(place).join(path), contents)?;
         }
@@ -206,16 +201,18 @@ mod tests {
     #[test]
     fn a_project_has_manifest_sdk_and_contract_and_no_placeholder() {
         let sdks = [
-            (Language::Rust, "vendor/guest-sdk/rust/Cargo.toml"),
-            (Language::Python, "vendor/dormouse/__init__.py"),
-            (Language::Javascript, "vendor/dormouse/dormouse.js"),
-            (Language::Typescript, "vendor/dormouse/dormouse.d.ts"),
+            (Language::Rust, vec!["vendor/wit/function.wit", "vendor/guest-sdk/rust/Cargo.toml"]),
+            (Language::Python, vec!["vendor/wit/function.wit", "vendor/dormouse/__init__.py"]),
+            (Language::Javascript, vec!["vendor/dormouse/dormouse.js", "vendor/dormouse/wit/deps/function.wit"]),
+            (Language::Typescript, vec!["vendor/dormouse/dormouse.d.ts", "vendor/dormouse/wit/deps/function.wit"]),
+            (Language::C, vec!["vendor/dormouse/dormouse_sdk.h", "vendor/dormouse/wit/deps/function.wit"]),
+            (Language::JavascriptHttp, vec!["world.wit"]),
         ];
-        for (language, sdk) in sdks {
+        for (language, own) in sdks {
             let parent = tempfile::tempdir().unwrap();
             let folder = parent.path().join("my-fn");
             create(&"my-fn".parse().unwrap(), language, &folder).unwrap();
-            for file in ["dormouse.toml", "README.md", ".gitignore", "vendor/wit/function.wit", sdk] {
+            for file in ["dormouse.toml", "README.md", ".gitignore"].into_iter().chain(own) {
                 assert!(folder.join(file).is_file(), "{language:?}: {file}");
             }
             for (path, _) in files(language.template()) {

@@ -75,7 +75,14 @@ fn exports(function: &FunctionView) -> String {
         None => "-".to_owned(),
         Some(export) => format!("{} ({})", export.name, if export.r#async { "asynchronous" } else { "synchronous" }),
     };
+    let serves = match exports.capacity.requests_max {
+        Some(1) => "one request in its life".to_owned(),
+        Some(most) => format!("{most} requests in its life"),
+        None if exports.shares() => "several requests at once".to_owned(),
+        None => "one request at a time".to_owned(),
+    };
     pairs([
+        ("an instance serves", serves),
         ("handler", shown(Some(&exports.handler))),
         ("initializer", shown(exports.initializer.as_ref())),
         ("pre-freeze", shown(exports.pre_freeze.as_ref())),

@@ -203,6 +203,9 @@ impl Project {
 fn curl(client: &Client, function: &FunctionView, example: Option<&str>) -> String {
     let url = client.url_of(function);
     match example {
+        Some(path) if function.exports.takes_http() && path.starts_with('/') => {
+            format!("curl '{}{}'", url.as_str().trim_end_matches('/'), quoted(path))
+        }
         Some(event) => format!("curl -d '{}' {url}", quoted(event)),
         None if function.exports.takes_http() => format!("curl {url}"),
         None => format!("curl -X POST {url}"),

@@ -69,6 +69,16 @@ pub enum Hook {
     Request(Request),
 }
 
+impl Hook {
+    /// The request that it is, if it is one.
+    pub fn request(&self) -> Option<&Request> {
+        match self {
+            Hook::Export(_) => None,
+            Hook::Request(request) => Some(request),
+        }
+    }
+}
+
 /// The exports that a function uses of its component.
 #[derive(Clone)]
 pub struct Exports {

@@ -127,15 +127,14 @@ impl Funcs {
             (Handler::Http(handler), Input::Http(mut request)) => {
                 hooks::tell(&mut request, &context);
                 let (desk, id) = (site.desk.clone(), site.id);
-                let respond = move |response| desk.respond(id, response);
-                match handler.exchange(site, *request, respond).await? {
+                let respond = move |response| check_status(&response).map(|()| desk.respond(id, response));
+                let answered = match handler.exchange(site, *request, respond).await? {
                     // Nobody answers when the host drops the response's body for good.
-                    Ok(end) => match end.await.unwrap_or(Ok(())) {
-                        Ok(()) => Ok(Ok(Vec::new())),
-                        Err(text) => Ok(Err(Fault::BadResponse(text))),
-                    },
-                    Err(fault) => Ok(Err(fault)),
-                }
+                    Ok(Ok(end)) => end.await.unwrap_or(Ok(())),
+                    Ok(Err(text)) => Err(text),
+                    Err(fault) => return Ok(Err(fault)),
+                };
+                Ok(answered.map(|()| Vec::new()).map_err(Fault::BadResponse))
             }
             (Handler::Event(_), Input::Http(_) | Input::Nothing)
             | (Handler::Http(_), Input::Event(_) | Input::Nothing) => {
@@ -164,6 +163,12 @@ impl Funcs {
         let (exchanged, checked) = futures::join!(handler.exchange(site, request, respond), read);
         Ok(exchanged?.and(checked).map(|()| Vec::new()))
     }
+}
+
+/// A status of 1xx announces a response and is none (RFC 9110, section 15.2).
+fn check_status(response: &http::Response<Body>) -> Result<(), String> {
+    let status = response.status();
+    if status.is_informational() { Err(format!("its status is {status}, which ends no request")) } else { Ok(()) }
 }
 
 fn hook<R>(instance: Instance, store: &mut Store<World>, hook: Option<&Hook>) -> wasmtime::Result<Option<HookFunc<R>>>

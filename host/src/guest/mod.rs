@@ -6,6 +6,7 @@
 
 mod arena;
 mod call;
+mod capacity;
 mod client;
 mod component;
 mod delivery;
@@ -27,6 +28,7 @@ mod trace;
 mod world;
 
 pub use call::{Call, CallContext, CallId, Entry, Fault, Input, Returned};
+pub use capacity::Capacity;
 pub use component::Component;
 pub use delivery::{Body, BodyError, Delivery, Response, ResponseBody};
 pub use ending::{Ending, Trap};

@@ -42,6 +42,17 @@ pub enum Refusal {
         /// What the component exports instead.
         found: Vec<String>,
     },
+    /// A hook would be one request more than an instance can answer.
+    #[error(
+        "its instances answer {requests_max} request in their life (it listens for `fetch` events), so no hook can be \
+         the request `{request}`: leave the hook out, or export the handler and the hook from the module"
+    )]
+    NoRequestLeft {
+        /// The hook's request.
+        request: String,
+        /// What an instance can answer.
+        requests_max: u32,
+    },
     /// An export has the right name and the wrong type.
     #[error("its export `{name}` has the wrong shape: found `{found}`, wanted `{wanted}` (with or without `async`)")]
     WrongShape {

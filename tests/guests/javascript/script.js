@@ -210,8 +210,8 @@ const steps = {
   "spawn-print": (ms, text) => {
     setTimeout(() => console.log(text), ms);
   },
-  "spawn-fib": (n) => {
-    setTimeout(() => fib(n), 1);
+  "spawn-work": (iterations) => {
+    setTimeout(() => work(iterations), 1);
   },
   ticks: () => state.ticks,
   count: () => (state.count += 1),

@@ -270,12 +270,12 @@ def spawn_print(ms: int, text: str) -> None:
     asyncio.create_task(speak())
 
 
-def spawn_fib(n: int) -> None:
+def spawn_work(iterations: int) -> None:
     """Computes in a task of its own, once the request at hand has had its chance to end."""
 
     async def compute() -> None:
         await asyncio.sleep(0.001)
-        fib(n)
+        work(iterations)
 
     asyncio.create_task(compute())
 
@@ -308,7 +308,7 @@ STEPS = {
     "context": context,
     "spawn-ticker-ms": spawn_ticker,
     "spawn-print": spawn_print,
-    "spawn-fib": spawn_fib,
+    "spawn-work": spawn_work,
     "ticks": lambda: state.ticks,
     "count": count,
     "log": lambda: list(state.calls),

@@ -216,6 +216,16 @@ impl TestHost {
         line.trim_matches([':', '\t', ' ']).split(' ').next().and_then(|kib| kib.parse().ok()).expect("a number")
     }
 
+    /// What its process occupies, in KiB: all pages, and those shared by several mappings only in parts.
+    pub(crate) fn occupied_kib(&self) -> (u64, u64) {
+        let rollup = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid())).expect("the host runs");
+        let figure = |name: &str| {
+            let line = rollup.lines().find_map(|line| line.strip_prefix(name)).expect("the figure is there");
+            line.trim().split(' ').next().and_then(|kib| kib.parse().ok()).expect("a number")
+        };
+        (figure("Rss:"), figure("Pss:"))
+    }
+
     /// How often its threads of that name have gone to sleep so far.
     pub(crate) fn waits_of(&self, name: &str) -> u64 {
         let waits = |task: PathBuf| {

@@ -16,12 +16,18 @@ pub(crate) enum Kind {
     Event,
     /// `wasi:http` of WASI 0.2. It blocks, and its hooks are requests.
     Http02,
-    /// `wasi:http` of WASI 0.3. Its initializer is a request, the other hooks are exports.
+    /// The same, with hooks that are exports.
+    Http02Exports,
+    /// `wasi:http` of WASI 0.3. Its hooks are requests.
     Http03,
+    /// The same, with hooks that are exports.
+    Http03Exports,
     /// Events, in Python: a large component, whose instances copy memory as they write to it.
     Python,
     /// Events, in JavaScript.
     JavaScript,
+    /// Events, by exports without `async`. It blocks.
+    Sync,
     /// Events, in C. It has one task, and blocks.
     C,
     /// `wasi:http` of WASI 0.2, in JavaScript: a web application as componentize-js makes it. Its hooks are requests.
@@ -31,33 +37,42 @@ pub(crate) enum Kind {
 impl Kind {
     /// Deploys the kind's guest with all its hooks, unless `settings` say otherwise.
     pub(crate) async fn deploy(self, host: &TestHost, name: &str, mut settings: Value) -> TestFunction {
-        let (package, requests): (_, &[&str]) = match self {
-            Kind::Event => ("guest-probe", &[]),
-            Kind::Http02 => ("guest-http-02", &["initializer", "preFreeze", "preStop"]),
-            Kind::Http03 => ("guest-http-03", &["initializer"]),
-            Kind::Python => ("guest-python", &[]),
-            Kind::JavaScript => ("guest-javascript", &[]),
-            Kind::C => ("guest-c", &[]),
-            Kind::Hono => ("guest-hono", &["initializer", "preFreeze", "preStop"]),
-        };
-        for hook in requests {
-            let handler = &mut settings["lifecycle"][hook]["handler"];
-            if handler.is_null() {
-                *handler = json!("index.hook");
+        if matches!(self, Kind::Http02 | Kind::Http03 | Kind::Hono) {
+            for hook in ["initializer", "preFreeze", "preStop"] {
+                let handler = &mut settings["lifecycle"][hook]["handler"];
+                if handler.is_null() {
+                    // No export has this name, so the hook is a request.
+                    *handler = json!("index.hook");
+                }
             }
         }
+        self.deploy_as_it_is(host, name, settings).await
+    }
+
+    /// Deploys the kind's guest with those of its hooks that are exports, and what `settings` say.
+    pub(crate) async fn deploy_as_it_is(self, host: &TestHost, name: &str, settings: Value) -> TestFunction {
         if let Some(compiled) = self.compiled().await {
             compiled.give_to(host);
         }
-        host.deploy(name, package, settings).await
+        host.deploy(name, self.package(), settings).await
+    }
+
+    fn package(self) -> &'static str {
+        match self {
+            Kind::Event => "guest-probe",
+            Kind::Http02 | Kind::Http02Exports => "guest-http-02",
+            Kind::Http03 | Kind::Http03Exports => "guest-http-03",
+            Kind::Python => "guest-python",
+            Kind::JavaScript => "guest-javascript",
+            Kind::Sync => "guest-sync",
+            Kind::C => "guest-c",
+            Kind::Hono => "guest-hono",
+        }
     }
 
     /// Iterations of `work` that take about a second: many epochs.
     pub(crate) fn work(self) -> u64 {
-        match self {
-            Kind::Event | Kind::Http02 | Kind::Http03 | Kind::C => 600_000_000,
-            Kind::Python | Kind::JavaScript | Kind::Hono => 1_500_000,
-        }
+        if matches!(self, Kind::Python | Kind::JavaScript | Kind::Hono) { 1_500_000 } else { 600_000_000 }
     }
 
     /// What the host calls the end that the step `trap` makes: JavaScript has nothing that is undefined.
@@ -70,13 +85,14 @@ impl Kind {
         static PYTHON: OnceCell<Compiled> = OnceCell::const_new();
         static JAVASCRIPT: OnceCell<Compiled> = OnceCell::const_new();
         static HONO: OnceCell<Compiled> = OnceCell::const_new();
-        let (kept, package) = match self {
-            Kind::Event | Kind::Http02 | Kind::Http03 | Kind::C => return None,
-            Kind::Python => (&PYTHON, "guest-python"),
-            Kind::JavaScript => (&JAVASCRIPT, "guest-javascript"),
-            Kind::Hono => (&HONO, "guest-hono"),
+        let kept = match self {
+            Kind::Python => &PYTHON,
+            Kind::JavaScript => &JAVASCRIPT,
+            Kind::Hono => &HONO,
+            Kind::Event | Kind::Http02 | Kind::Http02Exports | Kind::Http03 | Kind::Http03Exports => return None,
+            Kind::Sync | Kind::C => return None,
         };
-        Some(kept.get_or_init(|| Compiled::of(package)).await)
+        Some(kept.get_or_init(|| Compiled::of(self.package())).await)
     }
 }
 
@@ -124,9 +140,12 @@ macro_rules! over_kinds {
     (every: [$($every:ident),* $(,)?], sharing: [$($sharing:ident),* $(,)?]) => {
         $crate::support::over_kinds!(@ event Event: $($every)* $($sharing)*);
         $crate::support::over_kinds!(@ http_02 Http02: $($every)*);
+        $crate::support::over_kinds!(@ http_02_exports Http02Exports: $($every)*);
         $crate::support::over_kinds!(@ http_03 Http03: $($every)* $($sharing)*);
+        $crate::support::over_kinds!(@ http_03_exports Http03Exports: $($every)* $($sharing)*);
         $crate::support::over_kinds!(@ python Python: $($every)* $($sharing)*);
         $crate::support::over_kinds!(@ javascript JavaScript: $($every)* $($sharing)*);
+        $crate::support::over_kinds!(@ sync Sync: $($every)*);
         $crate::support::over_kinds!(@ c C: $($every)*);
         $crate::support::over_kinds!(@ hono Hono: $($every)*);
     };

@@ -43,7 +43,8 @@ impl Up {
         Up { child, stdout, functions }
     }
 
-    fn url(&self, name: &str) -> String {
+    /// Where a function is served.
+    pub(crate) fn url(&self, name: &str) -> String {
         let function = self.functions.iter().find(|function| function["name"] == name).expect("the function is there");
         function["url"].as_str().expect("a URL").to_owned()
     }

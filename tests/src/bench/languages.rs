@@ -11,12 +11,14 @@ use crate::machine::Cores;
 use crate::report::Figure;
 
 /// The test guests, which all understand the same scripts.
-const GUESTS: [(&str, &str); 5] = [
+const GUESTS: [(&str, &str); 7] = [
     ("Rust, event", "guest-probe"),
     ("Rust, wasi:http 0.2", "guest-http-02"),
     ("Rust, wasi:http 0.3", "guest-http-03"),
     ("Python, event", "guest-python"),
     ("JavaScript, event", "guest-javascript"),
+    ("JavaScript, Hono", "guest-hono"),
+    ("C, event", "guest-c"),
 ];
 /// A script without steps: what is left is the call.
 const EVENT: &str = r#"{"do": []}"#;

@@ -1,26 +1,60 @@
-//! The guest that the integration tests script, as an HTTP function of WASI 0.2, with its hooks as requests: a component
-//! as it could have been written before Dormouse existed. It blocks where it waits.
+//! The guest that the integration tests script, as an HTTP function of WASI 0.2, with its hooks as exports and as requests. It
+//! blocks where it waits.
 
-use std::{mem, rc::Rc, thread, time::Duration};
+#![allow(unsafe_code, clippy::too_many_arguments, reason = "what wit-bindgen writes needs both")]
 
-use futures::executor::block_on;
-use guest_script::{Context, Instance, World};
-use serde_json::{Value, json};
-use wasip2::http::outgoing_handler;
+use std::{rc::Rc, thread, time::Duration};
+
+use guest_script::blocking::{Blocking, CHUNK_BYTES, block_on, read_all, write_all};
+use guest_script::{Context, Instance, World as _};
+use serde_json::json;
 use wasip2::http::types::{
-    ErrorCode, Fields, FutureTrailers, IncomingBody, IncomingRequest, Method, OutgoingBody, OutgoingRequest,
-    OutgoingResponse, ResponseOutparam, Scheme,
+    ErrorCode, Fields, FutureTrailers, IncomingBody, IncomingRequest, Method, OutgoingBody, OutgoingResponse,
+    ResponseOutparam,
 };
-use wasip2::io::streams::{InputStream, OutputStream, StreamError};
+use wasip2::io::streams::OutputStream;
 
-/// Bytes that are read or written at once; a blocking write takes no more.
-const CHUNK_BYTES: usize = 4096;
+mod bindings {
+    #![allow(unreachable_pub, reason = "written by wit-bindgen")]
+    wit_bindgen::generate!({
+        path: "../../../wit",
+        inline: "
+            package dormouse:http-guest;
+
+            world hooks {
+                use dormouse:function/types@0.1.0.{context};
+                export initializer: func(ctx: context) -> result<_, string>;
+                export pre-freeze: func(ctx: context);
+                export pre-stop: func(ctx: context);
+            }
+        ",
+        world: "hooks",
+        generate_all,
+    });
+}
 
 struct Http;
 
 thread_local! {
     static INSTANCE: Rc<Instance> = Rc::default();
 }
+
+impl bindings::Guest for Http {
+    fn initializer(ctx: bindings::Context) -> Result<(), String> {
+        block_on(INSTANCE.with(Rc::clone).initialize::<Blocking>(&told(ctx)))
+    }
+
+    fn pre_freeze(ctx: bindings::Context) {
+        // It has said on standard error what went wrong, and there is nobody else to tell.
+        let _ = block_on(INSTANCE.with(Rc::clone).pre_freeze::<Blocking>(&told(ctx)));
+    }
+
+    fn pre_stop(ctx: bindings::Context) {
+        let _ = block_on(INSTANCE.with(Rc::clone).pre_stop::<Blocking>(&told(ctx)));
+    }
+}
+
+bindings::export!(Http with_types_in bindings);
 
 impl wasip2::exports::http::incoming_handler::Guest for Http {
     fn handle(request: IncomingRequest, out: ResponseOutparam) {
@@ -30,11 +64,11 @@ impl wasip2::exports::http::incoming_handler::Guest for Http {
         let (route, argument) = path[1..].split_once('/').unwrap_or((&path[1..], ""));
         let number: usize = argument.parse().unwrap_or_default();
         match route {
-            "initialize" => answer(out, block_on(instance.initialize::<Wasi>(&context)).map(|()| Vec::new())),
-            "pre-freeze" => answer(out, block_on(instance.pre_freeze::<Wasi>(&context)).map(|()| Vec::new())),
-            "pre-stop" => answer(out, block_on(instance.pre_stop::<Wasi>(&context)).map(|()| Vec::new())),
+            "initialize" => answer(out, block_on(instance.initialize::<Blocking>(&context)).map(|()| Vec::new())),
+            "pre-freeze" => answer(out, block_on(instance.pre_freeze::<Blocking>(&context)).map(|()| Vec::new())),
+            "pre-stop" => answer(out, block_on(instance.pre_stop::<Blocking>(&context)).map(|()| Vec::new())),
             "invoke" => match serde_json::from_slice(&body_of(&request)) {
-                Ok(script) => answer(out, block_on(instance.handle::<Wasi>(&context, &script))),
+                Ok(script) => answer(out, block_on(instance.handle::<Blocking>(&context, &script))),
                 Err(error) => answer(out, Err(error.to_string())),
             },
             "about" => about(&request, out),
@@ -63,7 +97,7 @@ impl wasip2::exports::http::incoming_handler::Guest for Http {
                 let body = Body::begin(out, 200, &[("content-type", "text/event-stream")]);
                 body.write(b"data: first\n\n");
                 // What it answers does not matter, only that it does.
-                let _ = send("GET", &url, "");
+                block_on(Blocking::send("GET", &url, ""));
                 body.write(b"data: last\n\n");
                 body.finish(None);
             }
@@ -78,6 +112,7 @@ impl wasip2::exports::http::incoming_handler::Guest for Http {
                 let body = Body::begin(out, 200, &[("content-length", argument)]);
                 body.write(&vec![b'x'; number / 2]);
             }
+            "status" => Body::begin(out, number as u16, &[]).finish(None),
             "none" => {} // Goes without an answer.
             "error" => ResponseOutparam::set(out, Err(ErrorCode::InternalError(Some("it has no answer".to_owned())))),
             _ => Body::begin(out, 404, &[]).finish(None),
@@ -86,58 +121,6 @@ impl wasip2::exports::http::incoming_handler::Guest for Http {
 }
 
 wasip2::http::proxy::export!(Http);
-
-struct Wasi;
-
-impl World for Wasi {
-    async fn sleep(duration: Duration) {
-        thread::sleep(duration);
-    }
-
-    /// There is one task, and it blocks: what is started runs to its end first.
-    fn spawn(task: impl Future<Output = ()> + 'static) {
-        block_on(task);
-    }
-
-    async fn send(method: &str, url: &str, body: &str) -> Value {
-        match send(method, url, body) {
-            Ok((status, body)) => json!({"status": status, "body": body}),
-            Err(error) => json!({"error": error}),
-        }
-    }
-
-    fn leak_handle() {
-        mem::forget(Fields::new());
-    }
-}
-
-fn send(method: &str, url: &str, body: &str) -> Result<(u16, String), String> {
-    let (scheme, rest) = url.split_once("://").ok_or("it is no address")?;
-    let (authority, path) = rest.find('/').map_or((rest, "/"), |end| rest.split_at(end));
-    let length = body.len().to_string().into_bytes();
-    let fields = Fields::from_list(&[("content-length".to_owned(), length)]).map_err(|error| error.to_string())?;
-    let request = OutgoingRequest::new(fields);
-    let scheme = if scheme == "https" { Scheme::Https } else { Scheme::Http };
-    let fits = request
-        .set_method(&if method == "GET" { Method::Get } else { Method::Post })
-        .and_then(|()| request.set_scheme(Some(&scheme)))
-        .and_then(|()| request.set_authority(Some(authority)))
-        .and_then(|()| request.set_path_with_query(Some(path)));
-    fits.map_err(|()| "it is no address")?;
-    let outgoing = request.body().map_err(|()| "it has no body")?;
-    let response = outgoing_handler::handle(request, None).map_err(|error| error.to_string())?;
-    let stream = outgoing.write().map_err(|()| "its body cannot be written")?;
-    write_all(&stream, body.as_bytes());
-    drop(stream);
-    OutgoingBody::finish(outgoing, None).map_err(|error| error.to_string())?;
-    response.subscribe().block();
-    let response = response.get().ok_or("there is no response")?.map_err(|()| "it was taken")?;
-    let response = response.map_err(|error| error.to_string())?;
-    let incoming = response.consume().map_err(|()| "it was consumed")?;
-    let mut bytes = Vec::new();
-    read_all(&incoming.stream().map_err(|()| "it is being read")?, |chunk| bytes.extend(chunk));
-    Ok((response.status(), String::from_utf8_lossy(&bytes).into_owned()))
-}
 
 /// The body of a response whose head is out. The stream goes first: a body outlives its stream.
 struct Body {
@@ -227,23 +210,6 @@ fn read(request: &IncomingRequest, take: impl FnMut(Vec<u8>)) -> Option<String> 
     trailers.get("x-end").first().map(|value| String::from_utf8_lossy(value).into_owned())
 }
 
-fn read_all(stream: &InputStream, mut take: impl FnMut(Vec<u8>)) {
-    loop {
-        match stream.blocking_read(CHUNK_BYTES as u64) {
-            Ok(chunk) => take(chunk),
-            Err(StreamError::Closed) => return,
-            Err(StreamError::LastOperationFailed(error)) => {
-                println!("the body broke off: {}", error.to_debug_string());
-                return;
-            }
-        }
-    }
-}
-
-fn write_all(stream: &OutputStream, bytes: &[u8]) -> bool {
-    bytes.chunks(CHUNK_BYTES).all(|chunk| stream.blocking_write_and_flush(chunk).is_ok())
-}
-
 fn context(request: &IncomingRequest) -> Context {
     let fields = request.headers();
     let field = |name: &str| fields.get(name).first().map(|value| String::from_utf8_lossy(value).into_owned());
@@ -257,6 +223,20 @@ fn context(request: &IncomingRequest) -> Context {
         deadline_ms: text("x-fc-function-deadline").parse().unwrap_or_default(),
         attempt: text("x-fc-retry-count").parse::<u32>().unwrap_or_default() + 1,
         traceparent: field("traceparent"),
+        ..Context::default()
+    }
+}
+
+fn told(ctx: bindings::Context) -> Context {
+    Context {
+        request_id: ctx.request_id,
+        function: ctx.function,
+        version: ctx.version,
+        instance_id: ctx.instance_id,
+        memory_mb: ctx.memory_mb,
+        deadline_ms: ctx.deadline_ms,
+        attempt: ctx.attempt,
+        traceparent: ctx.traceparent,
         ..Context::default()
     }
 }

@@ -1,5 +1,5 @@
-//! The guest that the integration tests script, as an HTTP function of WASI 0.3, with its hooks as exports; and what
-//! only HTTP can show: bodies that stream, trailers, callers that leave, responses that are wrong.
+//! The guest that the integration tests script, as an HTTP function of WASI 0.3, with its hooks as exports and as requests;
+//! and what only HTTP can show: bodies that stream, trailers, callers that leave, responses that are wrong.
 
 #![allow(unsafe_code, clippy::too_many_arguments, reason = "what wit-bindgen writes needs both")]
 
@@ -26,6 +26,7 @@ mod bindings {
 
             world hooks {
                 use dormouse:function/types@0.1.0.{context};
+                export initializer: async func(ctx: context) -> result<_, string>;
                 export pre-freeze: async func(ctx: context);
                 export pre-stop: async func(ctx: context);
             }
@@ -44,6 +45,10 @@ thread_local! {
 }
 
 impl bindings::Guest for Http {
+    async fn initializer(ctx: bindings::Context) -> Result<(), String> {
+        INSTANCE.with(Rc::clone).initialize::<Wasi>(&told(ctx)).await
+    }
+
     async fn pre_freeze(ctx: bindings::Context) {
         // It has said on standard error what went wrong, and there is nobody else to tell.
         let _ = INSTANCE.with(Rc::clone).pre_freeze::<Wasi>(&told(ctx)).await;
@@ -66,6 +71,8 @@ impl wasip3::exports::http::handler::Guest for Http {
         let number: usize = argument.parse().unwrap_or_default();
         match route {
             "initialize" => answer(instance.initialize::<Wasi>(&context).await.map(|()| Vec::new())),
+            "pre-freeze" => answer(instance.pre_freeze::<Wasi>(&context).await.map(|()| Vec::new())),
+            "pre-stop" => answer(instance.pre_stop::<Wasi>(&context).await.map(|()| Vec::new())),
             "invoke" => match serde_json::from_slice(&request.into_body().collect().await?.to_bytes()) {
                 Ok(script) => answer(instance.handle::<Wasi>(&context, &script).await),
                 Err(error) => answer(Err(error.to_string())),
@@ -74,7 +81,7 @@ impl wasip3::exports::http::handler::Guest for Http {
             "count" => {
                 let (mut body, mut bytes, mut end) = (request.into_body(), 0, None);
                 while let Some(frame) = body.frame().await {
-                    let frame = frame?;
+                    let frame = frame.inspect_err(|error| println!("the body broke off: {error}"))?;
                     bytes += frame.data_ref().map_or(0, Bytes::len);
                     end = frame
                         .trailers_ref()
@@ -90,6 +97,7 @@ impl wasip3::exports::http::handler::Guest for Http {
             }
             "forever" => Ok(streamed(&[], forever)),
             "half" => Ok(streamed(&[("content-length", argument)], |writer| half(writer, number))),
+            "status" => http_into_wasi_response(status(number as u16, Vec::new())),
             "error" => Err(ErrorCode::InternalError(Some("it has no answer".to_owned()))),
             _ => http_into_wasi_response(status(404, b"nothing here".to_vec())),
         }

@@ -2,11 +2,12 @@
 //! JavaScript understand the same steps.
 //!
 //! `script` is the language and walks through it, `load` burns and hoards, `outside` looks at what lies beyond the
-//! instance, `state` is what the instance remembers. The hooks run scripts as well, from the environment variables
+//! instance, `state` is what the instance remembers, `blocking` is the world of guests without asynchronous tasks. The hooks run scripts as well, from the environment variables
 //! `INITIALIZER`, `PRE_FREEZE` and `PRE_STOP`, and report to standard output and to `HOOK_URL` if that is set.
 //!
 //! A guest puts an [`Instance`] behind its exports, of whatever kind, and says in a [`World`] how it waits and sends.
 
+pub mod blocking;
 mod load;
 mod outside;
 mod script;

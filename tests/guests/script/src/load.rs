@@ -28,10 +28,10 @@ pub(crate) fn spin_forever() -> ! {
 }
 
 /// Computes in a task of its own, once the request at hand has had its chance to end.
-pub(crate) fn spawn_fib<W: World>(n: u64) {
+pub(crate) fn spawn_work<W: World>(iterations: u64) {
     W::spawn(async move {
         W::sleep(Duration::from_millis(1)).await;
-        black_box(fib(n));
+        black_box(work(iterations));
     });
 }
 

@@ -56,7 +56,7 @@ pub(crate) enum Step {
     SpawnTickerMs(u64),
     /// Prints a text after so many milliseconds, in a task of its own.
     SpawnPrint(u64, String),
-    SpawnFib(u64),
+    SpawnWork(u64),
     Ticks,
     Count,
     Log,
@@ -110,7 +110,7 @@ impl Step {
 
             Step::SpawnTickerMs(ms) => state.spawn_ticker::<W>(Duration::from_millis(*ms)),
             Step::SpawnPrint(ms, text) => outside::spawn_print::<W>(Duration::from_millis(*ms), text.clone()),
-            Step::SpawnFib(n) => load::spawn_fib::<W>(*n),
+            Step::SpawnWork(iterations) => load::spawn_work::<W>(*iterations),
             Step::Ticks => return Ok(json!(state.ticks())),
             Step::Count => return Ok(json!(state.count())),
             Step::Log => return Ok(json!(state.lifecycle())),

@@ -1,14 +1,13 @@
-//! A guest whose exports are synchronous, written against the WIT alone: what the host owes to toolchains without
-//! async. It blocks where it waits, so its instances serve one request at a time.
+//! The guest that the integration tests script, as exports without `async`, written against the WIT alone: what the host owes
+//! to toolchains that know no better. It blocks where it waits, so its instances serve one request at a time.
 
 #![allow(unsafe_code, clippy::too_many_arguments, reason = "what wit-bindgen writes needs both")]
 
-use std::{
-    cell::Cell,
-    hint::black_box,
-    thread,
-    time::{Duration, Instant},
-};
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+
+use guest_script::Instance;
+use guest_script::blocking::{Blocking, block_on};
 
 mod bindings {
     #![allow(unreachable_pub, reason = "written by wit-bindgen")]
@@ -19,6 +18,7 @@ mod bindings {
 
             world sync-function {
                 use dormouse:function/types@0.1.0.{context};
+                export initializer: func(ctx: context) -> result<_, string>;
                 export handler: func(ctx: context, event: list<u8>) -> result<list<u8>, string>;
                 export pre-freeze: func(ctx: context);
                 export pre-stop: func(ctx: context);
@@ -31,51 +31,53 @@ mod bindings {
 
 use bindings::{Context, Guest};
 
+/// What scripts begin with.
+const SCRIPT: &[u8] = b"{\"do\"";
+
 thread_local! {
-    static REQUESTS: Cell<u64> = const { Cell::new(0) };
-    static FREEZES: Cell<u64> = const { Cell::new(0) };
+    static INSTANCE: Rc<Instance> = Rc::default();
 }
 
 struct Sync;
 
 impl Guest for Sync {
-    /// Understands `sleep <ms>`, `spin <ms>` and `count`; anything else is echoed.
-    fn handler(_: Context, event: Vec<u8>) -> Result<Vec<u8>, String> {
-        let requests = increment(&REQUESTS);
-        let text = String::from_utf8_lossy(&event);
-        match text.split_once(' ') {
-            Some(("sleep", ms)) => thread::sleep(duration(ms)?),
-            Some(("spin", ms)) => spin(duration(ms)?),
-            _ if text == "count" => return Ok(requests.to_string().into()),
-            _ => {}
+    fn initializer(ctx: Context) -> Result<(), String> {
+        block_on(INSTANCE.with(Rc::clone).initialize::<Blocking>(&told(ctx)))
+    }
+
+    /// Runs a script; anything else is echoed.
+    fn handler(ctx: Context, event: Vec<u8>) -> Result<Vec<u8>, String> {
+        if !event.starts_with(SCRIPT) {
+            return Ok(event);
         }
-        Ok(event)
+        let script = serde_json::from_slice(&event).map_err(|error| error.to_string())?;
+        block_on(INSTANCE.with(Rc::clone).handle::<Blocking>(&told(ctx), &script))
     }
 
     fn pre_freeze(ctx: Context) {
-        println!("pre-freeze {} freezes={}", ctx.request_id, increment(&FREEZES));
+        // It has said on standard error what went wrong, and there is nobody else to tell.
+        let _ = block_on(INSTANCE.with(Rc::clone).pre_freeze::<Blocking>(&told(ctx)));
     }
 
     fn pre_stop(ctx: Context) {
-        println!("pre-stop {} requests={}", ctx.request_id, REQUESTS.get());
+        let _ = block_on(INSTANCE.with(Rc::clone).pre_stop::<Blocking>(&told(ctx)));
     }
 }
 
-fn duration(ms: &str) -> Result<Duration, String> {
-    ms.parse().map(Duration::from_millis).map_err(|error| format!("expected milliseconds, not {ms:?}: {error}"))
-}
-
-#[allow(clippy::disallowed_methods, reason = "a guest has the clock of its instance, and no other")]
-fn spin(duration: Duration) {
-    let start = Instant::now();
-    while start.elapsed() < duration {
-        black_box(());
+fn told(ctx: Context) -> guest_script::Context {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let remaining = Duration::from_millis(ctx.deadline_ms).saturating_sub(now);
+    guest_script::Context {
+        request_id: ctx.request_id,
+        function: ctx.function,
+        version: ctx.version,
+        instance_id: ctx.instance_id,
+        memory_mb: ctx.memory_mb,
+        deadline_ms: ctx.deadline_ms,
+        remaining_ms: remaining.as_millis() as u64,
+        attempt: ctx.attempt,
+        traceparent: ctx.traceparent,
     }
-}
-
-fn increment(counter: &'static thread::LocalKey<Cell<u64>>) -> u64 {
-    counter.set(counter.get() + 1);
-    counter.get()
 }
 
 bindings::export!(Sync with_types_in bindings);
