@@ -144,6 +144,21 @@ async fn the_example_in_c_counts_and_closes_in_order() {
     assert!(collector.received()[0].body.starts_with("{\"checksums\":"), "{:?} {lines:?}", collector.received());
 }
 
+#[tokio::test]
+async fn the_standard_library_of_python_is_there() {
+    let host = TestHost::start().await;
+    let function = Kind::Python.deploy(&host, "function", json!({})).await;
+    let reply = function.script(json!(["libraries"])).await;
+    let libraries = reply.results()[0].clone();
+    // As `printf dormouse | sha256sum` has it.
+    let sha256 = "a501da99884c819536cb1d93d958f045bdce17b35b2a8c1fe7598d981f4d690e";
+    let epoch = "1970-01-01T00:00:00+00:00";
+    assert_eq!(libraries, json!({"hashlib": sha256, "datetime": epoch, "sqlite3": 2}));
+    let lines = function.lines().await;
+    let line = lines.iter().find(|line| line["text"] == "WARNING libraries: a line of logging").expect("the line");
+    assert_eq!(line["request"], reply.header("dormouse-request-id"));
+}
+
 /// In the log, and not to the caller.
 #[tokio::test]
 async fn a_trap_shows_functions_and_where_there_is_debug_information_lines() {

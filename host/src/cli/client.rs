@@ -413,7 +413,7 @@ mod tests {
     #[test]
     fn events_are_cut_into_log_lines() {
         let mut buffer = b": keep-alive\r\nevent: line\ndata: {\"time\":\"t\",\"sequence\":1,\"stream\":\"stdout\",\
-            \"instance\":\"i-1\",\"text\":\"hi\"}\n\nrest"
+            \"function\":\"f\",\"version\":\"1\",\"instance\":\"i-1\",\"text\":\"hi\"}\n\nrest"
             .to_vec();
         let mut lines = Vec::new();
         while let Some(line) = next_line(&mut buffer) {

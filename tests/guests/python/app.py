@@ -5,9 +5,13 @@ An event lists steps, the reply their results. The hooks run scripts as well, fr
 """
 
 import asyncio
+import datetime
+import hashlib
 import json
+import logging
 import os
 import random
+import sqlite3
 import sys
 import time
 
@@ -245,6 +249,19 @@ def context(ctx: dormouse.Context) -> dict:
     }
 
 
+def libraries() -> dict:
+    """What comes of parts of the standard library that functions use."""
+    logging.getLogger("libraries").warning("a line of logging")
+    database = sqlite3.connect(":memory:")
+    database.execute("create table mice (name text)")
+    database.executemany("insert into mice values (?)", [("dormouse",), ("harvest mouse",)])
+    return {
+        "hashlib": hashlib.sha256(b"dormouse").hexdigest(),
+        "datetime": datetime.datetime.fromtimestamp(0, datetime.UTC).isoformat(),
+        "sqlite3": database.execute("select count(*) from mice").fetchone()[0],
+    }
+
+
 # What the instance remembers.
 
 
@@ -305,6 +322,7 @@ STEPS = {
     "http-post": lambda url, body: send("POST", url, body),
     "env": lambda: dict(os.environ),
     "read-file": read_file,
+    "libraries": libraries,
     "context": context,
     "spawn-ticker-ms": spawn_ticker,
     "spawn-print": spawn_print,

@@ -6,7 +6,7 @@
 use std::{rc::Rc, thread, time::Duration};
 
 use guest_script::blocking::{Blocking, CHUNK_BYTES, block_on, read_all, write_all};
-use guest_script::{Context, Instance, World as _};
+use guest_script::{Context, Instance, World as _, told};
 use serde_json::json;
 use wasip2::http::types::{
     ErrorCode, Fields, FutureTrailers, IncomingBody, IncomingRequest, Method, OutgoingBody, OutgoingResponse,
@@ -41,16 +41,16 @@ thread_local! {
 
 impl bindings::Guest for Http {
     fn initializer(ctx: bindings::Context) -> Result<(), String> {
-        block_on(INSTANCE.with(Rc::clone).initialize::<Blocking>(&told(ctx)))
+        block_on(INSTANCE.with(Rc::clone).initialize::<Blocking>(&told!(ctx)))
     }
 
     fn pre_freeze(ctx: bindings::Context) {
         // It has said on standard error what went wrong, and there is nobody else to tell.
-        let _ = block_on(INSTANCE.with(Rc::clone).pre_freeze::<Blocking>(&told(ctx)));
+        let _ = block_on(INSTANCE.with(Rc::clone).pre_freeze::<Blocking>(&told!(ctx)));
     }
 
     fn pre_stop(ctx: bindings::Context) {
-        let _ = block_on(INSTANCE.with(Rc::clone).pre_stop::<Blocking>(&told(ctx)));
+        let _ = block_on(INSTANCE.with(Rc::clone).pre_stop::<Blocking>(&told!(ctx)));
     }
 }
 
@@ -212,31 +212,5 @@ fn read(request: &IncomingRequest, take: impl FnMut(Vec<u8>)) -> Option<String> 
 
 fn context(request: &IncomingRequest) -> Context {
     let fields = request.headers();
-    let field = |name: &str| fields.get(name).first().map(|value| String::from_utf8_lossy(value).into_owned());
-    let text = |name: &str| field(name).unwrap_or_default();
-    Context {
-        request_id: text("x-fc-request-id"),
-        function: text("x-fc-function-name"),
-        version: text("x-fc-version-id"),
-        instance_id: text("x-fc-instance-id"),
-        memory_mb: text("x-fc-function-memory").parse().unwrap_or_default(),
-        deadline_ms: text("x-fc-function-deadline").parse().unwrap_or_default(),
-        attempt: text("x-fc-retry-count").parse::<u32>().unwrap_or_default() + 1,
-        traceparent: field("traceparent"),
-        ..Context::default()
-    }
-}
-
-fn told(ctx: bindings::Context) -> Context {
-    Context {
-        request_id: ctx.request_id,
-        function: ctx.function,
-        version: ctx.version,
-        instance_id: ctx.instance_id,
-        memory_mb: ctx.memory_mb,
-        deadline_ms: ctx.deadline_ms,
-        attempt: ctx.attempt,
-        traceparent: ctx.traceparent,
-        ..Context::default()
-    }
+    Context::from_fields(|name| fields.get(name).first().map(|value| String::from_utf8_lossy(value).into_owned()))
 }

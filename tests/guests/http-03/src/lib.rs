@@ -6,7 +6,7 @@
 use std::{mem, rc::Rc, time::Duration};
 
 use bytes::Bytes;
-use guest_script::{Context, Instance, World};
+use guest_script::{Context, Instance, World, told};
 use http::HeaderMap;
 use http_body_util::{BodyExt as _, Full};
 use serde_json::{Value, json};
@@ -46,16 +46,16 @@ thread_local! {
 
 impl bindings::Guest for Http {
     async fn initializer(ctx: bindings::Context) -> Result<(), String> {
-        INSTANCE.with(Rc::clone).initialize::<Wasi>(&told(ctx)).await
+        INSTANCE.with(Rc::clone).initialize::<Wasi>(&told!(ctx)).await
     }
 
     async fn pre_freeze(ctx: bindings::Context) {
         // It has said on standard error what went wrong, and there is nobody else to tell.
-        let _ = INSTANCE.with(Rc::clone).pre_freeze::<Wasi>(&told(ctx)).await;
+        let _ = INSTANCE.with(Rc::clone).pre_freeze::<Wasi>(&told!(ctx)).await;
     }
 
     async fn pre_stop(ctx: bindings::Context) {
-        let _ = INSTANCE.with(Rc::clone).pre_stop::<Wasi>(&told(ctx)).await;
+        let _ = INSTANCE.with(Rc::clone).pre_stop::<Wasi>(&told!(ctx)).await;
     }
 }
 
@@ -235,30 +235,5 @@ async fn half(mut writer: BodyWriter, announced: usize) {
 }
 
 fn context(fields: &HeaderMap) -> Context {
-    let text = |name: &str| fields.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
-    Context {
-        request_id: text("x-fc-request-id"),
-        function: text("x-fc-function-name"),
-        version: text("x-fc-version-id"),
-        instance_id: text("x-fc-instance-id"),
-        memory_mb: text("x-fc-function-memory").parse().unwrap_or_default(),
-        deadline_ms: text("x-fc-function-deadline").parse().unwrap_or_default(),
-        attempt: text("x-fc-retry-count").parse::<u32>().unwrap_or_default() + 1,
-        traceparent: fields.contains_key("traceparent").then(|| text("traceparent")),
-        ..Context::default()
-    }
-}
-
-fn told(ctx: bindings::Context) -> Context {
-    Context {
-        request_id: ctx.request_id,
-        function: ctx.function,
-        version: ctx.version,
-        instance_id: ctx.instance_id,
-        memory_mb: ctx.memory_mb,
-        deadline_ms: ctx.deadline_ms,
-        attempt: ctx.attempt,
-        traceparent: ctx.traceparent,
-        ..Context::default()
-    }
+    Context::from_fields(|name| fields.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned))
 }

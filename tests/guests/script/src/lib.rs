@@ -53,6 +53,43 @@ pub struct Context {
     pub traceparent: Option<String>,
 }
 
+impl Context {
+    /// What the fields say that Function Compute, and so this host, sends with each request.
+    pub fn from_fields(field: impl Fn(&str) -> Option<String>) -> Context {
+        let text = |name: &str| field(name).unwrap_or_default();
+        Context {
+            request_id: text("x-fc-request-id"),
+            function: text("x-fc-function-name"),
+            version: text("x-fc-version-id"),
+            instance_id: text("x-fc-instance-id"),
+            memory_mb: text("x-fc-function-memory").parse().unwrap_or_default(),
+            deadline_ms: text("x-fc-function-deadline").parse().unwrap_or_default(),
+            attempt: text("x-fc-retry-count").parse::<u32>().unwrap_or_default() + 1,
+            traceparent: field("traceparent"),
+            ..Context::default()
+        }
+    }
+}
+
+/// The context of the contract, of which each guest has a type of its own, as scripts know it.
+#[macro_export]
+macro_rules! told {
+    ($ctx:expr) => {{
+        let ctx = $ctx;
+        $crate::Context {
+            request_id: ctx.request_id,
+            function: ctx.function,
+            version: ctx.version,
+            instance_id: ctx.instance_id,
+            memory_mb: ctx.memory_mb,
+            deadline_ms: ctx.deadline_ms,
+            attempt: ctx.attempt,
+            traceparent: ctx.traceparent,
+            ..$crate::Context::default()
+        }
+    }};
+}
+
 /// One instance of a guest.
 #[derive(Default)]
 pub struct Instance {

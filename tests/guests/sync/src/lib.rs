@@ -4,10 +4,9 @@
 #![allow(unsafe_code, clippy::too_many_arguments, reason = "what wit-bindgen writes needs both")]
 
 use std::rc::Rc;
-use std::time::{Duration, SystemTime};
 
-use guest_script::Instance;
 use guest_script::blocking::{Blocking, block_on};
+use guest_script::{Instance, told};
 
 mod bindings {
     #![allow(unreachable_pub, reason = "written by wit-bindgen")]
@@ -42,7 +41,7 @@ struct Sync;
 
 impl Guest for Sync {
     fn initializer(ctx: Context) -> Result<(), String> {
-        block_on(INSTANCE.with(Rc::clone).initialize::<Blocking>(&told(ctx)))
+        block_on(INSTANCE.with(Rc::clone).initialize::<Blocking>(&told!(ctx)))
     }
 
     /// Runs a script; anything else is echoed.
@@ -51,32 +50,16 @@ impl Guest for Sync {
             return Ok(event);
         }
         let script = serde_json::from_slice(&event).map_err(|error| error.to_string())?;
-        block_on(INSTANCE.with(Rc::clone).handle::<Blocking>(&told(ctx), &script))
+        block_on(INSTANCE.with(Rc::clone).handle::<Blocking>(&told!(ctx), &script))
     }
 
     fn pre_freeze(ctx: Context) {
         // It has said on standard error what went wrong, and there is nobody else to tell.
-        let _ = block_on(INSTANCE.with(Rc::clone).pre_freeze::<Blocking>(&told(ctx)));
+        let _ = block_on(INSTANCE.with(Rc::clone).pre_freeze::<Blocking>(&told!(ctx)));
     }
 
     fn pre_stop(ctx: Context) {
-        let _ = block_on(INSTANCE.with(Rc::clone).pre_stop::<Blocking>(&told(ctx)));
-    }
-}
-
-fn told(ctx: Context) -> guest_script::Context {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let remaining = Duration::from_millis(ctx.deadline_ms).saturating_sub(now);
-    guest_script::Context {
-        request_id: ctx.request_id,
-        function: ctx.function,
-        version: ctx.version,
-        instance_id: ctx.instance_id,
-        memory_mb: ctx.memory_mb,
-        deadline_ms: ctx.deadline_ms,
-        remaining_ms: remaining.as_millis() as u64,
-        attempt: ctx.attempt,
-        traceparent: ctx.traceparent,
+        let _ = block_on(INSTANCE.with(Rc::clone).pre_stop::<Blocking>(&told!(ctx)));
     }
 }
 
