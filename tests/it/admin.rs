@@ -27,7 +27,10 @@ async fn functions_are_created_listed_replaced_and_deleted() {
     assert_eq!((&shown["version"], &shown["revision"]), (&json!("LATEST"), &json!(2)));
     assert_eq!(shown["componentBytes"], Small::PLAIN.component().len());
     assert_eq!(shown["sha256"].as_str().unwrap().len(), 64);
-    assert_eq!(shown["exports"], json!({"protocol": "event", "handler": {"name": "handler", "async": false}}));
+    assert_eq!(
+        shown["exports"],
+        json!({"protocol": "event", "capacity": {"shares": false}, "handler": {"name": "handler", "async": false}})
+    );
     assert_eq!((&shown["memoryMb"], &shown["timeoutMs"]), (&json!(128), &json!(60_000)));
     assert_eq!((&shown["concurrency"], &shown["suspended"]), (&json!(1), &json!(false)));
     assert!(shown["createdAt"].as_str().unwrap() < shown["updatedAt"].as_str().unwrap(), "{shown}");

@@ -65,22 +65,41 @@ async fn functions_that_compute_take_turns_however_many_instances_each_has() {
 async fn a_short_request_is_not_interrupted_because_a_tick_falls_into_it() {
     let host = TestHost::start().await;
     let probe = host.deploy("probe", "guest-probe", json!({})).await;
+    let Some(script) = short(&probe).await else {
+        println!("not tested: this machine is too slow, or too busy, for any call to be short");
+        return;
+    };
     let computes = |host: &TestHost| host.waits_of("compute");
-    probe.script(json!([])).await;
     let before = computes(&host);
-    // Each takes some tens of microseconds: a tick falls into dozens of them.
+    // A tick falls into dozens of them.
     for _ in 0..1000 {
-        assert_eq!(probe.script(json!([{"fib": 22}])).await.status, 200);
+        assert_eq!(probe.script(script.clone()).await.status, 200);
     }
     let moved = computes(&host) - before;
     // On a machine with other work a few take longer than a tick, and are right to move.
     assert!(moved <= 10, "{moved} of 1000 went on among those that compute");
 }
 
+/// A script that takes some tens of microseconds on this machine, if there is one: with 100 us it would compute.
+async fn short(probe: &TestFunction) -> Option<Value> {
+    for n in (8..=22).rev() {
+        let script = json!([{"fib": n}]);
+        let mut took = Vec::new();
+        for _ in 0..21 {
+            took.push(probe.script(script.clone()).await.timing("exec"));
+        }
+        took.sort_by(f64::total_cmp);
+        if took[took.len() / 2] < 0.07 {
+            return Some(script);
+        }
+    }
+    None
+}
+
 #[tokio::test]
 async fn compiling_gives_way_to_requests() {
     let host = TestHost::start().await;
-    host.deploy("probe", "guest-probe", json!({})).await;
+    assert_eq!(host.put_code("probe", tests::component("guest-probe"), &json!({})).await.status, 201);
     assert!(host.cpu_of("compile") > Duration::from_millis(10), "an upload was compiled on threads of its own");
     for nice in host.niceness_of("compile") {
         assert!(nice > 0, "they give way, with a niceness of {nice}");

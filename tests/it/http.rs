@@ -20,6 +20,7 @@ over_kinds! {
         a_request_is_in_flight_until_its_body_is_read,
         half_a_short_body_is_a_502_that_is_logged,
         half_a_long_body_breaks_off_and_is_logged,
+        a_response_without_a_body_may_announce_one,
         a_status_that_ends_no_request_is_a_502_that_is_logged,
         an_invalid_header_is_refused_to_the_guest_and_logged_if_it_gives_up,
         an_error_is_a_failure,
@@ -55,8 +56,6 @@ async fn every_method_path_and_field_reaches_the_function(kind: Kind) {
         assert_eq!(ones.map(|field| field[1].as_str().unwrap()).collect::<Vec<_>>(), ["1", "2"]);
     }
     assert_eq!(sent(http.fetch("GET", "")).await.status, 404, "the function's own answer to its path `/`");
-    let head = sent(http.fetch("HEAD", "/about")).await;
-    assert_eq!((head.status, head.body.len()), (201, 0));
     let unknown = sent(host.function("nobody").fetch("GET", "/")).await;
     unknown.problem(404, "function-not-found");
 }
@@ -216,6 +215,22 @@ async fn half_a_long_body_breaks_off_and_is_logged(kind: Kind) {
     let record =
         eventually("the record", async || host.invocations().await.pop().ok_or_else(|| "none".to_owned())).await;
     assert_eq!((&record["outcome"], &record["delivered"]), (&json!("function-response-invalid"), &json!(false)));
+}
+
+async fn a_response_without_a_body_may_announce_one(kind: Kind) {
+    let host = TestHost::start().await;
+    let http = kind.deploy(&host, "http", json!({})).await;
+    for _ in 0..10 {
+        let unchanged = sent(http.fetch("GET", "/unchanged/1000")).await;
+        assert_eq!((unchanged.status, unchanged.body.len()), (304, 0));
+        let head = sent(http.fetch("HEAD", "/bytes/200000")).await;
+        assert_eq!((head.status, head.body.len(), head.headers.get("content-length")), (200, 0, None));
+        let about = sent(http.fetch("HEAD", "/about")).await;
+        assert_eq!((about.status, about.body.len()), (201, 0));
+        assert_eq!(sent(http.fetch("GET", "/status/204")).await.status, 204);
+    }
+    assert_eq!(http.instances().await.len(), 1, "whoever has an answer finds room in the instance");
+    assert_eq!(http.lines_with("no proper response").await, 0);
 }
 
 async fn a_status_that_ends_no_request_is_a_502_that_is_logged(kind: Kind) {

@@ -1,6 +1,7 @@
 //! A guest's HTTP response on its way to the caller, who reads its body while the guest goes on.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,6 +11,7 @@ use bytes::Bytes;
 use futures::task::AtomicWaker;
 use http::header::CONTENT_LENGTH;
 use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Empty};
 use hyper::body::{Body as _, Frame, SizeHint};
 use tokio::sync::oneshot;
 pub use wasmtime_wasi_http::Error as BodyError;
@@ -96,6 +98,18 @@ impl ResponseBody {
     /// Its length, if that is known before it is read.
     pub fn length(&self) -> Option<u64> {
         self.announced.or_else(|| self.body.size_hint().exact())
+    }
+
+    /// Leaves the body unread, and waits until the guest is done with the request.
+    pub async fn skip(mut self) {
+        // A guest that goes on writing is told that nobody reads.
+        self.body = Empty::new().map_err(|never| match never {}).boxed_unsync();
+        self.end(Ok(()));
+        poll_fn(|cx| {
+            self.delivery.0.reader.register(cx.waker());
+            if self.delivery.is_closed() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
 
     /// Whether all that was announced is there. The engine looks as well, but drops its error when its channel is full.

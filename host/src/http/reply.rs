@@ -101,9 +101,14 @@ fn event(reply: Vec<u8>) -> Response {
 
 /// A response as it is, once its body is whole if it is short.
 async fn held(response: guest::Response, method: &Method) -> Result<Response, Failure> {
+    // These announce what they do not hold (RFC 9110, section 6.4.1).
+    if method == Method::HEAD || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+        let (head, body) = response.into_parts();
+        body.skip().await;
+        return Ok(Response::from_parts(head, ReplyBody::Whole(Full::default())));
+    }
     let short = response.body().length().is_some_and(|bytes| bytes <= HELD_BYTES_MAX);
-    // The answer to HEAD announces what it does not hold.
-    if !short || method == Method::HEAD {
+    if !short {
         return Ok(response.map(|body| ReplyBody::Streamed(Box::new(body))));
     }
     let (head, body) = response.into_parts();

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
 
-use super::{PATIENCE, Reply, TestFunction};
+use super::{PATIENCE, Reply, TestFunction, compiled};
 
 /// A running host. Dropped, it is killed.
 pub(crate) struct TestHost {
@@ -103,8 +103,10 @@ impl TestHost {
         TestHostBuilder { state, flags: Vec::new(), environment: Vec::new() }
     }
 
-    /// Deploys the component of `package` as `name`, configured by `settings`, and returns a handle to it.
+    /// Deploys the component of `package` as `name`, configured by `settings`, and returns a handle to it. The host finds it
+    /// compiled.
     pub(crate) async fn deploy(&self, name: &str, package: &str, settings: Value) -> TestFunction {
+        compiled::give(package, self).await;
         let reply = self.put_code(name, tests::component(package), &settings).await;
         assert!(reply.status == 200 || reply.status == 201, "deploy {name}: {reply:?}");
         self.function(name)

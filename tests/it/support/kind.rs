@@ -1,11 +1,6 @@
 //! The kinds of functions, and tests that run over all of them.
 
-use std::fs;
-use std::path::Path;
-
 use serde_json::{Value, json};
-use tempfile::TempDir;
-use tokio::sync::OnceCell;
 
 use super::{TestFunction, TestHost};
 
@@ -51,9 +46,6 @@ impl Kind {
 
     /// Deploys the kind's guest with those of its hooks that are exports, and what `settings` say.
     pub(crate) async fn deploy_as_it_is(self, host: &TestHost, name: &str, settings: Value) -> TestFunction {
-        if let Some(compiled) = self.compiled().await {
-            compiled.give_to(host);
-        }
         host.deploy(name, self.package(), settings).await
     }
 
@@ -78,59 +70,6 @@ impl Kind {
     /// What the host calls the end that the step `trap` makes: JavaScript has nothing that is undefined.
     pub(crate) fn trap(self) -> &'static str {
         if matches!(self, Kind::JavaScript | Kind::Hono) { "exit" } else { "unreachable" }
-    }
-
-    /// What hosts keep of a component that takes long to compile.
-    async fn compiled(self) -> Option<&'static Compiled> {
-        static PYTHON: OnceCell<Compiled> = OnceCell::const_new();
-        static JAVASCRIPT: OnceCell<Compiled> = OnceCell::const_new();
-        static HONO: OnceCell<Compiled> = OnceCell::const_new();
-        let kept = match self {
-            Kind::Python => &PYTHON,
-            Kind::JavaScript => &JAVASCRIPT,
-            Kind::Hono => &HONO,
-            Kind::Event | Kind::Http02 | Kind::Http02Exports | Kind::Http03 | Kind::Http03Exports => return None,
-            Kind::Sync | Kind::C => return None,
-        };
-        Some(kept.get_or_init(|| Compiled::of(self.package())).await)
-    }
-}
-
-/// The files that a host keeps of a large component, made once for all tests: compiling takes many seconds.
-struct Compiled(TempDir);
-
-impl Compiled {
-    async fn of(package: &str) -> Compiled {
-        let host = TestHost::start().await;
-        host.deploy("first", package, json!({})).await;
-        let kept = Compiled(tempfile::tempdir().unwrap());
-        link_files(&host.state_dir(), kept.0.path());
-        kept
-    }
-
-    /// A host finds the component compiled, as after a deployment of the same one before.
-    fn give_to(&self, host: &TestHost) {
-        link_files(self.0.path(), &host.state_dir());
-    }
-}
-
-/// Links the files of components and their code, which hosts never change.
-fn link_files(from: &Path, to: &Path) {
-    for folder in ["components", "compiled"] {
-        link_folder(&from.join(folder), &to.join(folder));
-    }
-}
-
-fn link_folder(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let (path, name) = entry.map(|entry| (entry.path(), entry.file_name())).unwrap();
-        let place = to.join(name);
-        if path.is_dir() {
-            link_folder(&path, &place);
-        } else if !place.exists() {
-            fs::hard_link(&path, &place).unwrap();
-        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! A host under test: a child process on ports that the system chose, with clients for both planes.
 
 mod caller;
+mod compiled;
 mod function;
 mod gate;
 mod host;

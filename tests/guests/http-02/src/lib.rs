@@ -113,6 +113,7 @@ impl wasip2::exports::http::incoming_handler::Guest for Http {
                 body.write(&vec![b'x'; number / 2]);
             }
             "status" => Body::begin(out, number as u16, &[]).finish(None),
+            "unchanged" => Body::begin(out, 304, &[("content-length", argument)]).finish(None),
             "none" => {} // Goes without an answer.
             "error" => ResponseOutparam::set(out, Err(ErrorCode::InternalError(Some("it has no answer".to_owned())))),
             _ => Body::begin(out, 404, &[]).finish(None),

@@ -98,6 +98,11 @@ impl wasip3::exports::http::handler::Guest for Http {
             "forever" => Ok(streamed(&[], forever)),
             "half" => Ok(streamed(&[("content-length", argument)], |writer| half(writer, number))),
             "status" => http_into_wasi_response(status(number as u16, Vec::new())),
+            "unchanged" => {
+                let response = streamed(&[("content-length", argument)], async |writer| drop(writer));
+                response.set_status_code(304).expect("this is a status");
+                Ok(response)
+            }
             "error" => Err(ErrorCode::InternalError(Some("it has no answer".to_owned()))),
             _ => http_into_wasi_response(status(404, b"nothing here".to_vec())),
         }
