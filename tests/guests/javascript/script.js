@@ -195,7 +195,9 @@ const steps = {
   print: (text) => console.log(text),
   eprint: (text) => console.error(text),
   "print-forever": () => {
-    for (;;) console.log("All work and no sleep makes a dull dormouse.");
+    // Many to a line: it takes an interpreter long to print faster than the log takes it.
+    const line = "All work and no sleep makes a dull dormouse. ".repeat(100);
+    for (;;) console.log(line);
   },
   "http-get": (url) => send("GET", url, ""),
   "http-post": (url, body) => send("POST", url, body),
