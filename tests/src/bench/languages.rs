@@ -2,7 +2,7 @@
 //! one that is thawed, one that is awake; and what a parked instance occupies.
 
 use anyhow::{Result, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::Options;
 use crate::clock::{self, millis, timed};
@@ -20,6 +20,15 @@ const GUESTS: [(&str, &str); 7] = [
     ("JavaScript, Hono", "guest-hono"),
     ("C, event", "guest-c"),
 ];
+/// The hooks of those whose hooks are requests, which must be asked for; all others have exports.
+fn hooks(guest: &str) -> Value {
+    let request = json!({"handler": "request"});
+    match guest {
+        "guest-hono" => json!({"initializer": request, "preFreeze": request, "preStop": request}),
+        _ => json!({}),
+    }
+}
+
 /// A script without steps: what is left is the call.
 const EVENT: &str = r#"{"do": []}"#;
 /// The longest that an instance may stay awake after its last request.
@@ -32,7 +41,8 @@ pub(crate) fn run(options: &Options) -> Result<Vec<Figure>> {
         let figure = |name: &str, unit| Figure::new("languages", language, name, unit);
         figures.push(figure("component", "MiB").value(component.len() as f64 / f64::from(1 << 20)));
         let mut host = Setup::new(Cores::All, &options.out)?.start()?;
-        let frozen = json!({"freezeAfterMs": 0});
+        let hooks = hooks(guest);
+        let frozen = json!({"freezeAfterMs": 0, "lifecycle": hooks});
         let (took, done) =
             timed(|| host.deploy("thaw", &component, &frozen).and_then(|()| call(&host, "thaw", "cold")));
         done?;
@@ -40,7 +50,8 @@ pub(crate) fn run(options: &Options) -> Result<Vec<Figure>> {
         let (colds, calls) = if options.plan.quick { (2, 5) } else { (20, 200) };
         let cold = many(colds, |index| cold(&mut host, &component, index))?;
         let thaw = many(calls, |_| parked(&host))?;
-        figures.extend(memory(&mut host, &component, if options.plan.quick { 10 } else { 100 }, figure)?);
+        let count = if options.plan.quick { 10 } else { 100 };
+        figures.extend(memory(&mut host, &component, &json!({"lifecycle": hooks, "minInstances": count}), figure)?);
         // The last, since its instance stays awake.
         host.deploy("warm", &component, &json!({"freezeAfterMs": LINGER_MS}))?;
         call(&host, "warm", "cold")?;
@@ -81,17 +92,18 @@ fn call(host: &Host, function: &str, start: &str) -> Result<f64> {
 fn memory(
     host: &mut Host,
     component: &[u8],
-    count: usize,
+    settings: &Value,
     figure: impl Fn(&str, &'static str) -> Figure,
 ) -> Result<Vec<Figure>> {
     let first = host.settled()?;
-    host.deploy("one", component, &json!({"minInstances": 1}))?;
+    let count = settings["minInstances"].as_f64().unwrap_or_default();
+    host.deploy("one", component, &json!({"minInstances": 1, "lifecycle": settings["lifecycle"]}))?;
     host.parked_at_least(first + 1.0)?;
     let before = host.server.memory()?;
-    host.deploy("many", component, &json!({"minInstances": count, "maxInstances": count}))?;
-    host.parked_at_least(first + 1.0 + count as f64)?;
+    host.deploy("many", component, settings)?;
+    host.parked_at_least(first + 1.0 + count)?;
     let after = host.server.memory()?;
-    let each = |before: f64, after: f64| (after - before) / count as f64;
+    let each = |before: f64, after: f64| (after - before) / count;
     Ok(vec![
         figure("parked, proportional", "KiB").value(each(before.proportional_kib, after.proportional_kib)),
         figure("parked, resident", "KiB").value(each(before.resident_kib, after.resident_kib)),
