@@ -82,7 +82,7 @@ fn exports(function: &FunctionView) -> String {
         None => "one request at a time".to_owned(),
     };
     pairs([
-        ("an instance serves", serves),
+        ("an instance can serve", serves),
         ("handler", shown(Some(&exports.handler))),
         ("initializer", shown(exports.initializer.as_ref())),
         ("pre-freeze", shown(exports.pre_freeze.as_ref())),
