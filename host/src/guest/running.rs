@@ -218,13 +218,15 @@ impl Desk {
         self.look_at_candidates(&mut papers);
     }
 
-    /// Notes that a call returned; `last` says whether nothing is left in the guest that it may have begun.
-    fn note_return(&self, call: CallId, last: bool) {
+    /// Tells that a call returned; `silent` says whether nothing is left in the guest that it may have begun.
+    fn note_return(&self, call: CallId, returned: Returned, silent: bool) {
         let mut papers = self.lock();
         papers.deliveries.retain(|(delivered, _)| *delivered != call);
+        papers.events.push_back(Event::Returned(call, returned));
+        // A hook that the component does not have never became a task.
         let Some(index) = papers.calls_under_way.iter().position(|calling| calling.call == call) else { return };
         let calling = papers.calls_under_way.swap_remove(index);
-        if last {
+        if silent {
             papers.calls_answered.clear();
         } else {
             if papers.calls_answered.len() == ANSWERED_MAX {
@@ -235,11 +237,13 @@ impl Desk {
         self.look_at_candidates(&mut papers);
     }
 
-    /// Notes that nothing runs in the guest.
-    fn note_silence(&self) {
+    /// Forgets calls that were answered, if `silent` says that nothing runs in the guest.
+    fn forget_answered(&self, silent: impl FnOnce() -> bool) {
         let mut papers = self.lock();
-        papers.calls_answered.clear();
-        self.look_at_candidates(&mut papers);
+        if !papers.calls_answered.is_empty() && silent() {
+            papers.calls_answered.clear();
+            self.look_at_candidates(&mut papers);
+        }
     }
 
     fn look_at_candidates(&self, papers: &mut Papers) {
@@ -378,9 +382,7 @@ async fn take_calls(
     let mut under_way = FuturesUnordered::new();
     poll_fn(|cx| {
         while let Some(call) = desk.take_call() {
-            if is_silent(accessor) {
-                desk.note_silence();
-            }
+            desk.forget_answered(|| is_silent(accessor));
             // The deadline of a store that was left alone has long passed; without a new one the first check would look.
             accessor.with(|mut access| access.as_context_mut().set_epoch_deadline(EPOCHS_PER_LOOK));
             under_way.push(run(accessor, funcs, desk, call));
@@ -406,10 +408,9 @@ async fn run(accessor: &Accessor<World>, funcs: &Funcs, desk: &Arc<Desk>, call: 
     let returned = funcs.call(accessor, desk, call).await;
     match returned {
         Ok(returned) => {
-            desk.note_return(id, is_silent(accessor));
             // It went on without the memory it was refused.
             desk.gauge.memory_refused.store(false, Ordering::Relaxed);
-            desk.lock().events.push_back(Event::Returned(id, returned));
+            desk.note_return(id, returned, is_silent(accessor));
             Ok(())
         }
         Err(error) => {
