@@ -24,6 +24,7 @@ mod uploads;
 mod sandbox;
 mod outbound;
 mod logs;
+mod versions;
 mod admin;
 mod examples;
 mod languages;

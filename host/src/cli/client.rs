@@ -12,7 +12,7 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::de::DeserializeOwned;
 
 use super::output;
-use crate::control::model::{FunctionList, FunctionView, InstanceList, LogLine, LogLines, Problem};
+use crate::admin::model::{FunctionList, FunctionView, InstanceList, LogLine, LogLines, Problem};
 use crate::ids::{FunctionName, InstanceId};
 use crate::ledger::Usage;
 

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use anyhow::{Context, bail};
 use serde_json::{Map, Value};
 
-use crate::catalog::Settings;
+use crate::catalog::SettingsSpec;
 
 /// Settings whose keys belong to the author and are never respelled.
 const AUTHORS_KEYS: [&str; 2] = ["environment", "tags"];
@@ -109,7 +109,7 @@ impl FromStr for Assignment {
         }
         let json = serde_json::from_str::<Value>(value).ok();
         let text = Value::String(value.to_owned());
-        let fault = |value: &Value| serde_json::from_value::<Settings>(nested(&path, value.clone())).err();
+        let fault = |value: &Value| serde_json::from_value::<SettingsSpec>(nested(&path, value.clone())).err();
         if json == Some(Value::Null) {
             // A merge patch goes back to the default at a null; only the name can be wrong.
             return match fault(&text) {
@@ -243,13 +243,13 @@ mod tests {
 
     #[test]
     fn a_merge_patch_reaches_exactly_the_wanted_settings() {
-        let current: Settings = serde_json::from_value(json!({
+        let current: SettingsSpec = serde_json::from_value(json!({
             "memoryMb": 512, "environment": {"A": "1", "B": "2"}, "billingBasis": "duration",
             "lifecycle": {"preStop": {"handler": "bye", "timeoutMs": 7}},
         }))
         .unwrap();
-        let wanted: Settings = serde_json::from_value(json!({"environment": {"B": "3", "C": "4"}})).unwrap();
-        let value = |settings: &Settings| serde_json::to_value(settings).unwrap();
+        let wanted: SettingsSpec = serde_json::from_value(json!({"environment": {"B": "3", "C": "4"}})).unwrap();
+        let value = |settings: &SettingsSpec| serde_json::to_value(settings).unwrap();
         let patch = Value::Object(merge_patch(&value(&current), &value(&wanted)));
         assert_eq!(current.merged(&patch).unwrap(), wanted);
         assert_eq!(merge_patch(&value(&wanted), &value(&wanted)), Map::new());

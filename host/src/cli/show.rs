@@ -6,7 +6,7 @@ use comfy_table::Table;
 use serde_json::Value;
 
 use crate::catalog::ExportView;
-use crate::control::model::{FunctionView, InstanceView};
+use crate::admin::model::{FunctionView, InstanceView};
 use crate::ids::FunctionName;
 
 use super::client::ClientArgs;

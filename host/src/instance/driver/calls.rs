@@ -1,5 +1,6 @@
 //! Calls into the guest, and what comes back: requests, hooks, and the guest's own events.
 
+use std::sync::Arc;
 use std::task::Context;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,6 +13,13 @@ use crate::instance::job::{Job, Outcome, Timings};
 use crate::instance::lifecycle::{Event, State};
 use crate::machine;
 use crate::meter::WindowMeter;
+
+/// What differs between the calls of one instance.
+struct Told {
+    version: Arc<str>,
+    attempt: u32,
+    traceparent: Option<String>,
+}
 
 impl Instance {
     pub(super) fn run_guest(&mut self, cx: &mut Context<'_>, clock: Clock) {
@@ -70,18 +78,18 @@ impl Instance {
         id
     }
 
-    pub(super) fn context(&self, request: &RequestId, timeout: Duration, traceparent: Option<String>) -> CallContext {
+    fn context(&self, request: &RequestId, timeout: Duration, told: Told) -> CallContext {
         let wall = self.meter.as_ref().map_or_else(SystemTime::now, |meter| meter.wall(self.now));
         let deadline = (wall + timeout).duration_since(UNIX_EPOCH);
         CallContext {
             request_id: request.shared(),
             function: self.terms.function.shared(),
-            version: self.terms.version.clone(),
+            version: told.version,
             instance_id: self.id_text.clone(),
             memory_mb: self.terms.memory_mb,
             deadline_ms: deadline.map_or(0, |since| since.as_millis() as u64),
-            attempt: 1,
-            traceparent,
+            attempt: told.attempt,
+            traceparent: told.traceparent,
         }
     }
 
@@ -89,7 +97,10 @@ impl Instance {
         let now = self.now;
         self.linger_ends = None;
         job.meter.began(self.id, now);
-        let context = self.context(&job.request, job.timeout, job.traceparent.take());
+        let accepted = job.meter.reading();
+        let (version, attempt) = (accepted.version.clone(), accepted.attempt);
+        let told = Told { version, attempt, traceparent: job.traceparent.take() };
+        let context = self.context(&job.request, job.timeout, told);
         let input = std::mem::take(&mut job.input);
         let call = self.call(Entry::Handler, job.request.clone(), context, input);
         let mut executed_before = Duration::ZERO;
@@ -104,7 +115,8 @@ impl Instance {
 
     pub(super) fn begin_hook(&mut self, entry: Entry) {
         let request = RequestId::new();
-        let context = self.context(&request, self.terms.timeout(entry), None);
+        let told = Told { version: self.terms.version.get(), attempt: 1, traceparent: None };
+        let context = self.context(&request, self.terms.timeout(entry), told);
         let call = self.call(entry, request.clone(), context, Input::Nothing);
         self.terms.metrics.hook_called(entry);
         self.wait_for_hook(call, entry, request, false);

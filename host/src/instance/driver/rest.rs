@@ -12,7 +12,7 @@ impl Instance {
         self.vitals.add_window();
         let account = Account {
             function: self.terms.function.clone(),
-            version: self.terms.version.clone(),
+            version: self.terms.version.get(),
             instance: self.id,
             memory_mb: self.terms.memory_mb,
             basis: self.terms.basis,

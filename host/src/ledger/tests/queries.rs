@@ -48,6 +48,8 @@ fn a_record_tells_what_was_posted() {
     host.invocation(reading.clone());
     host.invocation(reading.clone());
     let expected = |id| InvocationRecord {
+        called_by: CalledBy::Data,
+        attempt: 1,
         id,
         request: reading.request.to_string(),
         function: "g".to_owned(),
