@@ -144,11 +144,7 @@ impl Host {
     }
 
     /// Changes a function's settings by a JSON merge patch; instances are replaced if it matters to them.
-    pub async fn configure(
-        self: &Arc<Self>,
-        name: FunctionName,
-        patch: Value,
-    ) -> Result<Arc<Function>, ChangeError> {
+    pub async fn configure(self: &Arc<Self>, name: FunctionName, patch: Value) -> Result<Arc<Function>, ChangeError> {
         let host = self.clone();
         self.finish(async move { host.catalog.configure(&name, &patch).await }).await
     }
@@ -235,7 +231,8 @@ impl Host {
 
     /// A function's instances, oldest state first.
     pub fn instances(&self, function: &FunctionName) -> Vec<Found> {
-        let found = |pool: &Pool| pool.snapshots().into_iter().map(|instance| found(pool, instance)).collect::<Vec<_>>();
+        let found =
+            |pool: &Pool| pool.snapshots().into_iter().map(|instance| found(pool, instance)).collect::<Vec<_>>();
         let mut instances: Vec<Found> = self.pools.of(function).iter().flat_map(found).collect();
         instances.sort_by_key(|found| found.instance.since);
         instances

@@ -132,9 +132,9 @@ impl Host {
         let shown = |text: &str| text.chars().take(80).collect();
         let function = self.function(call.function).ok_or_else(|| Refusal::NoFunction(shown(call.function)))?;
         let qualifier = call.qualifier.unwrap_or(LATEST);
-        let target = function.resolve(qualifier, |alias| place(&function, alias, call.affinity)).ok_or_else(|| {
-            Refusal::NoQualifier { function: shown(call.function), qualifier: shown(qualifier) }
-        })?;
+        let target = function
+            .resolve(qualifier, |alias| place(&function, alias, call.affinity))
+            .ok_or_else(|| Refusal::NoQualifier { function: shown(call.function), qualifier: shown(qualifier) })?;
         if let Some(reason) = &function.disabled {
             return Err(Refusal::Disabled { function: function.name.to_string(), reason: reason.clone() });
         }

@@ -50,7 +50,9 @@ pub fn open(path: &Path, schema: &Schema) -> anyhow::Result<Connection> {
                      move the file and its `-wal` and `-shm` away to start anew"
                 )
             })?;
-            transaction.execute_batch(sql).with_context(|| format!("bring its tables up to version {}", version + 1))?;
+            transaction
+                .execute_batch(sql)
+                .with_context(|| format!("bring its tables up to version {}", version + 1))?;
         }
     }
     if new || found < known {
@@ -72,8 +74,7 @@ pub fn write_ahead(connection: &Connection) -> anyhow::Result<()> {
 mod tests {
     use super::*;
 
-    const FIRST: Schema =
-        Schema { version: 1, create: "CREATE TABLE t (a)", migrations: &[], unmarked_version: 0 };
+    const FIRST: Schema = Schema { version: 1, create: "CREATE TABLE t (a)", migrations: &[], unmarked_version: 0 };
     const THIRD: Schema = Schema {
         version: 3,
         create: "CREATE TABLE t (a, b, c)",

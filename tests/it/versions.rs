@@ -302,7 +302,8 @@ async fn http_functions_are_reached_under_a_qualifier_and_their_links_stay_under
     let http = Kind::Http02.deploy(&host, "http", json!({})).await;
     publish(&host, "http").await;
     set_alias(&host, "http", "prod", json!({"version": "1"})).await;
-    let fetch = async |path: &str| Reply::of(host.client.get(format!("{}{path}", host.data)).send().await.unwrap()).await;
+    let fetch =
+        async |path: &str| Reply::of(host.client.get(format!("{}{path}", host.data)).send().await.unwrap()).await;
     for (path, seen, version) in [
         ("/fn/http/about/x", "/about/x", "LATEST"),
         ("/fn/http:prod/about/x", "/about/x", "1"),
@@ -311,7 +312,7 @@ async fn http_functions_are_reached_under_a_qualifier_and_their_links_stay_under
         ("/fn/http/about/x?qualifier=prod", "/about/x?qualifier=prod", "1"),
     ] {
         let reply = fetch(path).await;
-        assert_eq!(reply.status, 200, "{path}: {reply:?}");
+        assert_eq!(reply.status, 201, "{path}: {reply:?}");
         let about = reply.json();
         assert_eq!(about["path"], seen, "{path}");
         let fields = about["fields"].as_array().unwrap();
@@ -340,7 +341,7 @@ impl Traffic {
                 let mut faults = Vec::new();
                 while !stop.load(Ordering::Relaxed) {
                     match request().send().await {
-                        Ok(response) if response.status() == 200 => drop(response.bytes().await.unwrap()),
+                        Ok(response) if response.status().is_success() => drop(response.bytes().await.unwrap()),
                         Ok(response) => faults.push(format!("{:?}", Reply::of(response).await)),
                         Err(error) => faults.push(format!("{error:?}")),
                     }
@@ -392,9 +393,7 @@ async fn moves_and_deployments_cost_no_request_anything() {
     chunks.send(Ok(vec![b'x'; CHUNK])).await.unwrap();
 
     let (events, requests) = (event.clone(), http.clone());
-    let event_traffic = Traffic::start(move || {
-        events.request_to("prod", json!({"do": ["count"]}).to_string())
-    });
+    let event_traffic = Traffic::start(move || events.request_to("prod", json!({"do": ["count"]}).to_string()));
     let http_traffic = Traffic::start(move || requests.fetch("GET", "/about/x?qualifier=prod"));
     let latest = event.clone();
     let latest_traffic = Traffic::start(move || latest.request(json!({"do": ["count"]}).to_string()));
@@ -437,7 +436,7 @@ async fn an_upload_is_run_by_the_revision_it_was_meant_for() {
     let replaced = host.put_code("f", tests::component("guest-http-02"), &json!({})).await;
     assert_eq!(replaced.json()["exports"]["protocol"], "wasi:http@0.2", "{replaced:?}");
     let fetched = Reply::of(host.function("f").fetch("GET", "/about/x").send().await.unwrap()).await;
-    assert_eq!(fetched.status, 200, "the new code serves HTTP: {fetched:?}");
+    assert_eq!(fetched.status, 201, "the new code serves HTTP: {fetched:?}");
     slow.write(late).await;
     assert_eq!(slow.reply().await, 200, "the old code gets the event that was begun for it");
     assert_eq!(host.metric("dormouse_instance_crashes_total").await, 0.0);
@@ -625,7 +624,32 @@ async fn the_host_tells_where_callers_reach_functions() {
     assert!(shown["version"].as_str().unwrap().starts_with("0."));
 }
 
-#[test]
-fn dump_small() {
-    std::fs::write("/tmp/w/small.wasm", A.component()).unwrap();
+#[tokio::test]
+async fn a_state_directory_of_the_version_before_opens_and_serves() {
+    // Written by the host as it was before there were versions; functions had one revision each, counted by themselves.
+    let builder = TestHost::builder();
+    let fixture = tests::repository().join("tests/it/fixtures/state-1");
+    for file in ["catalog.sqlite", "ledger.sqlite"] {
+        std::fs::copy(fixture.join(file), builder.state_dir().join(file)).unwrap();
+    }
+    std::fs::create_dir(builder.state_dir().join("components")).unwrap();
+    for file in std::fs::read_dir(fixture.join("components")).unwrap().flatten() {
+        std::fs::copy(file.path(), builder.state_dir().join("components").join(file.file_name())).unwrap();
+    }
+    let host = builder.start().await;
+    let shown = host.get("/v1/functions/old").await.json();
+    assert_eq!((&shown["description"], &shown["tags"]), (&json!("from before"), &json!({"team": "a"})));
+    assert_eq!((&shown["memoryMb"], &shown["lifecycle"]["preStop"]["timeoutMs"]), (&json!(256), &json!(7)));
+    assert!(shown["revision"].as_u64().unwrap() > 3, "3 was a revision of this function then: {shown}");
+    assert_eq!(host.get("/v1/functions/asleep").await.json()["suspended"], true);
+    assert_eq!(host.function("old").invoke("").await.text(), "AAAAAAAA");
+    eventually("the old bill and the new window", async || {
+        let total = host.total().await;
+        if total["requests"] == 4 { Ok(()) } else { Err(total.to_string()) }
+    })
+    .await;
+    assert!(host.invocations().await.iter().all(|record| record["calledBy"] == "data" && record["attempt"] == 1));
+    assert_eq!(publish(&host, "old").await, "1");
+    let host = host.kill_and_restart().await;
+    assert_eq!(letter(&host.function("old"), "1").await, "A");
 }

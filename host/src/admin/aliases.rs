@@ -37,7 +37,8 @@ pub(super) async fn show(
 ) -> Result<Json<AliasView>, Failure> {
     let function = find(&plane.host, &name)?;
     let found = function.aliases.get(&alias);
-    let found = found.ok_or_else(|| Failure::new(Code::AliasNotFound, format!("function `{name}` has no alias `{alias}`")))?;
+    let found =
+        found.ok_or_else(|| Failure::new(Code::AliasNotFound, format!("function `{name}` has no alias `{alias}`")))?;
     Ok(Json(view(&name, found)))
 }
 

@@ -22,6 +22,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::middleware;
 use axum::routing::get;
+use http::header;
 use hyper::body::Incoming;
 use tokio::net::TcpListener;
 use tower::ServiceExt as _;
@@ -89,11 +90,11 @@ impl Service for Pages {
     }
 }
 
-/// The problem that a handler ended with. What the router has to say as well, such as `Allow`, is kept.
-fn answer_with(failure: Failure, response: http::Response<Body>, request: &RequestId) -> http::Response<Body> {
+/// The problem that a handler ended with, and the methods that the router knows for its path.
+fn answer_with(failure: Failure, mut response: http::Response<Body>, request: &RequestId) -> http::Response<Body> {
     let mut problem = failure.reply(request).map(Body::new);
-    for (name, value) in response.headers() {
-        problem.headers_mut().entry(name).or_insert_with(|| value.clone());
+    if let Some(methods) = response.headers_mut().remove(header::ALLOW) {
+        problem.headers_mut().insert(header::ALLOW, methods);
     }
     problem
 }

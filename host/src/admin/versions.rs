@@ -25,10 +25,7 @@ const DESCRIPTION_BYTES_MAX: usize = 1024;
 #[utoipa::path(get, path = "/v1/functions/{name}/versions", operation_id = "listVersions",
     params(("name" = String, Path, description = "The function's name")),
     responses((status = 200, body = VersionList), (status = 404, body = Problem)))]
-pub(super) async fn list(
-    State(plane): Shared,
-    Named(name): Named<FunctionName>,
-) -> Result<Json<VersionList>, Failure> {
+pub(super) async fn list(State(plane): Shared, Named(name): Named<FunctionName>) -> Result<Json<VersionList>, Failure> {
     let function = find(&plane.host, &name)?;
     let versions = function.versions.values().rev().map(|version| view(&plane.host, &function, version)).collect();
     Ok(Json(VersionList { versions }))
@@ -63,9 +60,10 @@ pub(super) async fn show(
     NamedOf(name, number): NamedOf<VersionNumber>,
 ) -> Result<Json<VersionView>, Failure> {
     let function = find(&plane.host, &name)?;
-    let version = function.versions.get(&number).ok_or_else(|| {
-        Failure::new(Code::VersionNotFound, format!("function `{name}` has no version {number}"))
-    })?;
+    let version = function
+        .versions
+        .get(&number)
+        .ok_or_else(|| Failure::new(Code::VersionNotFound, format!("function `{name}` has no version {number}")))?;
     Ok(Json(view(&plane.host, &function, version)))
 }
 

@@ -1,25 +1,13 @@
 //! A function's settings as people write them: the JSON of the API and of the catalog's database, and the manifest's.
 //!
-//! [`SettingsSpec::check`] makes the checked form of it ([`Settings`]) and reports every fault at once. Nothing here
-//! reads files or clocks.
+//! `settings.rs` makes the checked form of them and reports every fault at once. Nothing here reads files or clocks.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::settings::Settings;
-use crate::guest::{EntryNames, HookName, HostPattern};
 use crate::meter::Basis;
-
-/// The longest request, in ms: one day, as in Function Compute.
-const TIMEOUT_MS_MAX: u64 = 86_400_000;
-/// The most bytes that an environment's names and values may have together.
-const ENVIRONMENT_BYTES_MAX: usize = 65_536;
-pub(super) const TEXT_BYTES_MAX: usize = 1024;
-const TAGS_MAX: usize = 64;
-const OUTBOUND_HOSTS_MAX: usize = 256;
 
 /// A function's settings. Every field has a default, so `{}` stands for all of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -118,11 +106,6 @@ impl Default for Hook {
     }
 }
 
-/// Everything that is wrong with settings.
-#[derive(Debug, thiserror::Error)]
-#[error("{}", .0.join("; "))]
-pub struct SettingsFaults(pub Vec<String>);
-
 impl SettingsSpec {
     /// Applies a JSON merge patch (RFC 7396): absent stays, `null` goes back to the default.
     pub fn merged(&self, patch: &serde_json::Value) -> anyhow::Result<SettingsSpec> {
@@ -132,104 +115,6 @@ impl SettingsSpec {
         let mut whole = serde_json::to_value(self)?;
         json_patch::merge(&mut whole, patch);
         Ok(serde_json::from_value(whole)?)
-    }
-
-    /// The checked form, or every fault together.
-    pub fn check(&self) -> Result<Settings, SettingsFaults> {
-        let mut faults = Vec::new();
-        self.check_numbers(&mut faults);
-        self.check_texts(&mut faults);
-        let mut outbound_hosts = Vec::new();
-        for host in &self.allowed_outbound_hosts {
-            match host.parse::<HostPattern>() {
-                Ok(pattern) => outbound_hosts.push(pattern),
-                Err(fault) => faults.push(format!("`allowedOutboundHosts`: {fault}")),
-            }
-        }
-        if !faults.is_empty() {
-            return Err(SettingsFaults(faults));
-        }
-        let timeout = |hook: &Hook| Duration::from_millis(hook.timeout_ms);
-        Ok(Settings {
-            entry_names: self.entry_names(),
-            memory_mb: self.memory_mb,
-            request_timeout: Duration::from_millis(self.timeout_ms),
-            concurrency: self.concurrency,
-            instances_max: self.max_instances,
-            instances_min: self.min_instances,
-            requests_max: self.max_requests_per_instance,
-            idle_timeout: Duration::from_millis(self.idle_timeout_ms),
-            freeze_after: Duration::from_millis(self.freeze_after_ms),
-            queue_depth: self.queue_depth,
-            queue_timeout: Duration::from_millis(self.queue_timeout_ms),
-            initializer_timeout: timeout(&self.lifecycle.initializer),
-            pre_freeze_timeout: timeout(&self.lifecycle.pre_freeze),
-            pre_stop_timeout: timeout(&self.lifecycle.pre_stop),
-            outbound_hosts,
-            billing_basis: self.billing_basis,
-            spec: SettingsSpec { description: String::new(), tags: BTreeMap::new(), ..self.clone() },
-        })
-    }
-
-    /// The exports that the settings name.
-    fn entry_names(&self) -> EntryNames {
-        let hook = |hook: &Hook| match hook.handler.as_deref() {
-            None => HookName::Default,
-            Some("") => HookName::Disabled,
-            Some(entry) => HookName::Named(export_name(entry)),
-        };
-        EntryNames {
-            handler: export_name(&self.handler),
-            initializer: hook(&self.lifecycle.initializer),
-            pre_freeze: hook(&self.lifecycle.pre_freeze),
-            pre_stop: hook(&self.lifecycle.pre_stop),
-        }
-    }
-
-    fn check_numbers(&self, faults: &mut Vec<String>) {
-        let mut range = |name: &str, value: u64, least: u64, most: u64| {
-            if value < least || value > most {
-                faults.push(format!("`{name}` is {value}; it must be {least} to {most}"));
-            }
-        };
-        range("memoryMb", self.memory_mb.into(), 64, 4096);
-        range("timeoutMs", self.timeout_ms, 1, TIMEOUT_MS_MAX);
-        range("concurrency", self.concurrency.into(), 1, 200);
-        range("maxInstances", self.max_instances.into(), 1, 100_000);
-        range("maxRequestsPerInstance", self.max_requests_per_instance.unwrap_or(1).into(), 1, u32::MAX.into());
-        range("minInstances", self.min_instances.into(), 0, self.max_instances.into());
-        range("idleTimeoutMs", self.idle_timeout_ms, 0, 30 * TIMEOUT_MS_MAX);
-        range("freezeAfterMs", self.freeze_after_ms, 0, 60_000);
-        range("queueDepth", self.queue_depth.into(), 0, 100_000);
-        range("queueTimeoutMs", self.queue_timeout_ms, 0, TIMEOUT_MS_MAX);
-        range("lifecycle.initializer.timeoutMs", self.lifecycle.initializer.timeout_ms, 1, 300_000);
-        range("lifecycle.preFreeze.timeoutMs", self.lifecycle.pre_freeze.timeout_ms, 1, 90_000);
-        range("lifecycle.preStop.timeoutMs", self.lifecycle.pre_stop.timeout_ms, 1, 90_000);
-    }
-
-    fn check_texts(&self, faults: &mut Vec<String>) {
-        if self.handler.is_empty() {
-            faults.push("`handler` is empty; it must name the export that answers requests".to_owned());
-        }
-        let environment_bytes: usize = self.environment.iter().map(|(name, value)| name.len() + value.len()).sum();
-        if environment_bytes > ENVIRONMENT_BYTES_MAX {
-            faults.push(format!("`environment` has {environment_bytes} bytes; at most {ENVIRONMENT_BYTES_MAX}"));
-        }
-        for (name, value) in &self.environment {
-            if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
-                faults.push(format!("`environment` holds {name:?}; a name has no `=` and is not empty, and no NUL"));
-            }
-        }
-        if self.description.len() > TEXT_BYTES_MAX {
-            faults.push(format!("`description` has more than {TEXT_BYTES_MAX} bytes"));
-        }
-        let tag_too_long = |(name, value): (&String, &String)| name.len() + value.len() > TEXT_BYTES_MAX;
-        if self.tags.len() > TAGS_MAX || self.tags.iter().any(tag_too_long) {
-            faults.push(format!("`tags` must be at most {TAGS_MAX} of at most {TEXT_BYTES_MAX} bytes each"));
-        }
-        if self.allowed_outbound_hosts.len() > OUTBOUND_HOSTS_MAX {
-            faults.push(format!("`allowedOutboundHosts` has more than {OUTBOUND_HOSTS_MAX} entries"));
-        }
     }
 }
 

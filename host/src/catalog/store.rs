@@ -266,7 +266,10 @@ fn alias(row: &Row<'_>) -> anyhow::Result<(String, Alias)> {
     let alias = Alias {
         name: row.get::<_, String>("name")?.parse()?,
         version: number(row.get("version")?)?,
-        weights: weights.into_iter().map(|(version, weight)| Ok((number(version)?, weight))).collect::<anyhow::Result<_>>()?,
+        weights: weights
+            .into_iter()
+            .map(|(version, weight)| Ok((number(version)?, weight)))
+            .collect::<anyhow::Result<_>>()?,
         earlier: earlier.into_iter().map(number).collect::<anyhow::Result<_>>()?,
         description: row.get("description")?,
         created: time(row, "created_us")?,

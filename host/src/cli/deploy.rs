@@ -8,8 +8,8 @@ use futures::{StreamExt, TryStreamExt, stream};
 use reqwest::header::HeaderValue;
 use serde_json::{Map, Value};
 
-use crate::catalog::SettingsSpec;
 use crate::admin::model::FunctionView;
+use crate::catalog::SettingsSpec;
 use crate::ids::FunctionName;
 
 use super::build;

@@ -10,9 +10,9 @@ use comfy_table::ContentArrangement;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::admin::model::FunctionView;
 use crate::catalog::SettingsSpec;
 use crate::config::ServeArgs;
-use crate::admin::model::FunctionView;
 use crate::ids::FunctionName;
 
 use super::client::Client;

@@ -53,7 +53,9 @@ impl Route<'_> {
                 None => (name, None),
             };
             let qualifier = match (qualifier, asked_for(head)?) {
-                (Some(_), Some(_)) => return Err(invalid("the path and the query both name a qualifier; leave one out")),
+                (Some(_), Some(_)) => {
+                    return Err(invalid("the path and the query both name a qualifier; leave one out"));
+                }
                 (one, other) => one.or(other),
             };
             return Ok(Route { way: Way::Serve, function, qualifier, path });

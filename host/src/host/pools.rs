@@ -139,8 +139,10 @@ impl Host {
         let updated = self.pools.follow(&|name: &FunctionName, revision| self.wanted(name, revision));
         let functions = self.catalog.functions();
         let newest = updated.iter().filter_map(|name| functions.get(name)).map(|function| (function, &function.latest));
-        let kept = functions.values().flat_map(|function| function.revisions().map(move |revision| (function, revision)));
-        let kept = kept.filter(|(function, revision)| revision.settings.instances_min > 0 && function.keeps(revision.id));
+        let kept =
+            functions.values().flat_map(|function| function.revisions().map(move |revision| (function, revision)));
+        let kept =
+            kept.filter(|(function, revision)| revision.settings.instances_min > 0 && function.keeps(revision.id));
         for (function, revision) in newest.chain(kept).filter(|(_, revision)| self.pinned(revision).is_none()) {
             let (host, function, revision) = (self.clone(), function.clone(), revision.clone());
             self.tasks.spawn(async move { host.prepare_ahead(&function, &revision).await });

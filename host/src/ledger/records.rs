@@ -11,14 +11,13 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::query::{Head, QueryError, Scope};
+use super::query::{Head, LIMIT_MAX, QueryError, Scope};
 use super::rows::{InvocationRow, State, WindowRow};
 use super::{Ledger, time};
 use crate::ids::FunctionName;
 use crate::meter::{Basis, CalledBy, compute_units};
 
-/// Records on a page at most, and unless the caller chose.
-pub(super) const LIMIT_MAX: u32 = 10_000;
+/// Records on a page unless the caller chose.
 const LIMIT_DEFAULT: u32 = 1000;
 
 /// Which records to list. A record belongs to the time in which it starts.

@@ -40,12 +40,7 @@ impl Metrics {
         metrics
     }
 
-    pub(super) fn measure(
-        &self,
-        instances: [(&'static str, u32); 6],
-        waiting_requests: usize,
-        memory_bytes: u64,
-    ) {
+    pub(super) fn measure(&self, instances: [(&'static str, u32); 6], waiting_requests: usize, memory_bytes: u64) {
         self.waiting_requests.set(waiting_requests as i64);
         for (state, count) in instances {
             self.instances.get_or_create(&StateLabel { state }).set(count.into());
