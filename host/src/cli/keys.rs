@@ -5,6 +5,7 @@
 use std::str::FromStr;
 
 use anyhow::{Context, bail};
+use heck::{ToKebabCase, ToLowerCamelCase};
 use serde_json::{Map, Value};
 
 use crate::catalog::SettingsSpec;
@@ -14,26 +15,12 @@ const AUTHORS_KEYS: [&str; 2] = ["environment", "tags"];
 
 /// `memory-mb` as `memoryMb`; a name without `-` stays as it is.
 pub(super) fn camel(name: &str) -> String {
-    let mut words = name.split('-');
-    let mut camel = words.next().unwrap_or_default().to_owned();
-    for word in words {
-        let mut letters = word.chars();
-        camel.extend(letters.next().map(|first| first.to_ascii_uppercase()));
-        camel.push_str(letters.as_str());
-    }
-    camel
+    name.to_lower_camel_case()
 }
 
-/// `memoryMb` as `memory-mb`.
+/// `memoryMb` as `memory-mb`, and so each part of a dotted name.
 pub(super) fn kebab(name: &str) -> String {
-    let mut kebab = String::with_capacity(name.len() + 4);
-    for letter in name.chars() {
-        if letter.is_ascii_uppercase() && kebab.ends_with(|last: char| last.is_ascii_alphanumeric()) {
-            kebab.push('-');
-        }
-        kebab.push(letter.to_ascii_lowercase());
-    }
-    kebab
+    name.split('.').map(ToKebabCase::to_kebab_case).collect::<Vec<_>>().join(".")
 }
 
 /// A way to a value as it stands in a manifest: `lifecycle.pre-stop.handler`, `environment.PORT`.
