@@ -68,8 +68,7 @@ pub(super) enum Step {
     Jobs,
     /// What is late?
     Deadlines,
-    /// Is there nothing left to wait for in this state? Asked once a turn, the others until they have no answer: the pool
-    /// must see each state that the instance comes to.
+    /// Is there nothing left to wait for in this state? Asked once a turn; the others are asked until they have no answer.
     Advance,
 }
 
@@ -115,6 +114,14 @@ pub(super) enum Move {
     CallPreStop,
     /// It is stopped.
     End,
+}
+
+impl Move {
+    /// Whether the turn is over after this answer to `step`. The pool must see each state that the instance advances to,
+    /// and a suspended instance must do nothing more: what it had to report would stay in it until it is resumed.
+    pub(super) fn ends_turn(self, step: Step) -> bool {
+        step == Step::Advance || self == Move::Suspend
+    }
 }
 
 /// What becomes of a hook that is late.

@@ -209,6 +209,13 @@ fn deadlines_of_hooks() {
 }
 
 #[test]
+fn a_request_that_is_late_when_its_instance_is_suspended_is_looked_at_after_the_resume() {
+    let view = View { order: Order::Suspend, running: 1, request_deadline: Some(NOW), ..idle(Active) };
+    assert_eq!(decide(Step::Order, &view), Some(Move::Suspend));
+    assert!(Move::Suspend.ends_turn(Step::Order));
+}
+
+#[test]
 fn overdue_code_comes_first() {
     for state in STATES {
         for step in Step::ALL {
@@ -499,9 +506,10 @@ impl Played {
                 self.carry_out(next);
                 moves += 1;
                 assert!(moves < 100, "{step:?} goes round in circles with {next:?}");
-                if step == Step::Advance {
-                    break;
+                if next.ends_turn(step) {
+                    return;
                 }
+                assert!(!self.rests() || self.view.state == Stopped, "a turn goes on after {next:?}");
             }
         }
     }

@@ -22,8 +22,8 @@ impl Instance {
             while let Some(next) = decide(step, &view) {
                 self.carry_out(next);
                 view = self.view();
-                if step == Step::Advance {
-                    break;
+                if next.ends_turn(step) {
+                    return view;
                 }
             }
         }
