@@ -100,14 +100,14 @@ pub struct Instance {
     made: Instant,
     /// When it was made, or was last parked or suspended.
     since: Instant,
-    /// The clock at its last reading. One reading serves all that happens between two polls of the guest.
+    /// The time. The clock is read once before and once after each poll of the guest; all else uses that reading.
     now: Instant,
     /// When the linger ends.
     linger_ends: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
     reports: VecDeque<Report>,
     longest_run: Duration,
-    /// The guest was polled since the task last waited, and has nothing new to do.
+    /// The guest was polled since the task last waited and got nothing new, so polling it again would change nothing.
     settled: bool,
 }
 
@@ -178,7 +178,7 @@ impl Instance {
         self.now
     }
 
-    /// Whether it has no request now and goes on, to pre-freeze or to its end, rather than wait for one.
+    /// Whether it has no request and, instead of waiting for one, goes on to pre-freeze or to its end.
     pub fn has_more_to_do(&self) -> bool {
         self.running.is_empty() && (self.terms.freeze_after.is_zero() || self.requests_left() == Some(0))
     }
@@ -188,12 +188,12 @@ impl Instance {
         self.terms.requests_max.map(|most| u64::from(most).saturating_sub(self.vitals.requests()))
     }
 
-    /// The longest that the guest ran at a time since this was last asked.
+    /// The longest single poll of the guest since this was last called.
     pub fn take_longest_run(&mut self) -> Duration {
         std::mem::take(&mut self.longest_run)
     }
 
-    /// Whether the guest used up its slice and would go on.
+    /// Whether the guest used up its slice and has more to compute.
     pub fn is_preempted(&self) -> bool {
         self.guest.preempted() != Preempted::No
     }

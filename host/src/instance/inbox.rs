@@ -7,13 +7,13 @@ use std::sync::{Mutex, MutexGuard};
 use super::job::Job;
 use super::order::Order;
 
-/// An instance's mailbox. Whoever puts something in sees to it that the instance runs. The pool never hands out more
-/// jobs than the instance's concurrency, which bounds it.
+/// Jobs and the newest order for one instance. Whoever puts something in must also make the instance run. The pool never
+/// hands out more jobs than the instance's concurrency, so it is bounded.
 #[derive(Default)]
 pub struct Inbox {
     // A std mutex: holders move a job, and never wait.
     jobs: Mutex<VecDeque<Box<Job>>>,
-    /// How many there are: drivers look far more often than jobs come.
+    /// How many there are, beside the lock: a driver looks in every turn.
     count: AtomicUsize,
     order: AtomicU8,
 }
@@ -30,7 +30,7 @@ impl Inbox {
     pub fn order(&self, order: Order) {
         let stops = |before| matches!(Order::from_code(before), Order::Stop(_));
         let newest = |before| if stops(before) { None } else { Some(order.code()) };
-        // Refused only if it is told to stop already.
+        // Fails only if the instance was told to stop already.
         let _ = self.order.fetch_update(Ordering::AcqRel, Ordering::Acquire, newest);
     }
 

@@ -53,7 +53,7 @@ impl Instance {
             Preempted::Call(call) => Some(call),
             Preempted::No | Preempted::Unknown => None,
         };
-        let summary = "code of a request ran on after its deadline".to_owned();
+        let summary = "still running after the request timed out; killed".to_owned();
         let trap = Trap { name: "deadline", backtrace: summary.clone(), summary };
         self.fail(Ending::Crashed { trap, blamed });
     }
@@ -87,13 +87,14 @@ impl Instance {
         self.finish_failed(|| outcome(text.clone()));
     }
 
-    /// The guest cannot be asked any more. Requests get their answers; the one to blame learns why.
+    /// Ends an instance whose guest cannot run any more. The request to blame gets the cause as its answer, the others that
+    /// they were lost with it.
     pub(super) fn fail(&mut self, ending: Ending) {
         let blamed = ending.blamed();
         if let Some(hook) = &self.hook {
             self.count_hook_failure(hook.entry, "crashed");
         }
-        // A request that is alone is to blame if nobody else is known to be: a late one's code, or a hook's.
+        // If the engine cannot tell whose code it was, a request that is alone is to blame.
         let only = self.running.len() == 1;
         let culprit = self.running.iter().find(|running| blamed.map_or(only, |call| call == running.call));
         let culprit_call = culprit.map(|running| running.call);
@@ -155,7 +156,7 @@ impl Instance {
     /// Says something about the instance, to the operator and in the function's log.
     pub(super) fn tell(&self, request: Option<&RequestId>, text: &str) {
         let shown = request.map_or("-", RequestId::as_str);
-        // A line in the operator's log; backtraces are in the function's.
+        // The operator's log gets one line; backtraces are in the function's log.
         let line = text.lines().next().unwrap_or_default();
         tracing::warn!(function = %self.terms.function, instance = %self.id, request = shown, "{line}");
         let author = request.map_or(Author::Nobody, |request| Author::Request(request.clone()));
