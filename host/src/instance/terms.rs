@@ -10,9 +10,6 @@ use crate::ids::{FunctionName, VersionLabel};
 use crate::log::LogWriter;
 use crate::meter::{Basis, Post};
 
-/// How long instantiation may take. Start functions of language runtimes take milliseconds.
-pub(super) const START_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// The function's part of an instance.
 pub struct Terms {
     /// The function.

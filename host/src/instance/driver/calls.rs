@@ -9,8 +9,9 @@ use tokio::time::Instant;
 use super::{Answered, Clock, HookCall, Instance, Report, Running};
 use crate::guest::{self, Call, CallContext, CallId, Entry, Fault, Input, Response, Returned};
 use crate::ids::RequestId;
+use crate::instance::decide::{self, AfterHook};
 use crate::instance::job::{Job, Outcome, Timings};
-use crate::instance::lifecycle::{Event, State};
+use crate::instance::lifecycle::Event;
 use crate::machine;
 use crate::meter::WindowMeter;
 
@@ -52,7 +53,6 @@ impl Instance {
                 guest::Event::Ended(ending) => return self.fail(ending),
             }
         }
-        self.drop_if_overdue_code_runs();
     }
 
     pub(super) fn started(&mut self) {
@@ -180,27 +180,27 @@ impl Instance {
         }
     }
 
-    pub(super) fn hook_returned(&mut self, returned: Returned) {
+    fn hook_returned(&mut self, returned: Returned) {
+        let view = self.view();
         let Some(hook) = self.hook.take() else { return };
         if let Some(meter) = &mut self.meter {
             meter.ended_one(self.now);
         }
-        if let (Entry::PreFreeze | Entry::PreStop, Err(Fault::Failed(error) | Fault::BadResponse(error))) =
-            (hook.entry, &returned)
-        {
+        let error = returned.err().map(|(Fault::Failed(error) | Fault::BadResponse(error))| error);
+        if error.is_some() {
             self.count_hook_failure(hook.entry, "failed");
+        }
+        let next = decide::after_hook(error.is_none(), &view);
+        if next == AfterHook::FailInstance {
+            return self.initializer_failed(&hook.request, Outcome::Failed, error.unwrap_or_default());
+        }
+        if let Some(error) = error {
             self.tell(Some(&hook.request), &format!("{} failed: {error}", hook.entry.as_str()));
         }
-        match (hook.entry, returned) {
-            (Entry::Initializer, Ok(_)) if self.state == State::Initializing => self.ready(),
-            (Entry::Initializer, Err(Fault::Failed(error) | Fault::BadResponse(error))) => {
-                self.count_hook_failure(Entry::Initializer, "failed");
-                self.initializer_failed(&hook.request, Outcome::Failed, error);
-            }
-            (Entry::PreFreeze, _) if hook.earlier && self.state == State::Freezing && !self.inbox.has_jobs() => {
-                self.begin_hook(Entry::PreFreeze);
-            }
-            (_, _) => {}
+        match next {
+            AfterHook::Ready => self.ready(),
+            AfterHook::CallPreFreeze => self.begin_hook(Entry::PreFreeze),
+            AfterHook::FailInstance | AfterHook::Nothing => {}
         }
     }
 
