@@ -19,7 +19,7 @@ const EVENT_BYTES_LIMIT: usize = 32 << 20;
 #[derive(Clone, Debug, Default, clap::Args, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct ServeArgs {
-    /// Folder for everything that must survive: functions, compiled code, the bill [default: ./.dormouse]
+    /// Where functions, compiled code and billing data are stored [default: ./.dormouse]
     #[arg(long, env = "DORMOUSE_STATE_DIR", value_name = "FOLDER")]
     pub state_dir: Option<PathBuf>,
     /// Where callers reach functions; port 0 asks the system for one [default: 127.0.0.1:8080]
@@ -59,7 +59,7 @@ pub struct ServeArgs {
     /// How long a stopping host waits for requests and pre-stop hooks, in ms [default: 30000]
     #[arg(long, env = "DORMOUSE_DRAIN_TIMEOUT_MS", value_name = "MS")]
     pub drain_timeout_ms: Option<u64>,
-    /// What functions are charged for unless they say otherwise [default: execution]
+    /// Default billing basis [default: execution]
     #[arg(long, env = "DORMOUSE_BILLING_BASIS", value_name = "BASIS")]
     pub billing_basis: Option<Basis>,
     /// How long records of single invocations are kept, in days; windows, which are the bill, are kept 400 [default: 30]

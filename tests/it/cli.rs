@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 use crate::support::{TestHost, Up, dormouse, eventually};
 
-const COMMANDS: [&str; 15] = [
-    "serve", "up", "new", "build", "deploy", "invoke", "list", "show", "logs", "usage", "suspend", "resume", "stop",
-    "delete", "doctor",
+const COMMANDS: [&str; 21] = [
+    "serve", "up", "new", "build", "deploy", "invoke", "list", "show", "logs", "usage", "publish", "versions", "alias",
+    "rollback", "disable", "enable", "suspend", "resume", "stop", "delete", "doctor",
 ];
 
 /// The program as a client of `host`.
@@ -97,7 +97,7 @@ async fn client_commands_steer_a_host() {
 
     let deployed =
         printed(&host, &["deploy", "probe", file, "--set", "memory-mb=256", "--set", "freezeAfterMs=0"]).await;
-    assert!(deployed.contains("revision 1"), "{deployed}");
+    assert!(deployed.contains("revision 1"), "{deployed}"); // The first of this host.
     let shown: Value = serde_json::from_str(&printed(&host, &["show", "probe", "--json"]).await).unwrap();
     assert_eq!((&shown["memoryMb"], &shown["freezeAfterMs"]), (&json!(256), &json!(0)));
     let reply = printed(&host, &["invoke", "probe", r#"{"do": ["count", {"print": "a line"}]}"#]).await;
@@ -122,6 +122,66 @@ async fn client_commands_steer_a_host() {
     probe.is_gone().await;
     printed(&host, &["delete", "probe", "--yes"]).await;
     assert_eq!(probe.invoke("x").await.status, 404);
+}
+
+#[tokio::test]
+async fn versions_and_aliases_are_steered_from_the_command_line() {
+    let host = TestHost::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("probe.wasm"), tests::component("guest-probe")).unwrap();
+    let manifest = |memory_mb: u32, aliases: &str| {
+        let text = format!("[functions.probe]\ncomponent = \"probe.wasm\"\nmemory-mb = {memory_mb}\n{aliases}");
+        std::fs::write(folder.path().join("dormouse.toml"), text).unwrap();
+    };
+    let project = folder.path().to_str().unwrap();
+    manifest(128, "");
+    assert!(printed(&host, &["deploy", project, "--data", &host.data]).await.contains("probe: revision"));
+    assert!(printed(&host, &["versions", "probe"]).await.contains("no versions yet"));
+    assert_eq!(printed(&host, &["publish", "probe", "--description", "one"]).await.trim(), "published version 1 of probe");
+    let again = complaint(&host, &["publish", "probe"]).await;
+    assert!(again.contains("published already, as version 1"), "{again}");
+    manifest(128, "aliases.prod = { version = \"1\" }\naliases.next = {}");
+    printed(&host, &["deploy", project]).await;
+    let listed = printed(&host, &["alias", "list", "probe"]).await;
+    assert!(listed.contains("prod") && listed.contains("next"), "{listed}");
+    let shown: Value = serde_json::from_str(&printed(&host, &["alias", "list", "probe", "--json"]).await).unwrap();
+    let versions: Vec<&Value> = shown["aliases"].as_array().unwrap().iter().map(|alias| &alias["version"]).collect();
+    assert_eq!(versions, ["2", "1"], "`next` names what was deployed, published for it: {shown}");
+
+    let moved = printed(&host, &["alias", "set", "probe", "prod", "2", "--weight", "1=0.07"]).await;
+    assert_eq!(moved.trim(), "prod of probe: version 2, and 7 % to version 1");
+    let wrong = complaint(&host, &["alias", "set", "probe", "prod", "2", "--weight", "1=2"]).await;
+    assert!(wrong.contains("0 to 1"), "{wrong}");
+    assert_eq!(printed(&host, &["rollback", "probe", "prod"]).await.trim(), "prod of probe: version 1");
+    let versions = printed(&host, &["versions", "probe"]).await;
+    assert!(versions.contains("one") && versions.contains("next"), "{versions}");
+    let in_use = complaint(&host, &["versions", "probe", "--delete", "1"]).await;
+    assert!(in_use.contains("alias `prod`"), "{in_use}");
+    printed(&host, &["alias", "delete", "probe", "prod"]).await;
+    printed(&host, &["versions", "probe", "--delete", "1"]).await;
+
+    printed(&host, &["disable", "probe", "--reason", "moving"]).await;
+    assert!(printed(&host, &["list"]).await.contains("DISABLED"));
+    assert!(printed(&host, &["show", "probe"]).await.contains("disabled: moving"));
+    assert!(complaint(&host, &["invoke", "probe", "{}"]).await.contains("moving"));
+    printed(&host, &["enable", "probe"]).await;
+}
+
+#[tokio::test]
+async fn the_data_address_is_that_of_the_host_that_was_asked() {
+    let host = TestHost::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("hello.wasm");
+    std::fs::write(&file, tests::component("example-hello")).unwrap();
+    let asked = async |arguments: &[&str]| {
+        let output = dormouse().args(arguments).args(["--admin", &host.admin]).output().await.unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let deployed = asked(&["deploy", "hello", file.to_str().unwrap()]).await;
+    assert!(deployed.contains(&format!("{}/invoke/hello", host.data)), "{deployed}");
+    assert!(asked(&["show", "hello"]).await.contains(&host.data));
+    assert_eq!(asked(&["invoke", "hello", "you"]).await, "Hello, you!\n");
 }
 
 #[tokio::test]

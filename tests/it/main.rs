@@ -29,4 +29,5 @@ mod admin;
 mod examples;
 mod languages;
 mod cli;
+mod docs;
 mod tidy;

@@ -201,6 +201,7 @@ mod tests {
             build: build.map(str::to_owned),
             example: None,
             settings: SettingsSpec::default(),
+            aliases: Vec::new(),
         }
     }
 

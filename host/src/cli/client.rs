@@ -4,6 +4,7 @@
 //! exactly what the API said. Nothing here prints.
 
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,13 +12,19 @@ use futures::{Stream, StreamExt, future};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::de::DeserializeOwned;
+use tokio::sync::OnceCell;
 use sse_stream::{Sse, SseByteStream};
 
 use super::output;
-use crate::admin::model::{FunctionList, FunctionView, InstanceList, LogLine, LogLines, Problem};
-use crate::ids::{FunctionName, InstanceId};
+use crate::admin::model::{
+    AliasList, AliasRequest, AliasView, DisableRequest, FunctionList, FunctionView, HostView, InstanceList, LogLine, LogLines,
+    Problem, PublishRequest, VersionList, VersionView,
+};
+use crate::ids::{AliasName, FunctionName, InstanceId, VersionNumber};
 use crate::ledger::Usage;
 
+/// Where a host's data plane listens by default.
+const DATA_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 /// A host on this network answers a connection at once, or not at all.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest event that is still a log line.
@@ -32,9 +39,9 @@ pub(super) struct ClientArgs {
     /// The admin plane's address
     #[arg(long, env = "DORMOUSE_ADMIN", value_name = "URL", default_value = "http://127.0.0.1:8081", value_parser = address)]
     pub(super) admin: Url,
-    /// The data plane's address
-    #[arg(long, env = "DORMOUSE_DATA", value_name = "URL", default_value = "http://127.0.0.1:8080", value_parser = address)]
-    pub(super) data: Url,
+    /// The data plane's address [default: the host at the admin address says where it is]
+    #[arg(long, env = "DORMOUSE_DATA", value_name = "URL", value_parser = address)]
+    pub(super) data: Option<Url>,
     /// The admin plane's token, if it wants one
     #[arg(long, env = "DORMOUSE_ADMIN_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     pub(super) admin_token: Option<String>,
@@ -103,17 +110,30 @@ fn refusal(problem: &Problem) -> String {
 pub(super) struct Client {
     http: reqwest::Client,
     admin: Url,
-    data: Url,
+    /// None: the host is asked, once.
+    data: OnceCell<Url>,
     authorization: Option<HeaderValue>,
 }
 
 impl Client {
-    /// A client of the host with those two planes.
-    pub(super) fn new(admin: Url, data: Url, token: Option<&str>) -> anyhow::Result<Client> {
+    /// A client of the host with those two planes. Without an address of the data plane the host is asked for it.
+    pub(super) fn new(admin: Url, data: Option<Url>, token: Option<&str>) -> anyhow::Result<Client> {
         let token = token.filter(|token| !token.is_empty());
         let authorization = token.map(|token| HeaderValue::try_from(format!("Bearer {token}"))).transpose()?;
         let http = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).build()?;
-        Ok(Client { http, admin, data, authorization })
+        Ok(Client { http, admin, data: OnceCell::new_with(data), authorization })
+    }
+
+    /// Where callers reach the host's functions. A host that does not say so, for lack of a token perhaps, is taken to
+    /// listen where hosts do by default.
+    pub(super) async fn data(&self) -> &Url {
+        self.data
+            .get_or_init(async || {
+                let shown: Result<Answer<HostView>, _> = self.read(&["v1", "host"], &[]).await;
+                let bound = shown.ok().and_then(|shown| shown.value.data_address.parse().ok());
+                data_url(&self.admin, bound.unwrap_or(DATA_ADDRESS))
+            })
+            .await
     }
 
     /// `GET /v1/functions`.
@@ -164,6 +184,76 @@ impl Client {
     /// `POST /v1/functions/{name}/resume`.
     pub(super) async fn resume(&self, name: &FunctionName) -> Result<Answer<()>, ClientError> {
         self.order(Method::POST, &["v1", "functions", name.as_str(), "resume"]).await
+    }
+
+    /// `POST /v1/functions/{name}/disable`.
+    pub(super) async fn disable(&self, name: &FunctionName, reason: String) -> Result<Answer<()>, ClientError> {
+        let path = ["v1", "functions", name.as_str(), "disable"];
+        done(self.admin_request(Method::POST, &path, &[]).json(&DisableRequest { reason })).await
+    }
+
+    /// `POST /v1/functions/{name}/enable`.
+    pub(super) async fn enable(&self, name: &FunctionName) -> Result<Answer<()>, ClientError> {
+        self.order(Method::POST, &["v1", "functions", name.as_str(), "enable"]).await
+    }
+
+    /// `POST /v1/functions/{name}/versions`.
+    pub(super) async fn publish(
+        &self,
+        name: &FunctionName,
+        description: String,
+    ) -> Result<Answer<VersionView>, ClientError> {
+        let path = ["v1", "functions", name.as_str(), "versions"];
+        answered(self.admin_request(Method::POST, &path, &[]).json(&PublishRequest { description })).await
+    }
+
+    /// `GET /v1/functions/{name}/versions`.
+    pub(super) async fn versions(&self, name: &FunctionName) -> Result<Answer<VersionList>, ClientError> {
+        self.read(&["v1", "functions", name.as_str(), "versions"], &[]).await
+    }
+
+    /// `DELETE /v1/functions/{name}/versions/{version}`.
+    pub(super) async fn delete_version(
+        &self,
+        name: &FunctionName,
+        version: VersionNumber,
+    ) -> Result<Answer<()>, ClientError> {
+        self.order(Method::DELETE, &["v1", "functions", name.as_str(), "versions", &version.to_string()]).await
+    }
+
+    /// `GET /v1/functions/{name}/aliases`.
+    pub(super) async fn aliases(&self, name: &FunctionName) -> Result<Answer<AliasList>, ClientError> {
+        self.read(&["v1", "functions", name.as_str(), "aliases"], &[]).await
+    }
+
+    /// `PUT /v1/functions/{name}/aliases/{alias}`.
+    pub(super) async fn set_alias(
+        &self,
+        name: &FunctionName,
+        alias: &AliasName,
+        wanted: &AliasRequest,
+    ) -> Result<Answer<AliasView>, ClientError> {
+        let path = ["v1", "functions", name.as_str(), "aliases", alias.as_str()];
+        answered(self.admin_request(Method::PUT, &path, &[]).json(wanted)).await
+    }
+
+    /// `POST /v1/functions/{name}/aliases/{alias}/rollback`.
+    pub(super) async fn roll_back(
+        &self,
+        name: &FunctionName,
+        alias: &AliasName,
+    ) -> Result<Answer<AliasView>, ClientError> {
+        let path = ["v1", "functions", name.as_str(), "aliases", alias.as_str(), "rollback"];
+        answered(self.admin_request(Method::POST, &path, &[])).await
+    }
+
+    /// `DELETE /v1/functions/{name}/aliases/{alias}`.
+    pub(super) async fn delete_alias(
+        &self,
+        name: &FunctionName,
+        alias: &AliasName,
+    ) -> Result<Answer<()>, ClientError> {
+        self.order(Method::DELETE, &["v1", "functions", name.as_str(), "aliases", alias.as_str()]).await
     }
 
     /// `POST /v1/instances/{id}/stop`.
@@ -228,7 +318,7 @@ impl Client {
         event: Bytes,
     ) -> Result<Reply, ClientError> {
         let query: Vec<_> = qualifier.map(|qualifier| ("qualifier", qualifier.to_owned())).into_iter().collect();
-        let request = self.http.post(joined(&self.data, &["invoke", name.as_str()], &query)).body(event);
+        let request = self.http.post(joined(self.data().await, &["invoke", name.as_str()], &query)).body(event);
         let response = sent(request).await?;
         let headers = response.headers().clone();
         let address = address_of(response.url());
@@ -239,18 +329,17 @@ impl Client {
     /// Makes sure that a Dormouse serves the data address, without calling any function.
     pub(super) async fn recognise_data_plane(&self) -> Result<(), ClientError> {
         // No function can have that name, and every Dormouse says so in its own way.
-        match sent(self.http.post(joined(&self.data, &["invoke", "0"], &[]))).await {
+        match sent(self.http.post(joined(self.data().await, &["invoke", "0"], &[]))).await {
             Ok(_) | Err(ClientError::Refused(_)) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
-    /// Where a function is invoked, for people to paste.
     /// Where callers reach a function.
-    pub(super) fn url_of(&self, function: &FunctionView) -> Url {
+    pub(super) async fn url_of(&self, function: &FunctionView) -> Url {
         match function.exports.takes_http() {
-            true => joined(&self.data, &["fn", &function.name, ""], &[]),
-            false => joined(&self.data, &["invoke", &function.name], &[]),
+            true => joined(self.data().await, &["fn", &function.name, ""], &[]),
+            false => joined(self.data().await, &["invoke", &function.name], &[]),
         }
     }
 
@@ -262,12 +351,9 @@ impl Client {
         answered(self.admin_request(Method::GET, path, query)).await
     }
 
-    /// Sends a request whose success is all that matters; the host may say more, or nothing.
+    /// Sends a request without a body whose success is all that matters.
     async fn order(&self, method: Method, path: &[&str]) -> Result<Answer<()>, ClientError> {
-        let response = sent(self.admin_request(method, path, &[])).await?;
-        let address = address_of(response.url());
-        let json = response.text().await.map_err(|error| broken(address, &error))?;
-        Ok(Answer { json: if json.is_empty() { "{}".to_owned() } else { json }, value: () })
+        done(self.admin_request(method, path, &[])).await
     }
 
     fn admin_request(&self, method: Method, path: &[&str], query: &[(&str, String)]) -> RequestBuilder {
@@ -325,6 +411,26 @@ async fn sent(request: RequestBuilder) -> Result<Response, ClientError> {
             Err(ClientError::Foreign { address, status, body })
         }
     }
+}
+
+/// Sends a request whose success is all that matters; the host may say more, or nothing.
+async fn done(request: RequestBuilder) -> Result<Answer<()>, ClientError> {
+    let response = sent(request).await?;
+    let address = address_of(response.url());
+    let json = response.text().await.map_err(|error| broken(address, &error))?;
+    Ok(Answer { json: if json.is_empty() { "{}".to_owned() } else { json }, value: () })
+}
+
+/// The data plane's URL, for whoever reaches the admin plane at `admin`, of a host that bound `address`.
+fn data_url(admin: &Url, address: SocketAddr) -> Url {
+    let mut url = admin.clone();
+    url.set_path("/");
+    if !address.ip().is_unspecified() {
+        // What has a host and `http` takes an address; `address` has seen to both.
+        let _ = url.set_ip_host(address.ip());
+    }
+    let _ = url.set_port(Some(address.port()));
+    url
 }
 
 async fn answered<T: DeserializeOwned>(request: RequestBuilder) -> Result<Answer<T>, ClientError> {
@@ -396,6 +502,15 @@ mod tests {
         for bad in ["", "https://host", "ftp://host", "http://"] {
             assert!(address(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn the_data_plane_is_where_the_host_says_seen_from_here() {
+        let admin = address("http://gate.example:9001").unwrap();
+        let url = |bound: &str| data_url(&admin, bound.parse().unwrap()).to_string();
+        assert_eq!(url("0.0.0.0:9000"), "http://gate.example:9000/");
+        assert_eq!(url("[::]:9000"), "http://gate.example:9000/");
+        assert_eq!(url("127.0.0.1:9000"), "http://127.0.0.1:9000/");
     }
 
     #[test]

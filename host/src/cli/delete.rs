@@ -41,7 +41,7 @@ impl Delete {
 /// Asks on the terminal; without one there is nobody to ask.
 fn confirmed(name: &FunctionName) -> anyhow::Result<bool> {
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
-        bail!("there is no terminal to ask on; add `--yes`");
+        bail!("not a terminal; confirm with `--yes`");
     }
     eprint!("Delete `{name}`, its code and its configuration? [y/N] ");
     io::stderr().flush()?;

@@ -1,5 +1,6 @@
 //! `dormouse deploy`: puts components and their settings on a host. `up` uses it too.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -8,7 +9,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use reqwest::header::HeaderValue;
 use serde_json::{Map, Value};
 
-use crate::admin::model::FunctionView;
+use crate::admin::model::{AliasRequest, AliasView, FunctionView};
 use crate::catalog::SettingsSpec;
 use crate::ids::FunctionName;
 
@@ -16,7 +17,7 @@ use super::build;
 use super::client::{Answer, Client, ClientArgs, Upload};
 use super::component;
 use super::keys::{self, Assignment};
-use super::manifest::{Manifest, ManifestFunction};
+use super::manifest::{Manifest, ManifestAlias, ManifestFunction};
 use super::output;
 use super::progress::Progress;
 use super::units;
@@ -28,7 +29,7 @@ const CHUNK_BYTES: usize = 64 * 1024;
 
 /// Deploy functions: all of a manifest, or one component
 ///
-/// From a manifest, a function gets exactly the settings that stand there: what is left out goes back to its default.
+/// The manifest replaces all settings; omitted ones are reset to their defaults, and its aliases are set afterwards.
 /// With a name and a file, only the settings given with `--set` change, and a new function starts with the defaults.
 /// Code and settings take effect together; requests that are running finish on the old version.
 #[derive(clap::Args)]
@@ -67,6 +68,8 @@ pub(super) struct Deployment {
     pub(super) settings: Option<SettingsSpec>,
     /// What is changed on top of it.
     pub(super) set: Vec<Assignment>,
+    /// The aliases that name it then.
+    pub(super) aliases: Vec<ManifestAlias>,
 }
 
 impl Deploy {
@@ -77,9 +80,10 @@ impl Deploy {
             return self.run_manifest(&client, &progress).await;
         };
         let name = self.target.parse()?;
-        let deployment = Deployment { name, component, settings: None, set: self.set };
+        let deployment = Deployment { name, component, settings: None, set: self.set, aliases: Vec::new() };
         let answer = deploy(&client, &deployment, &progress).await?;
-        self.client.show(&answer, |view| shown(view, client.url_of(view).as_str()))
+        let url = client.url_of(&answer.value).await;
+        self.client.show(&answer, |view| shown(view, url.as_str()))
     }
 
     async fn run_manifest(self, client: &Client, progress: &Progress) -> anyhow::Result<()> {
@@ -94,18 +98,24 @@ impl Deploy {
         let answers = deploy_all(client, deployments.collect(), progress).await?;
         let json = answers.iter().map(|answer| answer.json.trim()).collect::<Vec<_>>().join(",");
         let all = Answer { json: format!("{{\"functions\":[{json}]}}"), value: answers };
-        self.client.show(&all, |answers| {
-            let line = |answer: &Answer<FunctionView>| shown(&answer.value, client.url_of(&answer.value).as_str());
-            answers.iter().map(line).collect::<Vec<_>>().join("\n")
-        })
+        let mut lines = Vec::new();
+        for answer in &all.value {
+            lines.push(shown(&answer.value, client.url_of(&answer.value).await.as_str()));
+        }
+        self.client.show(&all, |_| lines.join("\n"))
     }
 }
 
 impl ManifestFunction {
     /// The deployment that makes the host's function what the manifest says.
     pub(super) fn deployment(&self, set: Vec<Assignment>) -> Deployment {
-        let (name, component) = (self.name.clone(), self.component.clone());
-        Deployment { name, component, settings: Some(self.settings.clone()), set }
+        Deployment {
+            name: self.name.clone(),
+            component: self.component.clone(),
+            settings: Some(self.settings.clone()),
+            set,
+            aliases: self.aliases.clone(),
+        }
     }
 }
 
@@ -121,7 +131,7 @@ pub(super) async fn deploy_all(
 
 /// Deploys one function, and waits until the host has compiled it.
 async fn deploy(client: &Client, deployment: &Deployment, progress: &Progress) -> anyhow::Result<Answer<FunctionView>> {
-    let Deployment { name, component, settings, set } = deployment;
+    let Deployment { name, component, settings, set, aliases } = deployment;
     let bytes = component::read(component).await?;
     let mut patch = match settings {
         Some(settings) => patch_to(settings, client.function_if_any(name).await?.as_ref())?,
@@ -147,7 +157,41 @@ async fn deploy(client: &Client, deployment: &Deployment, progress: &Progress) -
     };
     let answer = answer.with_context(|| format!("function `{name}`"))?;
     step.done(&format!("deployed revision {}", answer.value.revision));
+    set_aliases(client, name, aliases).await?;
     Ok(answer)
+}
+
+/// Lets the aliases of a manifest name what it says. Publishes `LATEST` where one of them names that.
+pub(super) async fn set_aliases(
+    client: &Client,
+    name: &FunctionName,
+    aliases: &[ManifestAlias],
+) -> anyhow::Result<()> {
+    if aliases.is_empty() {
+        return Ok(());
+    }
+    let there = client.aliases(name).await?.value.aliases;
+    for ManifestAlias { alias, version, weights } in aliases {
+        let version = match version {
+            Some(version) => version.to_string(),
+            None => newest_version(client, name).await?,
+        };
+        let weights: BTreeMap<String, f64> = weights.iter().map(|(version, share)| (version.to_string(), *share)).collect();
+        let same = |view: &AliasView| view.alias == alias.as_str() && view.version == version && view.weights == weights;
+        if !there.iter().any(same) {
+            let wanted = AliasRequest { version: Some(version), weights, description: None };
+            client.set_alias(name, alias, &wanted).await.with_context(|| format!("alias `{alias}` of `{name}`"))?;
+        }
+    }
+    Ok(())
+}
+
+/// The version that `LATEST` is published as; publishes it if it is not.
+async fn newest_version(client: &Client, name: &FunctionName) -> anyhow::Result<String> {
+    Ok(match client.function(name).await?.value.published {
+        Some(version) => version,
+        None => client.publish(name, String::new()).await?.value.version,
+    })
 }
 
 /// The merge patch that gives the host's function exactly these settings.

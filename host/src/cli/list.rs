@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use crate::admin::model::{FunctionList, InstanceCounts};
+use crate::admin::model::{FunctionList, FunctionView, InstanceCounts};
 
 use super::client::ClientArgs;
 use super::{output, units};
@@ -27,13 +27,13 @@ impl List {
 
 fn functions(list: &FunctionList, now: SystemTime) -> String {
     if list.functions.is_empty() {
-        return "no functions yet; `dormouse deploy` or `dormouse up` brings some".to_owned();
+        return "no functions yet; run `dormouse deploy` or `dormouse up` to add one".to_owned();
     }
     let mut table = output::table(["function", "instances", "memory", "revision", "updated", "description"]);
     for function in &list.functions {
         table.add_row([
             output::text(&function.name),
-            output::text(&instances(&function.instances, function.suspended)),
+            output::text(&instances(&function.instances, mark(function))),
             output::figure(format!("{} MB", function.settings.memory_mb)),
             output::figure(function.revision),
             output::text(&units::ago(now, &function.updated_at)),
@@ -43,8 +43,18 @@ fn functions(list: &FunctionList, now: SystemTime) -> String {
     output::rendered(&table)
 }
 
+/// What an operator did to a function, or what is wrong with it, in one word.
+pub(super) fn mark(function: &FunctionView) -> Option<&'static str> {
+    match (&function.fault, &function.disabled, function.suspended) {
+        (Some(_), _, _) => Some("CANNOT START"),
+        (None, Some(_), _) => Some("DISABLED"),
+        (None, None, true) => Some("SUSPENDED"),
+        (None, None, false) => None,
+    }
+}
+
 /// How many instances are in which state: `1 active, 3 parked`.
-pub(super) fn instances(counts: &InstanceCounts, suspended: bool) -> String {
+pub(super) fn instances(counts: &InstanceCounts, mark: Option<&str>) -> String {
     let states = [
         (counts.starting, "starting"),
         (counts.active, "active"),
@@ -55,9 +65,7 @@ pub(super) fn instances(counts: &InstanceCounts, suspended: bool) -> String {
     ];
     let some = states.iter().filter(|(count, _)| *count > 0).map(|(count, state)| format!("{count} {state}"));
     let mut words: Vec<String> = some.collect();
-    if suspended {
-        words.insert(0, "SUSPENDED".to_owned());
-    }
+    words.splice(0..0, mark.map(str::to_owned));
     if words.is_empty() { "none".to_owned() } else { words.join(", ") }
 }
 
@@ -68,10 +76,10 @@ mod tests {
     #[test]
     fn only_states_that_occur_are_named() {
         let counts = InstanceCounts { active: 1, parked: 3, ..InstanceCounts::default() };
-        assert_eq!(instances(&counts, false), "1 active, 3 parked");
-        assert_eq!(instances(&InstanceCounts::default(), false), "none");
+        assert_eq!(instances(&counts, None), "1 active, 3 parked");
+        assert_eq!(instances(&InstanceCounts::default(), None), "none");
         assert_eq!(
-            instances(&InstanceCounts { suspended: 2, ..counts }, true),
+            instances(&InstanceCounts { suspended: 2, ..counts }, Some("SUSPENDED")),
             "SUSPENDED, 1 active, 3 parked, 2 suspended"
         );
     }

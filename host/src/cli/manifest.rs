@@ -2,20 +2,22 @@
 //!
 //! Read by `build`, `deploy` and `up`. Every fault of a manifest is reported together. Nothing here builds or deploys.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::keys;
 use crate::catalog::SettingsSpec;
-use crate::ids::FunctionName;
+use crate::ids::{AliasName, FunctionName, LATEST, VersionNumber};
 
 /// The name a manifest has in its folder.
 const FILE_NAME: &str = "dormouse.toml";
 /// What a function may have beside its settings.
-const OWN_KEYS: [&str; 3] = ["component", "build", "example"];
+const OWN_KEYS: [&str; 4] = ["component", "build", "example", "aliases"];
 
 /// A checked manifest.
 #[derive(Debug)]
@@ -40,6 +42,18 @@ pub(super) struct ManifestFunction {
     pub(super) example: Option<String>,
     /// The whole configuration; what the manifest leaves out has its default.
     pub(super) settings: SettingsSpec,
+    /// Names for its versions, set after it was deployed.
+    pub(super) aliases: Vec<ManifestAlias>,
+}
+
+/// `[functions.NAME.aliases.ALIAS]`.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct ManifestAlias {
+    pub(super) alias: AliasName,
+    /// The version that gets what the weights leave; none: `LATEST`, which is published for it.
+    pub(super) version: Option<VersionNumber>,
+    /// Shares of other versions.
+    pub(super) weights: BTreeMap<VersionNumber, f64>,
 }
 
 /// Everything that is wrong with a manifest.
@@ -129,7 +143,7 @@ fn one(folder: &Path, name: &str, value: toml::Value, faults: &mut Vec<String>) 
         return None;
     };
     let own = OWN_KEYS.map(|key| table.remove(key));
-    let [component, build, example] = own;
+    let [component, build, example, aliases] = own;
     let component = match component {
         Some(Value::String(component)) if !component.is_empty() => Some(folder.join(component)),
         Some(_) => {
@@ -154,11 +168,53 @@ fn one(folder: &Path, name: &str, value: toml::Value, faults: &mut Vec<String>) 
         Value::String(text) => text,
         other => other.to_string(),
     });
+    let aliases = aliases.map_or(Some(Vec::new()), |aliases| self::aliases(aliases, &mut fault));
     let settings = settings(table, &mut fault);
     if faults.len() > faults_before {
         return None;
     }
-    Some(ManifestFunction { name: parsed?, component: component?, build, example, settings: settings? })
+    let (name, component) = (parsed?, component?);
+    Some(ManifestFunction { name, component, build, example, settings: settings?, aliases: aliases? })
+}
+
+/// What an alias of a manifest may say.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct RawAlias {
+    #[serde(default = "latest")]
+    version: String,
+    #[serde(default)]
+    weights: BTreeMap<String, f64>,
+}
+
+fn latest() -> String {
+    LATEST.to_owned()
+}
+
+/// Reads `[functions.NAME.aliases]`; `None` if anything is wrong with it.
+fn aliases(value: Value, fault: &mut impl FnMut(String)) -> Option<Vec<ManifestAlias>> {
+    let Value::Object(table) = value else {
+        fault("`aliases` is not a table; write `[functions.NAME.aliases.ALIAS]` with `version = \"1\"`".to_owned());
+        return None;
+    };
+    let read = |(name, value): (String, Value)| -> anyhow::Result<ManifestAlias> {
+        let alias = name.parse::<AliasName>()?;
+        let RawAlias { version, weights } = serde_json::from_value(value)?;
+        let version = if version == LATEST { None } else { Some(version.parse()?) };
+        let weights = weights.into_iter().map(|(version, weight)| Ok((version.parse()?, weight)));
+        Ok(ManifestAlias { alias, version, weights: weights.collect::<anyhow::Result<_>>()? })
+    };
+    let mut found = Vec::new();
+    for (name, value) in table {
+        match read((name.clone(), value)) {
+            Ok(alias) => found.push(alias),
+            Err(error) => {
+                fault(format!("alias `{name}`: {error}; write `version = \"1\"` or `version = \"LATEST\"`"));
+                return None;
+            }
+        }
+    }
+    Some(found)
 }
 
 /// Reads the settings value by value, because serde alone stops at the first fault.
@@ -243,6 +299,10 @@ mod tests {
             handler = ""
             timeout-ms = 50
 
+            [functions.hello.aliases]
+            prod = { version = "3", weights = { 4 = 0.25 } }
+            next = {}
+
             [functions.again]
             component = "again.wasm"
             "#,
@@ -255,6 +315,16 @@ mod tests {
         assert_eq!(hello.build.as_deref(), Some("cargo build"));
         assert_eq!(hello.example.as_deref(), Some(r#"{"name":"World"}"#));
         assert_eq!(hello.settings.memory_mb, 256);
+        let version = |number| VersionNumber::from_u64(number).unwrap();
+        let alias = |name: &str, version, weights: &[_]| ManifestAlias {
+            alias: name.parse().unwrap(),
+            version,
+            weights: weights.iter().copied().collect(),
+        };
+        let expected = [alias("next", None, &[]), alias("prod", Some(version(3)), &[(version(4), 0.25)])];
+        let mut aliases = hello.aliases.clone();
+        aliases.sort_by(|one, other| one.alias.cmp(&other.alias));
+        assert_eq!(aliases, expected);
         assert_eq!(hello.settings.environment["some-KEY"], "x");
         assert_eq!(hello.settings.lifecycle.pre_freeze.handler.as_deref(), Some(""));
         assert_eq!(hello.settings.lifecycle.pre_freeze.timeout_ms, 50);
@@ -279,6 +349,9 @@ mod tests {
             [functions.three]
             component = "x.wasm"
             build = ""
+            [functions.four]
+            component = "x.wasm"
+            aliases.prod = { version = "x" }
             "#,
         )
         .unwrap_err();
@@ -287,7 +360,7 @@ mod tests {
             "unknown key `host`",
             "function `one`: unknown key `memory-mbs`, expected one of",
             "`memory-mb`, `timeout-ms`",
-            "`component`, `build`, `example`",
+            "`component`, `build`, `example`, `aliases`",
             "function `one`: `timeout-ms`: invalid type: string \"long\"",
             "function `one`: unknown key `lifecycle.pre-frezee`, expected one of `initializer`, `pre-freeze`, `pre-stop`",
             "function `one`: `environment.PORT`",
@@ -297,10 +370,11 @@ mod tests {
             "function `two`: `concurrency` is 1000; it must be 1 to 200",
             "function `two`: `memory-mb` is 1",
             "function `three`: `build` is not a shell command",
+            "function `four`: alias `prod`: `x` is not a version",
         ] {
             assert!(text.contains(part), "{part} is not in:\n{text}");
         }
-        assert_eq!(faults.faults.len(), 11, "{text}");
+        assert_eq!(faults.faults.len(), 12, "{text}");
     }
 
     #[test]

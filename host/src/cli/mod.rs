@@ -8,12 +8,15 @@
 //! languages need, `hosting.rs` starts a host for `serve` and `up`, `output.rs`, `progress.rs` and `units.rs` are what
 //! people see.
 
+mod alias;
 mod build;
 mod client;
 pub mod component;
 mod delete;
 mod deploy;
+mod disable;
 mod doctor;
+mod enable;
 mod hosting;
 mod invoke;
 mod keys;
@@ -24,7 +27,9 @@ mod manifest;
 mod new;
 mod output;
 mod progress;
+mod publish;
 mod resume;
+mod rollback;
 mod serve;
 mod show;
 mod stop;
@@ -32,6 +37,7 @@ mod suspend;
 mod units;
 mod up;
 mod usage;
+mod versions;
 mod watch;
 
 use std::io;
@@ -42,10 +48,10 @@ use clap::{Parser, Subcommand};
 
 use client::ClientError;
 
-/// Dormouse hosts functions: WebAssembly components that wake, freeze, park and stop in order
+/// Dormouse hosts functions: WebAssembly components that start, freeze, park and stop in order
 ///
-/// A function is a component with a handler. Dormouse wakes an instance of it for each request, lets it finish its
-/// bookkeeping in a pre-freeze hook, parks it so that nothing of it runs, and charges only for the time it executed.
+/// A function is a component with a handler. Dormouse starts or thaws an instance when a request arrives, runs its pre-freeze
+/// hook when the last one has finished, parks it so that nothing of it runs, and charges only for the time it executed.
 #[derive(Parser)]
 #[command(
     name = "dormouse",
@@ -74,6 +80,12 @@ enum Command {
     Show(show::Show),
     Logs(logs::Logs),
     Usage(usage::UsageCommand),
+    Publish(publish::Publish),
+    Versions(versions::Versions),
+    Alias(alias::Alias),
+    Rollback(rollback::Rollback),
+    Disable(disable::Disable),
+    Enable(enable::Enable),
     Suspend(suspend::Suspend),
     Resume(resume::Resume),
     Stop(stop::Stop),
@@ -130,6 +142,12 @@ impl Command {
             Command::Show(command) => command.run().await,
             Command::Logs(command) => command.run().await,
             Command::Usage(command) => command.run().await,
+            Command::Publish(command) => command.run().await,
+            Command::Versions(command) => command.run().await,
+            Command::Alias(command) => command.run().await,
+            Command::Rollback(command) => command.run().await,
+            Command::Disable(command) => command.run().await,
+            Command::Enable(command) => command.run().await,
             Command::Suspend(command) => command.run().await,
             Command::Resume(command) => command.run().await,
             Command::Stop(command) => command.run().await,
@@ -151,6 +169,12 @@ impl Command {
             Command::Show(command) => format!("failed to show `{}`", command.name()),
             Command::Logs(command) => format!("failed to read the log of `{}`", command.name()),
             Command::Usage(_) => "failed to read the usage".to_owned(),
+            Command::Publish(command) => format!("failed to publish `{}`", command.name()),
+            Command::Versions(command) => format!("failed to look at the versions of `{}`", command.name()),
+            Command::Alias(command) => format!("failed to look at or change the aliases of `{}`", command.name()),
+            Command::Rollback(command) => format!("failed to roll `{}` back", command.name()),
+            Command::Disable(command) => format!("failed to disable `{}`", command.name()),
+            Command::Enable(command) => format!("failed to enable `{}`", command.name()),
             Command::Suspend(command) => format!("failed to suspend `{}`", command.name()),
             Command::Resume(command) => format!("failed to resume `{}`", command.name()),
             Command::Stop(command) => format!("failed to stop `{}`", command.instance()),
@@ -169,6 +193,12 @@ impl Command {
             Command::Show(command) => command.client.json,
             Command::Logs(command) => command.client.json,
             Command::Usage(command) => command.client.json,
+            Command::Publish(command) => command.client.json,
+            Command::Versions(command) => command.client.json,
+            Command::Alias(command) => command.client().json,
+            Command::Rollback(command) => command.client.json,
+            Command::Disable(command) => command.client.json,
+            Command::Enable(command) => command.client.json,
             Command::Suspend(command) => command.client.json,
             Command::Resume(command) => command.client.json,
             Command::Stop(command) => command.client.json,

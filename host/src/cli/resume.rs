@@ -1,13 +1,12 @@
-//! `dormouse resume`: lets a suspended function go on.
+//! `dormouse resume`: ends `dormouse suspend`.
 
 use crate::ids::FunctionName;
 
 use super::client::ClientArgs;
 
-/// Let a suspended function go on where it stood
+/// Resume a suspended function
 ///
-/// Undoes `dormouse suspend`: requests that were in flight go on with exactly the state they had, and new requests are
-/// served again.
+/// Requests that were in flight continue with exactly the state they had, and new requests are served again.
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  dormouse resume hello")]
 pub(super) struct Resume {

@@ -37,10 +37,11 @@ impl Show {
             true => Vec::new(),
             false => client.instances(&self.name).await?.value.instances,
         };
+        let url = client.url_of(&function.value).await;
         self.client.show(&function, |function| {
             let now = SystemTime::now();
             let parts = [
-                summary(function, now, client.url_of(function).as_str()),
+                summary(function, now, url.as_str()),
                 section("Exports", &exports(function)),
                 section("Settings", &settings(function)),
                 section("Instances", &instance_table(&instances, now)),
@@ -61,12 +62,31 @@ fn summary(function: &FunctionView, now: SystemTime, url: &str) -> String {
         ("function", function.name.clone()),
         ("description", function.settings.description.clone()),
         ("url", url.to_owned()),
-        ("revision", format!("{} of {}", function.revision, function.version)),
+        ("revision", revision(function)),
+        ("versions", format!("{}; aliases: {}", function.versions, function.aliases)),
         ("component", format!("{}, sha256 {digest}", units::bytes(function.component_bytes))),
         ("created", function.created_at.clone()),
         ("updated", updated),
-        ("instances", list::instances(&function.instances, function.suspended)),
+        ("instances", list::instances(&function.instances, list::mark(function))),
+        ("state", state(function)),
     ])
+}
+
+fn revision(function: &FunctionView) -> String {
+    match &function.published {
+        Some(version) => format!("{} (LATEST, published as version {version})", function.revision),
+        None => format!("{} (LATEST)", function.revision),
+    }
+}
+
+/// Whether it takes requests, and if not, why.
+fn state(function: &FunctionView) -> String {
+    match (&function.fault, &function.disabled, function.suspended) {
+        (Some(fault), _, _) => format!("cannot start: {fault}"),
+        (None, Some(reason), _) => format!("disabled: {reason}; `dormouse enable {}` enables it", function.name),
+        (None, None, true) => format!("suspended; `dormouse resume {}` resumes it", function.name),
+        (None, None, false) => "takes requests".to_owned(),
+    }
 }
 
 fn exports(function: &FunctionView) -> String {

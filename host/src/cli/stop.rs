@@ -4,7 +4,7 @@ use crate::ids::InstanceId;
 
 use super::client::ClientArgs;
 
-/// Stop one instance in order
+/// Stop one instance gracefully
 ///
 /// The instance takes no new request, finishes those it has, runs its pre-stop hook and is dropped. The function stays:
 /// the next request finds another instance or starts one. `dormouse show NAME` lists the instances of a function.

@@ -16,7 +16,7 @@ use crate::config::ServeArgs;
 use crate::ids::FunctionName;
 
 use super::client::Client;
-use super::deploy::{Deployment, deploy_all};
+use super::deploy::{Deployment, deploy_all, set_aliases};
 use super::hosting::{self, Started};
 use super::manifest::Manifest;
 use super::progress::Progress;
@@ -59,7 +59,7 @@ impl Up {
             hosting::announce_as_json(&addresses)?;
         }
         let (admin, data) = (hosting::url(addresses.admin), hosting::url(addresses.data));
-        let client = Client::new(admin.parse()?, data.parse()?, admin_token.as_deref())?;
+        let client = Client::new(admin.parse()?, Some(data.parse()?), admin_token.as_deref())?;
         let mut project = Project {
             manifest: self.manifest,
             functions: self.functions,
@@ -162,6 +162,8 @@ impl Project {
             let now = (hex::encode(Sha256::digest(&component)), function.settings.clone());
             if self.deployed.get(&function.name) != Some(&now) {
                 changed.push((function, now));
+            } else {
+                set_aliases(&self.client, &function.name, &function.aliases).await?;
             }
         }
         let deployments: Vec<Deployment> =
@@ -177,7 +179,7 @@ impl Project {
         for function in &manifest.functions {
             let answer = self.client.function(&function.name).await?;
             let mut view: Value = serde_json::from_str(&answer.json)?;
-            view["url"] = self.client.url_of(&answer.value).as_str().into();
+            view["url"] = self.client.url_of(&answer.value).await.as_str().into();
             functions.push(view);
         }
         Ok(json!({"ready": true, "functions": functions}).to_string())
@@ -192,7 +194,7 @@ impl Project {
             table.add_row([
                 output::text(function.name.as_str()),
                 output::text(&function.settings.description),
-                output::text(&curl(&self.client, &view, function.example.as_deref())),
+                output::text(&curl(self.client.url_of(&view).await.as_str(), &view, function.example.as_deref())),
             ]);
         }
         Ok(format!("\n{}\n\nCtrl-C stops: every instance's pre-stop runs", output::rendered(&table)))
@@ -200,11 +202,10 @@ impl Project {
 }
 
 /// A line to paste into a shell.
-fn curl(client: &Client, function: &FunctionView, example: Option<&str>) -> String {
-    let url = client.url_of(function);
+fn curl(url: &str, function: &FunctionView, example: Option<&str>) -> String {
     match example {
         Some(path) if function.exports.takes_http() && path.starts_with('/') => {
-            format!("curl '{}{}'", url.as_str().trim_end_matches('/'), quoted(path))
+            format!("curl '{}{}'", url.trim_end_matches('/'), quoted(path))
         }
         Some(event) => format!("curl -d '{}' {url}", quoted(event)),
         None if function.exports.takes_http() => format!("curl {url}"),

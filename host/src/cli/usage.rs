@@ -13,7 +13,7 @@ use super::units::{self, Moment};
 ///
 /// Charged is executed time: the time in which the host ran an instance for a request, a hook or its background work.
 /// Parked and suspended time, waiting for I/O and queueing cost nothing. Beside the charge stands what the same work
-/// would cost by the clock, from the first request's start to the end of pre-freeze, as other hosts charge.
+/// would cost by wall clock, from the first request's start to the end of pre-freeze, as other hosts charge.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     dormouse usage --from 1h\n  \
@@ -29,7 +29,7 @@ pub(super) struct UsageCommand {
     /// Before this time, written the same way
     #[arg(long, value_name = "TIME")]
     to: Option<Moment>,
-    /// What each line stands for
+    /// Group rows by
     #[arg(long, value_enum, default_value_t = Group::Function)]
     group: Group,
     /// List active windows, which are what is charged
@@ -105,7 +105,7 @@ fn bill(usage: &Usage, group: Group) -> String {
         return "nothing was used in that time".to_owned();
     }
     let key = if group == Group::None { "" } else { name_of(group) };
-    let mut table = output::table([key, "requests", "hooks", "executed", "parked", "charged CU", "by the clock CU"]);
+    let mut table = output::table([key, "requests", "hooks", "executed", "parked", "charged CU", "wall-clock CU"]);
     for group in &usage.groups {
         table.add_row(bill_row(&group.key, &group.sums));
     }

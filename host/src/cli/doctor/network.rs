@@ -19,9 +19,10 @@ pub(super) async fn check(arguments: &ClientArgs) -> anyhow::Result<Vec<Finding>
             .remedy("it may still be starting or draining; its log says more"),
         Err(error) => nobody(ADMIN, &arguments.admin, error, "--admin-addr")?,
     };
+    let address = client.data().await.clone();
     let data = match client.recognise_data_plane().await {
-        Ok(()) => Finding::ok(DATA, format!("a Dormouse serves {}", host_of(&arguments.data)?)),
-        Err(error) => nobody(DATA, &arguments.data, error, "--data-addr")?,
+        Ok(()) => Finding::ok(DATA, format!("a Dormouse serves {}", host_of(&address)?)),
+        Err(error) => nobody(DATA, &address, error, "--data-addr")?,
     };
     Ok(vec![data, admin])
 }
@@ -65,7 +66,7 @@ mod tests {
 
     fn arguments(address: std::net::SocketAddr) -> ClientArgs {
         let url: Url = format!("http://{address}").parse().unwrap();
-        ClientArgs { admin: url.clone(), data: url, admin_token: None, json: false }
+        ClientArgs { admin: url.clone(), data: Some(url), admin_token: None, json: false }
     }
 
     #[tokio::test]
