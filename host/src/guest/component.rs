@@ -1,7 +1,12 @@
 //! A compiled component.
 
+use anyhow::Context as _;
+use wasmtime::component::InstancePre;
+
+use super::code::CodeFile;
 use super::engine::Engine;
 use super::exports::{EntryNames, Exports};
+use super::offered;
 use super::refusal::Refusal;
 use super::world::World;
 
@@ -13,8 +18,11 @@ pub struct Component {
 }
 
 impl Component {
-    pub(super) fn new(engine: Engine, compiled: wasmtime::component::Component) -> Component {
-        Component { engine, compiled }
+    /// Maps compiled code.
+    pub fn load(engine: &Engine, code: &CodeFile) -> anyhow::Result<Component> {
+        let compiled = engine.map(code).map_err(anyhow::Error::from);
+        let compiled = compiled.with_context(|| format!("map compiled code {}", code.path().display()))?;
+        Ok(Component { engine: engine.clone(), compiled })
     }
 
     /// Which exports `names` stand for, or what does not fit.
@@ -22,11 +30,15 @@ impl Component {
         self.link(names).map(|(_, exports)| exports)
     }
 
-    pub(super) fn link(
-        &self,
-        names: &EntryNames,
-    ) -> Result<(wasmtime::component::InstancePre<World>, Exports), Refusal> {
-        self.engine.link(&self.compiled, names)
+    /// Checks the component against what this host offers and what `names` ask of it.
+    pub(super) fn link(&self, names: &EntryNames) -> Result<(InstancePre<World>, Exports), Refusal> {
+        let exports = Exports::find(&self.compiled, names)?;
+        let pre = self
+            .engine
+            .linker_of(&self.compiled)
+            .instantiate_pre(&self.compiled)
+            .map_err(|error| Refusal::MissingImport(offered::missing(&self.compiled, &format!("{error:#}"))))?;
+        Ok((pre, exports))
     }
 
     pub(super) fn maps_per_instance(&self) -> u64 {

@@ -1,19 +1,16 @@
 //! The wasmtime engine as this host uses it, and the imports it offers to guests.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use anyhow::Context as _;
-use wasmtime::component::Linker;
+use wasmtime::component::{Component as Compiled, Linker};
 use wasmtime::{Config, OptLevel};
 
 use super::arena;
-use super::component::Component;
+use super::code::{CodeFile, CompiledCode};
 use super::epoch::Ticker;
-use super::exports::EntryNames;
-use super::offered;
 use super::outgoing;
 use super::refusal::Refusal;
 use super::world::World;
@@ -29,7 +26,7 @@ const COPIED_DATA_BYTES_MAX: usize = 512 << 10;
 /// The engine as this host uses it; cheap to clone.
 #[derive(Clone)]
 pub struct Engine {
-    shared: Arc<Shared>,
+    sides: Arc<Sides>,
 }
 
 /// wasmtime's engine twice, because no setting suits all components.
@@ -41,7 +38,7 @@ pub struct Engine {
 /// What the checks cost, measured against the other side in one run: nothing where code computes in registers (recursive
 /// Fibonacci numbers), 1.2 times where each load waits for the one before, and 1.7 to 2 times in the worst case, a tight
 /// loop of loads and stores and nothing else.
-struct Shared {
+struct Sides {
     small: Side,
     large: Side,
     ticker: Arc<Ticker>,
@@ -62,14 +59,14 @@ impl Engine {
         let ticker = Ticker::start([small.engine.clone(), large.engine.clone()]).context("start the epoch ticker")?;
         let compilers = rayon::ThreadPoolBuilder::new().thread_name(|_| "compile".to_owned());
         let compilers = compilers.start_handler(|_| machine::give_way()).build().context("start the compilers")?;
-        let shared = Shared { small, large, ticker: Arc::new(ticker), compilers, memory_bytes_total: Arc::default() };
-        Ok(Engine { shared: Arc::new(shared) })
+        let sides = Sides { small, large, ticker: Arc::new(ticker), compilers, memory_bytes_total: Arc::default() };
+        Ok(Engine { sides: Arc::new(sides) })
     }
 
     /// A name for everything that compiled code depends on: the engine's version, settings and machine.
     pub fn compatibility(&self) -> String {
         let mut hasher = DefaultHasher::new();
-        for side in [&self.shared.small, &self.shared.large] {
+        for side in [&self.sides.small, &self.sides.large] {
             side.engine.precompile_compatibility_hash().hash(&mut hasher);
         }
         COPIED_DATA_BYTES_MAX.hash(&mut hasher);
@@ -77,53 +74,41 @@ impl Engine {
     }
 
     /// Compiles a component to machine code, or says why it is none. Takes long; call it where blocking is allowed.
-    pub fn compile(&self, bytes: &[u8]) -> Result<Vec<u8>, Refusal> {
+    pub fn compile(&self, bytes: &[u8]) -> Result<CompiledCode, Refusal> {
         Refusal::check_kind(bytes)?;
         let small = initial_data_bytes(bytes) <= COPIED_DATA_BYTES_MAX;
-        let side = if small { &self.shared.small } else { &self.shared.large };
-        let compiled = self.shared.compilers.install(|| side.engine.precompile_component(bytes));
-        compiled.map_err(|error| Refusal::Invalid(format!("{error:#}")))
+        let side = if small { &self.sides.small } else { &self.sides.large };
+        let compiled = self.sides.compilers.install(|| side.engine.precompile_component(bytes));
+        compiled.map(CompiledCode::new).map_err(|error| Refusal::Invalid(format!("{error:#}")))
     }
 
-    /// Maps compiled code that this host wrote.
-    pub fn load(&self, path: &Path) -> anyhow::Result<Component> {
+    /// Maps compiled code.
+    pub(super) fn map(&self, code: &CodeFile) -> wasmtime::Result<Compiled> {
         // Code says itself which settings it was compiled for, and the other engine refuses it for that.
-        let compiled = load_own(&self.shared.small.engine, path)
-            .or_else(|_| load_own(&self.shared.large.engine, path))
-            .map_err(anyhow::Error::from)
-            .with_context(|| format!("map compiled code {}", path.display()))?;
-        Ok(Component::new(self.clone(), compiled))
+        map(&self.sides.small.engine, code).or_else(|_| map(&self.sides.large.engine, code))
     }
 
     /// Kernel maps that an instance of a component adds.
-    pub(super) fn maps_per_instance(&self, compiled: &wasmtime::component::Component) -> u64 {
-        let small = wasmtime::Engine::same(compiled.engine(), &self.shared.small.engine);
-        if small { arena::maps_per_instance() } else { MAPS_PER_LARGE_INSTANCE }
+    pub(super) fn maps_per_instance(&self, compiled: &Compiled) -> u64 {
+        if self.is_small(compiled) { arena::maps_per_instance() } else { MAPS_PER_LARGE_INSTANCE }
     }
 
-    /// Checks a component against what this host offers and what `names` ask of it.
-    pub(super) fn link(
-        &self,
-        compiled: &wasmtime::component::Component,
-        names: &EntryNames,
-    ) -> Result<(wasmtime::component::InstancePre<World>, super::Exports), Refusal> {
-        let exports = super::Exports::find(compiled, names)?;
-        let small = wasmtime::Engine::same(compiled.engine(), &self.shared.small.engine);
-        let side = if small { &self.shared.small } else { &self.shared.large };
-        let pre = side
-            .linker
-            .instantiate_pre(compiled)
-            .map_err(|error| Refusal::MissingImport(offered::missing(compiled, &format!("{error:#}"))))?;
-        Ok((pre, exports))
+    /// What the component may import.
+    pub(super) fn linker_of(&self, compiled: &Compiled) -> &Linker<World> {
+        if self.is_small(compiled) { &self.sides.small.linker } else { &self.sides.large.linker }
+    }
+
+    fn is_small(&self, compiled: &Compiled) -> bool {
+        wasmtime::Engine::same(compiled.engine(), &self.sides.small.engine)
     }
 
     /// Linear memory of all guests together, in bytes; it changes as they grow and go.
     pub fn memory_bytes_total(&self) -> Arc<AtomicU64> {
-        self.shared.memory_bytes_total.clone()
+        self.sides.memory_bytes_total.clone()
     }
 
     pub(super) fn ticker(&self) -> Arc<Ticker> {
-        self.shared.ticker.clone()
+        self.sides.ticker.clone()
     }
 }
 
@@ -147,11 +132,9 @@ fn initial_data_bytes(component: &[u8]) -> usize {
 }
 
 #[expect(unsafe_code, reason = "the engine offers no safe way to map compiled code")]
-fn load_own(engine: &wasmtime::Engine, path: &Path) -> wasmtime::Result<wasmtime::component::Component> {
-    // SAFETY: The file holds what `Engine::compile` returned, unchanged: `catalog::artifacts` is the only caller, it
-    // writes such files itself into a folder of the state directory that no request can name, and it renames them into
-    // place whole. False as soon as somebody else may write to the state directory.
-    unsafe { wasmtime::component::Component::deserialize_file(engine, path) }
+fn map(engine: &wasmtime::Engine, code: &CodeFile) -> wasmtime::Result<Compiled> {
+    // SAFETY: Whoever made the `CodeFile` vouched that it holds what `Engine::compile` returned, and that it stays so.
+    unsafe { Compiled::deserialize_file(engine, code.path()) }
 }
 
 fn small_config() -> Config {

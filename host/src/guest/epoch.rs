@@ -15,11 +15,12 @@ const SLOTS: usize = 64;
 
 /// Ticks while anybody polls. Dropping the last handle ends the thread.
 pub(super) struct Ticker {
-    shared: Arc<Shared>,
+    polls: Arc<Polls>,
     thread: Option<JoinHandle<()>>,
 }
 
-struct Shared {
+/// What the thread and those who poll know of each other.
+struct Polls {
     polling: [Slot; SLOTS],
     ticks: AtomicU64,
     asleep: AtomicBool,
@@ -34,7 +35,7 @@ struct Slot(AtomicUsize);
 /// A poll of a store; ends when dropped.
 pub(super) struct Polling<'a>(&'a Slot);
 
-impl Shared {
+impl Polls {
     fn anybody_polls(&self) -> bool {
         self.polling.iter().any(|slot| slot.0.load(Ordering::SeqCst) > 0)
     }
@@ -51,24 +52,24 @@ impl Ticker {
     pub(super) fn start(engines: [wasmtime::Engine; 2]) -> std::io::Result<Ticker> {
         let polling = std::array::from_fn(|_| Slot::default());
         let (ticks, asleep, ended) = (AtomicU64::new(0), AtomicBool::new(false), AtomicBool::new(false));
-        let shared = Arc::new(Shared { polling, ticks, asleep, ended });
-        let own = shared.clone();
+        let polls = Arc::new(Polls { polling, ticks, asleep, ended });
+        let own = polls.clone();
         let thread = thread::Builder::new().name("epoch".to_owned()).spawn(move || tick(&own, &engines))?;
-        Ok(Ticker { shared, thread: Some(thread) })
+        Ok(Ticker { polls, thread: Some(thread) })
     }
 
     /// Ticks so far.
     pub(super) fn ticks(&self) -> u64 {
-        self.shared.ticks.load(Ordering::Relaxed)
+        self.polls.ticks.load(Ordering::Relaxed)
     }
 
     /// Call before a store is polled, and drop the result after.
     pub(super) fn poll(&self) -> Polling<'_> {
         // Each side writes its own flag, then reads the other's: here the slot, then `asleep`; in `tick` `asleep`, then the
         // slots. With sequential consistency at least one of them sees the other, so no poll goes without ticks.
-        let slot = &self.shared.polling[own_slot()];
+        let slot = &self.polls.polling[own_slot()];
         slot.0.fetch_add(1, Ordering::SeqCst);
-        if self.shared.asleep.load(Ordering::SeqCst)
+        if self.polls.asleep.load(Ordering::SeqCst)
             && let Some(thread) = &self.thread
         {
             thread.thread().unpark();
@@ -85,7 +86,7 @@ impl Drop for Polling<'_> {
 
 impl Drop for Ticker {
     fn drop(&mut self) {
-        self.shared.ended.store(true, Ordering::SeqCst);
+        self.polls.ended.store(true, Ordering::SeqCst);
         if let Some(thread) = self.thread.take() {
             thread.thread().unpark();
             // It ends within a tick and cannot panic; a failed join would leave nothing to do.
@@ -94,21 +95,21 @@ impl Drop for Ticker {
     }
 }
 
-fn tick(shared: &Shared, engines: &[wasmtime::Engine]) {
+fn tick(polls: &Polls, engines: &[wasmtime::Engine]) {
     let mut idle_ticks = 0;
-    while !shared.ended.load(Ordering::SeqCst) {
+    while !polls.ended.load(Ordering::SeqCst) {
         thread::sleep(EPOCH);
-        shared.ticks.fetch_add(1, Ordering::Relaxed);
+        polls.ticks.fetch_add(1, Ordering::Relaxed);
         engines.iter().for_each(wasmtime::Engine::increment_epoch);
-        idle_ticks = if shared.anybody_polls() { 0 } else { idle_ticks + 1 };
+        idle_ticks = if polls.anybody_polls() { 0 } else { idle_ticks + 1 };
         if idle_ticks < IDLE_TICKS {
             continue;
         }
-        shared.asleep.store(true, Ordering::SeqCst);
-        while !shared.anybody_polls() && !shared.ended.load(Ordering::SeqCst) {
+        polls.asleep.store(true, Ordering::SeqCst);
+        while !polls.anybody_polls() && !polls.ended.load(Ordering::SeqCst) {
             thread::park();
         }
-        shared.asleep.store(false, Ordering::SeqCst);
+        polls.asleep.store(false, Ordering::SeqCst);
         idle_ticks = 0;
     }
 }

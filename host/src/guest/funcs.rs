@@ -138,10 +138,10 @@ impl Funcs {
                 };
                 Ok(answered.map(|()| Vec::new()).map_err(Fault::BadResponse))
             }
-            (Handler::Event(_), Input::Http(_) | Input::Nothing)
-            | (Handler::Http(_), Input::Event(_) | Input::Nothing) => {
-                wasmtime::bail!("the host called a handler with what it does not take")
-            }
+            // The door shapes inputs by the function's protocol, so this is its bug. It must cost the caller its answer, not
+            // the instance its other requests.
+            (Handler::Event(_), Input::Http(_) | Input::Nothing) => Ok(Err(does_not_fit("events"))),
+            (Handler::Http(_), Input::Event(_) | Input::Nothing) => Ok(Err(does_not_fit("HTTP requests"))),
         }
     }
 
@@ -165,6 +165,10 @@ impl Funcs {
         let (exchanged, checked) = futures::join!(handler.exchange(site, request, respond), read);
         Ok(exchanged?.and(checked).map(|()| Vec::new()))
     }
+}
+
+fn does_not_fit(taken: &str) -> Fault {
+    Fault::Failed(format!("the function's handler takes {taken}, and the host called it with something else"))
 }
 
 /// A status of 1xx announces a response and is none (RFC 9110, section 15.2).

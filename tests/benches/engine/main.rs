@@ -14,7 +14,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use dormouse::guest::{
-    Blueprint, Call, CallContext, CallId, Component, Engine, Entry, EntryNames, Event, Guest, HookName, Input, Sandbox,
+    Blueprint, Call, CallContext, CallId, CodeFile, Component, Engine, Entry, EntryNames, Event, Guest, HookName,
+    Input, Sandbox,
 };
 use dormouse::ids::{FunctionName, InstanceId, RequestId, VersionLabel};
 use dormouse::instance::{Caller, Clock, Instance, Job, Metrics, Outcome, Report, Start, State, Terms};
@@ -42,6 +43,14 @@ fn main() {
     density::show(&bench.hello);
 }
 
+/// Maps code that this benchmark compiled.
+#[expect(unsafe_code, reason = "compiled code is loaded from a file")]
+fn component(engine: &Engine, path: &Path) -> Component {
+    // SAFETY: `Bench::new` wrote what the engine compiled into a folder of its own.
+    let code = unsafe { CodeFile::new(path.to_owned()) };
+    Component::load(engine, &code).expect("it loads")
+}
+
 struct Bench {
     engine: Engine,
     compiled: std::path::PathBuf,
@@ -61,8 +70,8 @@ impl Bench {
         let hello = tests::component("example-hello");
         let load = |name: &str, bytes: &[u8]| {
             let path = folder.join(name);
-            std::fs::write(&path, engine.compile(bytes).expect("it compiles")).expect("it can be written");
-            (engine.load(&path).expect("it loads"), path)
+            std::fs::write(&path, engine.compile(bytes).expect("it compiles").bytes()).expect("it can be written");
+            (component(&engine, &path), path)
         };
         let (component, compiled) = load("hello", &hello);
         let (cpu, _) = load("cpu", &tests::component("example-cpu"));
@@ -100,7 +109,7 @@ impl Bench {
         let names = entry_names();
         let from_disk = || {
             per_call(200, || {
-                let component = self.engine.load(&self.compiled).expect("it loads");
+                let component = component(&self.engine, &self.compiled);
                 let blueprint = Arc::new(Blueprint::new(&component, &names, sandbox()).expect("it fits"));
                 first_call(blueprint);
             })

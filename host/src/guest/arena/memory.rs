@@ -2,13 +2,12 @@
 
 #![expect(unsafe_code, reason = "the engine asks for an unsafe trait: it trusts the memory's bounds")]
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
 
 use super::MEMORY_RESERVATION;
-use super::slots::{Cells, Slot, Slots};
+use super::slots::{Cells, Part, Slot, Slots};
 use super::wipe::{self, Pages};
 
 /// Sizes of the slots of memories that have outgrown the smallest. The last one holds all that 32 bits can address.
@@ -18,16 +17,20 @@ const LARGER_SLOT_BYTES: [usize; 2] = [512 << 20, 4 << 30];
 const CHUNK_SLOTS: [usize; 2] = [32, 4];
 
 /// Where an engine's linear memories come from.
-pub(super) struct Memories(Arc<[Slots; 3]>);
+pub(super) struct Memories(Arc<Sizes>);
+
+/// Slots by size, the smallest first.
+type Sizes = [Arc<Slots>; 3];
 
 impl Memories {
-    /// Small memories lie `within` cells that they share with stacks.
-    pub(super) fn new(cells: Arc<Cells>, within: Range<usize>) -> Memories {
+    /// Memories that begin in slots of `small`.
+    pub(super) fn new(small: Arc<Slots>) -> Memories {
         let larger = |class: usize| {
             let bytes = LARGER_SLOT_BYTES[class];
-            Slots::new(Cells::new(bytes, CHUNK_SLOTS[class], Pages::Huge), 0..bytes, |_| Ok(()))
+            let [slots] = Slots::divide(Cells::new(bytes, CHUNK_SLOTS[class], Pages::Huge), [Part::plain(0..bytes)]);
+            slots
         };
-        Memories(Arc::new([Slots::new(cells, within, |_| Ok(())), larger(0), larger(1)]))
+        Memories(Arc::new([small, larger(0), larger(1)]))
     }
 }
 
@@ -45,24 +48,35 @@ unsafe impl MemoryCreator for Memories {
         if guard != 0 || reserved.is_some_and(|bytes| bytes > MEMORY_RESERVATION) {
             return Err("an arena has no guard pages and no larger reservations".to_owned());
         }
-        let (class, slot) = take(&self.0, minimum).map_err(|error| format!("no address space: {error}"))?;
-        Ok(Box::new(Memory { slots: self.0.clone(), class, slot, bytes: minimum }))
+        let memory = Memory::new(&self.0, minimum).map_err(|error| format!("no address space: {error}"))?;
+        Ok(Box::new(memory))
     }
 }
 
-fn take(slots: &[Slots; 3], bytes: usize) -> std::io::Result<(usize, Slot)> {
-    let fits = slots.iter().position(|slots| bytes <= slots.slot_bytes());
-    let class = fits.ok_or_else(|| std::io::Error::other("more than 32 bits can address"))?;
-    Ok((class, slots[class].take()?))
+fn take(sizes: &Sizes, bytes: usize) -> std::io::Result<Slot> {
+    let fits = sizes.iter().find(|slots| bytes <= slots.slot_bytes());
+    fits.ok_or_else(|| std::io::Error::other("more than 32 bits can address"))?.take()
 }
 
 /// One linear memory.
 struct Memory {
-    slots: Arc<[Slots; 3]>,
-    class: usize,
+    sizes: Arc<Sizes>,
     slot: Slot,
     /// What the guest may use; memories never shrink.
     bytes: usize,
+}
+
+impl Memory {
+    fn new(sizes: &Arc<Sizes>, bytes: usize) -> std::io::Result<Memory> {
+        let mut memory = Memory { sizes: sizes.clone(), slot: take(sizes, bytes)?, bytes };
+        memory.note_size();
+        Ok(memory)
+    }
+
+    fn note_size(&mut self) {
+        // SAFETY: The engine and its code write below `byte_size` only, and this is called before that grows any further.
+        unsafe { self.slot.wipe_only(0..self.bytes) };
+    }
 }
 
 // SAFETY: The slot is this memory's until it is dropped, readable and writable in all of its `byte_capacity`, and
@@ -73,17 +87,18 @@ unsafe impl LinearMemory for Memory {
     }
 
     fn byte_capacity(&self) -> usize {
-        self.slots[self.class].slot_bytes()
+        self.slot.bytes()
     }
 
     fn grow_to(&mut self, bytes: usize) -> wasmtime::Result<()> {
         if bytes > self.byte_capacity() {
-            let (class, slot) = take(&self.slots, bytes)?;
-            wipe::copy(self.slot.start(), slot.start(), self.bytes);
-            self.slots[self.class].put(self.slot, 0, self.bytes);
-            (self.class, self.slot) = (class, slot);
+            let larger = take(&self.sizes, bytes)?;
+            // SAFETY: This memory holds both slots, and its bytes fit into both; the new one is all zero.
+            unsafe { wipe::copy(self.slot.start(), larger.start(), self.bytes) };
+            self.slot = larger;
         }
         self.bytes = self.bytes.max(bytes);
+        self.note_size();
         Ok(())
     }
 
@@ -92,24 +107,18 @@ unsafe impl LinearMemory for Memory {
     }
 }
 
-impl Drop for Memory {
-    fn drop(&mut self) {
-        self.slots[self.class].put(self.slot, 0, self.bytes);
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::{MEMORY_SLOT, cells};
+    use super::super::slots;
     use super::*;
 
     fn memories() -> Memories {
-        Memories::new(cells(), MEMORY_SLOT)
+        let [_, small] = slots();
+        Memories::new(small)
     }
 
     fn memory(memories: &Memories, bytes: usize) -> Memory {
-        let (class, slot) = take(&memories.0, bytes).unwrap();
-        Memory { slots: memories.0.clone(), class, slot, bytes }
+        Memory::new(&memories.0, bytes).unwrap()
     }
 
     fn bytes(memory: &mut Memory) -> &mut [u8] {

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use wasmtime::Config;
 
 use self::memory::Memories;
-use self::slots::Cells;
+use self::slots::{Cells, Part, Slots};
 use self::stack::Stacks;
 use self::wipe::Pages;
 
@@ -43,10 +43,10 @@ const STACK_BYTES: usize = STACK_SLOT.end - stack::GUARD_BYTES;
 
 /// Makes an engine take all memories and stacks from an arena of its own.
 pub(super) fn install(config: &mut Config) {
-    let cells = cells();
+    let [stacks, memories] = slots();
     config
-        .with_host_memory(Arc::new(Memories::new(cells.clone(), MEMORY_SLOT)))
-        .with_host_stack(Arc::new(Stacks::new(cells, STACK_SLOT)))
+        .with_host_memory(Arc::new(Memories::new(memories)))
+        .with_host_stack(Arc::new(Stacks::new(stacks)))
         .async_stack_size(STACK_BYTES)
         .memory_reservation(MEMORY_RESERVATION as u64)
         .memory_may_move(true)
@@ -58,8 +58,10 @@ pub(super) fn install(config: &mut Config) {
         .memory_init_cow(false);
 }
 
-fn cells() -> Arc<Cells> {
-    Cells::new(CELL_BYTES, CHUNK_CELLS, Pages::Small)
+/// Slots for stacks and for small memories.
+fn slots() -> [Arc<Slots>; 2] {
+    let cells = Cells::new(CELL_BYTES, CHUNK_CELLS, Pages::Small);
+    Slots::divide(cells, [stack::part(STACK_SLOT), Part::plain(MEMORY_SLOT)])
 }
 
 /// Kernel maps that an instance of an arena adds.

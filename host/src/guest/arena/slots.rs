@@ -1,5 +1,8 @@
-//! [`Slots`]: equal pieces of address space, taken and given back.
+//! [`Slots`]: equal pieces of address space, each with one holder at a time.
 
+#![expect(unsafe_code, reason = "holders use slots as raw memory, so what they must not do cannot be checked")]
+
+use std::io::{Error, Result};
 use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,100 +18,121 @@ pub(super) struct Cells {
     /// Cells that are mapped together.
     in_chunk: usize,
     pages: Pages,
-    chunks: Mutex<Vec<Slot>>,
+    chunks: Mutex<Vec<Start>>,
 }
 
-/// Slots of one size, one in each cell, all alike: zeroed, readable and writable.
+/// A part of each cell that is a slot.
+pub(super) struct Part {
+    /// Where in the cell it lies.
+    pub(super) within: Range<usize>,
+    /// Makes a slot ready at `start`, before anybody holds it.
+    pub(super) prepare: unsafe fn(start: NonNull<u8>) -> Result<()>,
+}
+
+/// Slots of one size, one in each cell, all alike: zeroed, readable and writable but for what was made unusable in them.
 pub(super) struct Slots {
     cells: Arc<Cells>,
-    /// Where in its cell a slot lies.
-    within: Range<usize>,
-    /// Made unusable at the start of each slot, when it is first taken.
-    prepare: fn(NonNull<u8>) -> std::io::Result<()>,
+    part: Part,
     free: Mutex<Free>,
 }
 
 #[derive(Default)]
 struct Free {
     /// With pages of zeros in memory.
-    warm: Vec<Slot>,
+    warm: Vec<Start>,
     /// Without.
-    cold: Vec<Slot>,
+    cold: Vec<Start>,
     /// Cells whose slot was taken at least once.
     carved: usize,
 }
 
-/// One slot's start.
-#[derive(Clone, Copy)]
-pub(super) struct Slot(NonNull<u8>);
+/// One slot. Whoever has it is its only holder; when it is dropped, it is wiped and may be taken by others.
+pub(super) struct Slot {
+    slots: Arc<Slots>,
+    start: Start,
+    /// What is wiped: all of the slot, unless its holder knows better.
+    written: Range<usize>,
+}
 
-#[expect(unsafe_code, reason = "an address of a mapping that is never unmapped, and that only its holder uses")]
-// SAFETY: A slot is a plain address into memory that belongs to the process until it ends. Whoever holds it is the only
-// one to use it, on whichever thread.
-unsafe impl Send for Slot {}
+/// The address of a slot or a chunk. Not `Copy`: it is in one place at a time, a list or a `Slot`.
+struct Start(NonNull<u8>);
 
-#[expect(unsafe_code, reason = "as above")]
+// SAFETY: It is an address of memory that belongs to the process until it ends, on whichever thread.
+unsafe impl Send for Start {}
+
 // SAFETY: Shared, it only tells its address.
-unsafe impl Sync for Slot {}
+unsafe impl Sync for Start {}
 
-impl Slot {
-    pub(super) fn start(self) -> NonNull<u8> {
-        self.0
+impl Cells {
+    pub(super) fn new(bytes: usize, in_chunk: usize, pages: Pages) -> Cells {
+        Cells { bytes, in_chunk, pages, chunks: Mutex::default() }
+    }
+
+    fn start(&self, index: usize) -> Result<NonNull<u8>> {
+        let mut chunks = self.chunks.lock().unwrap_or_else(PoisonError::into_inner);
+        while chunks.len() <= index / self.in_chunk {
+            chunks.push(Start(wipe::map(self.bytes * self.in_chunk, self.pages)?));
+        }
+        let start = chunks[index / self.in_chunk].0.as_ptr().wrapping_add(index % self.in_chunk * self.bytes);
+        NonNull::new(start).ok_or_else(|| Error::other("a cell at address zero"))
     }
 }
 
-impl Cells {
-    pub(super) fn new(bytes: usize, in_chunk: usize, pages: Pages) -> Arc<Cells> {
-        Arc::new(Cells { bytes, in_chunk, pages, chunks: Mutex::default() })
-    }
-
-    pub(super) fn start(&self, index: usize) -> std::io::Result<NonNull<u8>> {
-        let mut chunks = self.chunks.lock().unwrap_or_else(PoisonError::into_inner);
-        while chunks.len() <= index / self.in_chunk {
-            chunks.push(Slot(wipe::map(self.bytes * self.in_chunk, self.pages)?));
-        }
-        let start = chunks[index / self.in_chunk].0.as_ptr().wrapping_add(index % self.in_chunk * self.bytes);
-        NonNull::new(start).ok_or_else(|| std::io::Error::other("a cell at address zero"))
+impl Part {
+    /// A slot that needs no preparation.
+    pub(super) fn plain(within: Range<usize>) -> Part {
+        Part { within, prepare: |_| Ok(()) }
     }
 }
 
 impl Slots {
-    pub(super) fn new(
-        cells: Arc<Cells>,
-        within: Range<usize>,
-        prepare: fn(NonNull<u8>) -> std::io::Result<()>,
-    ) -> Slots {
-        debug_assert!(within.end <= cells.bytes);
-        Slots { cells, within, prepare, free: Mutex::default() }
+    /// Divides `cells` into `parts`. It takes the cells, so that nobody else can divide them another way; the parts must be
+    /// in order and must not overlap.
+    pub(super) fn divide<const N: usize>(cells: Cells, parts: [Part; N]) -> [Arc<Slots>; N] {
+        let ends = parts.iter().map(|part| part.within.end);
+        let starts = parts.iter().skip(1).map(|part| part.within.start).chain([cells.bytes]);
+        assert!(ends.zip(starts).all(|(end, next)| end <= next), "slots overlap");
+        let cells = Arc::new(cells);
+        parts.map(|part| Arc::new(Slots { cells: cells.clone(), part, free: Mutex::default() }))
     }
 
     pub(super) fn slot_bytes(&self) -> usize {
-        self.within.len()
+        self.part.within.len()
     }
 
     /// A slot full of zeros.
-    pub(super) fn take(&self) -> std::io::Result<Slot> {
+    pub(super) fn take(self: &Arc<Slots>) -> Result<Slot> {
+        let start = self.take_start()?;
+        Ok(Slot { slots: self.clone(), start, written: 0..self.slot_bytes() })
+    }
+
+    fn take_start(&self) -> Result<Start> {
         let mut free = self.lock();
-        if let Some(slot) = free.warm.pop().or_else(|| free.cold.pop()) {
-            return Ok(slot);
+        if let Some(start) = free.warm.pop().or_else(|| free.cold.pop()) {
+            return Ok(start);
         }
         let cell = self.cells.start(free.carved)?;
         free.carved += 1;
         drop(free);
-        let start = cell.as_ptr().wrapping_add(self.within.start);
-        let slot = NonNull::new(start).map(Slot).ok_or_else(|| std::io::Error::other("a slot at address zero"))?;
-        (self.prepare)(slot.0)?;
-        Ok(slot)
+        let start = cell.as_ptr().wrapping_add(self.part.within.start);
+        let start = NonNull::new(start).ok_or_else(|| Error::other("a slot at address zero"))?;
+        // SAFETY: This is the only call that gets this number of a cell, and parts do not overlap, so nobody else has or
+        // will get these bytes.
+        unsafe { (self.part.prepare)(start) }?;
+        Ok(Start(start))
     }
 
-    /// Takes back a slot whose bytes from `from` to `to` may have been written.
-    pub(super) fn put(&self, slot: Slot, from: usize, to: usize) {
-        debug_assert!(from <= to && to <= self.slot_bytes());
+    /// Takes a slot back and wipes what of it was `written`, outside of the lock.
+    ///
+    /// # Safety
+    ///
+    /// These slots gave it out, `written` lies within it, and nobody uses it any more.
+    unsafe fn put(&self, start: Start, written: Range<usize>) {
         let keep = self.lock().warm.len() < WARM_MAX;
-        // Wiped by whoever gives it back, outside of the lock.
-        match wipe::wipe(slot.0, from, to, keep) {
-            Wiped::Warm => self.lock().warm.push(slot),
-            Wiped::Cold => self.lock().cold.push(slot),
+        // SAFETY: As the caller promises; slots lie in a mapping that is writable but for what holders know not to write.
+        match unsafe { wipe::wipe(start.0, written, keep) } {
+            Wiped::Warm => self.lock().warm.push(start),
+            Wiped::Cold => self.lock().cold.push(start),
             // Whatever is in it, nobody will see it: it is never given out again.
             Wiped::Failed(error) => tracing::error!(%error, "cannot wipe memory of an instance; it is given up"),
         }
@@ -119,34 +143,65 @@ impl Slots {
     }
 }
 
+impl Slot {
+    pub(super) fn start(&self) -> NonNull<u8> {
+        self.start.0
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.slots.slot_bytes()
+    }
+
+    /// Says which bytes have to be wiped when the slot goes back.
+    ///
+    /// # Safety
+    ///
+    /// No other byte of the slot was or will be written before the next call, or before the slot is dropped. Else its next
+    /// holder would find what is left there.
+    pub(super) unsafe fn wipe_only(&mut self, written: Range<usize>) {
+        assert!(written.start <= written.end && written.end <= self.bytes(), "beyond the slot");
+        self.written = written;
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        // SAFETY: The slot's only holder gives it up, and `wipe_only` checks its range.
+        unsafe { self.slots.put(Start(self.start.0), self.written.clone()) };
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const PAGE: usize = 4096;
 
-    fn slots() -> Slots {
-        Slots::new(Cells::new(3 << 20, 4, Pages::Small), 1 << 20..2 << 20, |_| Ok(()))
+    fn slots() -> Arc<Slots> {
+        let [slots] = Slots::divide(Cells::new(3 << 20, 4, Pages::Small), [Part::plain(1 << 20..2 << 20)]);
+        slots
     }
 
-    #[expect(unsafe_code, reason = "the test is about raw memory")]
-    fn bytes(slots: &Slots, slot: Slot) -> &'static mut [u8] {
-        // SAFETY: The slot is this test's alone, readable and writable throughout.
-        unsafe { std::slice::from_raw_parts_mut(slot.start().as_ptr(), slots.slot_bytes()) }
+    fn bytes(slot: &mut Slot) -> &mut [u8] {
+        // SAFETY: The slot is readable and writable throughout, and borrowed for as long as its bytes are used.
+        unsafe { std::slice::from_raw_parts_mut(slot.start().as_ptr(), slot.bytes()) }
     }
 
     /// Writes into each of `pages` of a slot, gives it back, and looks at all of what is given out next.
     fn used_and_taken_again(pages: impl Iterator<Item = usize> + Clone) {
         let slots = slots();
-        let slot = slots.take().unwrap();
+        let mut slot = slots.take().unwrap();
+        let start = slot.start();
         for page in pages.clone() {
-            bytes(&slots, slot)[page * PAGE + 7..page * PAGE + 60].fill(0xa5);
+            bytes(&mut slot)[page * PAGE + 7..page * PAGE + 60].fill(0xa5);
         }
         let most = pages.max().unwrap();
-        slots.put(slot, 0, (most + 1) * PAGE);
-        let again = slots.take().unwrap();
-        assert_eq!(again.start(), slot.start(), "the last one given back is taken first");
-        assert!(bytes(&slots, again).iter().all(|byte| *byte == 0), "a former tenant's bytes");
+        // SAFETY: No page was written behind the last one.
+        unsafe { slot.wipe_only(0..(most + 1) * PAGE) };
+        drop(slot);
+        let mut again = slots.take().unwrap();
+        assert_eq!(again.start(), start, "the last one given back is taken first");
+        assert!(bytes(&mut again).iter().all(|byte| *byte == 0), "a former tenant's bytes");
     }
 
     #[test]
@@ -159,19 +214,27 @@ mod tests {
     #[test]
     fn slots_do_not_overlap_and_chunks_follow_when_one_is_used_up() {
         let slots = slots();
-        let mut starts: Vec<usize> = (0..10).map(|_| slots.take().unwrap().start().as_ptr() as usize).collect();
+        let taken: Vec<Slot> = (0..10).map(|_| slots.take().unwrap()).collect();
+        let mut starts: Vec<usize> = taken.iter().map(|slot| slot.start().as_ptr() as usize).collect();
         starts.sort_unstable();
         assert!(starts.windows(2).all(|pair| pair[1] - pair[0] >= slots.slot_bytes()), "{starts:x?}");
     }
 
     #[test]
+    #[should_panic(expected = "slots overlap")]
+    fn cells_cannot_be_divided_into_slots_that_overlap() {
+        let parts = [Part::plain(0..2 << 20), Part::plain(1 << 20..3 << 20)];
+        Slots::divide(Cells::new(3 << 20, 4, Pages::Small), parts);
+    }
+
+    #[test]
     fn a_burst_does_not_keep_its_pages() {
         let slots = slots();
-        let taken: Vec<Slot> = (0..WARM_MAX + 8).map(|_| slots.take().unwrap()).collect();
-        for slot in &taken {
-            bytes(&slots, *slot)[0] = 1;
+        let mut taken: Vec<Slot> = (0..WARM_MAX + 8).map(|_| slots.take().unwrap()).collect();
+        for slot in &mut taken {
+            bytes(slot)[0] = 1;
         }
-        taken.into_iter().for_each(|slot| slots.put(slot, 0, PAGE));
+        drop(taken);
         let free = slots.lock();
         assert_eq!((free.warm.len(), free.cold.len()), (WARM_MAX, 8));
     }

@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock};
 
 use wasmtime::{StackCreator, StackMemory};
 
-use super::slots::{Cells, Slot, Slots};
+use super::slots::{Part, Slot, Slots};
 use super::wipe;
 
 /// Bytes at the lower end of each slot that nobody may touch.
@@ -21,24 +21,42 @@ const GUARD_INSTALL: i32 = 102;
 pub(super) struct Stacks(Arc<Slots>);
 
 impl Stacks {
-    /// Stacks lie `within` cells that they share with memories.
-    pub(super) fn new(cells: Arc<Cells>, within: Range<usize>) -> Stacks {
-        Stacks(Arc::new(Slots::new(cells, within, install_guard)))
+    /// Stacks in slots that [`part`] prepared.
+    pub(super) fn new(slots: Arc<Slots>) -> Stacks {
+        Stacks(slots)
     }
+}
+
+/// The part of a cell that is a stack.
+pub(super) fn part(within: Range<usize>) -> Part {
+    Part { within, prepare: install_guard }
 }
 
 /// Whether guards need no kernel maps.
 pub(super) fn guards_are_free() -> bool {
     static FREE: LazyLock<bool> = LazyLock::new(|| {
         let page = wipe::map(GUARD_BYTES, wipe::Pages::Small);
-        page.is_ok_and(|page| wipe::advise(page.as_ptr().cast(), GUARD_BYTES, GUARD_INSTALL).is_ok())
+        // SAFETY: The pages were mapped for this and are used for nothing else.
+        page.is_ok_and(|page| unsafe { wipe::advise(page.as_ptr().cast(), GUARD_BYTES, GUARD_INSTALL) }.is_ok())
     });
     *FREE
 }
 
-fn install_guard(slot: NonNull<u8>) -> std::io::Result<()> {
+/// Makes the lower end of a slot unusable.
+///
+/// # Safety
+///
+/// A slot of at least `GUARD_BYTES` begins at `slot`, and nobody uses it yet.
+unsafe fn install_guard(slot: NonNull<u8>) -> std::io::Result<()> {
     let start = slot.as_ptr().cast();
-    if guards_are_free() { wipe::advise(start, GUARD_BYTES, GUARD_INSTALL) } else { wipe::protect(start, GUARD_BYTES) }
+    // SAFETY: These are whole pages of the slot, which nobody uses yet.
+    unsafe {
+        if guards_are_free() {
+            wipe::advise(start, GUARD_BYTES, GUARD_INSTALL)
+        } else {
+            wipe::protect(start, GUARD_BYTES)
+        }
+    }
 }
 
 // SAFETY: Each stack is a slot of its own, zeroed, whole pages, with a guard at its lower end that stays for as long as
@@ -49,13 +67,16 @@ unsafe impl StackCreator for Stacks {
             size <= self.0.slot_bytes() - GUARD_BYTES,
             "a stack of {size} bytes does not fit into a slot"
         );
-        Ok(Box::new(Stack { slots: self.0.clone(), slot: self.0.take()? }))
+        let mut slot = self.0.take()?;
+        let stack = GUARD_BYTES..slot.bytes();
+        // SAFETY: Nobody can write to the guard.
+        unsafe { slot.wipe_only(stack) };
+        Ok(Box::new(Stack { slot }))
     }
 }
 
 /// One stack.
 struct Stack {
-    slots: Arc<Slots>,
     slot: Slot,
 }
 
@@ -68,11 +89,11 @@ impl Stack {
 // SAFETY: The ranges are parts of the slot, which is this stack's until it is dropped.
 unsafe impl StackMemory for Stack {
     fn top(&self) -> *mut u8 {
-        self.at(self.slots.slot_bytes())
+        self.at(self.slot.bytes())
     }
 
     fn range(&self) -> Range<usize> {
-        self.at(GUARD_BYTES) as usize..self.at(self.slots.slot_bytes()) as usize
+        self.at(GUARD_BYTES) as usize..self.at(self.slot.bytes()) as usize
     }
 
     fn guard_range(&self) -> Range<*mut u8> {
@@ -80,19 +101,14 @@ unsafe impl StackMemory for Stack {
     }
 }
 
-impl Drop for Stack {
-    fn drop(&mut self) {
-        self.slots.put(self.slot, GUARD_BYTES, self.slots.slot_bytes());
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::{STACK_BYTES, STACK_SLOT, cells};
+    use super::super::{STACK_BYTES, slots};
     use super::*;
 
     fn stacks() -> Stacks {
-        Stacks::new(cells(), STACK_SLOT)
+        let [stacks, _] = slots();
+        Stacks::new(stacks)
     }
 
     #[test]
@@ -132,9 +148,13 @@ mod tests {
 
     #[test]
     fn older_kernels_guard_by_protection() {
-        let slot = cells().start(0).unwrap();
-        wipe::protect(slot.as_ptr().cast(), GUARD_BYTES).unwrap();
-        assert!(faults(slot.as_ptr()) && faults(slot.as_ptr().wrapping_add(GUARD_BYTES - 1)));
-        assert!(!faults(slot.as_ptr().wrapping_add(GUARD_BYTES)));
+        let [_, unguarded] = slots();
+        let slot = unguarded.take().unwrap();
+        let start = slot.start().as_ptr();
+        // SAFETY: The slot is this test's alone.
+        unsafe { wipe::protect(start.cast(), GUARD_BYTES) }.unwrap();
+        assert!(faults(start) && faults(start.wrapping_add(GUARD_BYTES - 1)));
+        assert!(!faults(start.wrapping_add(GUARD_BYTES)));
+        std::mem::forget(slot); // It cannot be wiped any more.
     }
 }

@@ -5,6 +5,7 @@
 use std::ffi::{c_int, c_void};
 use std::fs::File;
 use std::io::{Error, Result};
+use std::ops::Range;
 use std::os::fd::AsRawFd as _;
 use std::ptr::NonNull;
 use std::sync::LazyLock;
@@ -90,7 +91,8 @@ pub(super) fn map(bytes: usize, pages: Pages) -> Result<NonNull<u8>> {
     }
     if let Pages::Small = pages {
         // A kernel without huge pages refuses, and does what is asked anyway.
-        let _ = advise(start, mapped, libc::MADV_NOHUGEPAGE);
+        // SAFETY: The mapping is new, so nobody uses it, and the advice changes no bytes.
+        let _ = unsafe { advise(start, mapped, libc::MADV_NOHUGEPAGE) };
     }
     let skipped = start.align_offset(TABLE_BYTES);
     NonNull::new(start.cast::<u8>().wrapping_add(skipped)).ok_or_else(|| Error::other("mapped address zero"))
@@ -101,22 +103,31 @@ pub(super) fn page_bytes() -> usize {
     rustix::param::page_size()
 }
 
-/// Makes the bytes from `from` to `to` of the slot at `start` zero, whose holder gives it up. `keep` says whether its
-/// pages may stay in memory.
-pub(super) fn wipe(start: NonNull<u8>, from: usize, to: usize, keep: bool) -> Wiped {
-    let first = start.as_ptr().wrapping_add(from - from % page_bytes());
-    let end = start.as_ptr().wrapping_add(to.next_multiple_of(page_bytes()));
-    if keep && overwrite(first, end).is_some() {
+/// Makes the bytes of `range`, counted from `start`, zero. `keep` says whether their pages may stay in memory.
+///
+/// # Safety
+///
+/// Nobody else uses the pages of `range`, which lie in a mapping of [`map`] and are writable.
+pub(super) unsafe fn wipe(start: NonNull<u8>, range: Range<usize>, keep: bool) -> Wiped {
+    let first = start.as_ptr().wrapping_add(range.start - range.start % page_bytes());
+    let end = start.as_ptr().wrapping_add(range.end.next_multiple_of(page_bytes()));
+    // SAFETY: As the caller promises, for whole pages.
+    if keep && unsafe { overwrite(first, end) }.is_some() {
         return Wiped::Warm;
     }
-    match advise(first.cast(), end as usize - first as usize, libc::MADV_DONTNEED) {
+    // SAFETY: As above; the advice makes the pages zero.
+    match unsafe { advise(first.cast(), end as usize - first as usize, libc::MADV_DONTNEED) } {
         Ok(()) => Wiped::Cold,
         Err(error) => Wiped::Failed(error),
     }
 }
 
 /// Overwrites all pages that are there, if they are few.
-fn overwrite(first: *mut u8, end: *mut u8) -> Option<()> {
+///
+/// # Safety
+///
+/// Nobody else uses the pages from `first` to `end`, which are writable.
+unsafe fn overwrite(first: *mut u8, end: *mut u8) -> Option<()> {
     let mut stretches = [Stretch::default(); STRETCHES_MAX];
     let (found, scanned_to) = scan(first, end, &mut stretches)?;
     let bytes: usize = found.iter().map(Stretch::bytes).sum();
@@ -124,16 +135,19 @@ fn overwrite(first: *mut u8, end: *mut u8) -> Option<()> {
         return None;
     }
     for stretch in found {
-        // SAFETY: The kernel reports stretches within what it was asked about: pages of a slot that is mapped readable
-        // and writable, and that nobody else uses, for its holder gave it up to `wipe`.
+        // SAFETY: The kernel reports stretches within what it was asked about, which the caller vouches for.
         unsafe { std::ptr::write_bytes(stretch.start as *mut u8, 0, stretch.bytes()) };
     }
     Some(())
 }
 
 /// Copies the first bytes of one slot to another, which is all zero, and leaves out what is zero by never having been
-/// written: a copy of that would take memory. The caller holds both slots, and `bytes` fit into both.
-pub(super) fn copy(from: NonNull<u8>, to: NonNull<u8>, bytes: usize) {
+/// written: a copy of that would take memory.
+///
+/// # Safety
+///
+/// Nobody else uses the two slots, which do not overlap, and `bytes`, rounded up to whole pages, fit into both.
+pub(super) unsafe fn copy(from: NonNull<u8>, to: NonNull<u8>, bytes: usize) {
     let end = from.as_ptr().wrapping_add(bytes.next_multiple_of(page_bytes()));
     let mut at = from.as_ptr();
     while at < end {
@@ -142,8 +156,7 @@ pub(super) fn copy(from: NonNull<u8>, to: NonNull<u8>, bytes: usize) {
         let (found, scanned_to) = scan(at, end, &mut stretches).unwrap_or((&rest, end));
         for stretch in found {
             let offset = stretch.start as usize - from.as_ptr() as usize;
-            // SAFETY: The stretch lies within the pages of the first slot's first `bytes`, which are whole pages of both
-            // slots; the caller holds both, and slots do not overlap.
+            // SAFETY: The stretch lies within the pages of the first `bytes`, which both slots have, as the caller promises.
             unsafe {
                 let (from, to) = (from.as_ptr().add(offset), to.as_ptr().add(offset));
                 std::ptr::copy_nonoverlapping(from, to, stretch.bytes());
@@ -178,9 +191,13 @@ fn scan(first: *mut u8, end: *mut u8, stretches: &mut [Stretch; STRETCHES_MAX]) 
 }
 
 /// Tells the kernel how a stretch of an arena's own mapping will be used.
-pub(super) fn advise(start: *mut c_void, bytes: usize, advice: c_int) -> Result<()> {
-    // SAFETY: Callers name whole pages of the arena's own mappings, of slots that they hold. The advices in use here
-    // make such pages zero, make them fault, or change nothing that can be seen.
+///
+/// # Safety
+///
+/// These are whole pages of a mapping of [`map`], and nobody else uses them; `advice` is one that makes pages zero, makes
+/// them fault, or changes nothing that can be seen.
+pub(super) unsafe fn advise(start: *mut c_void, bytes: usize, advice: c_int) -> Result<()> {
+    // SAFETY: As the caller promises.
     match unsafe { libc::madvise(start, bytes, advice) } {
         0 => Ok(()),
         _ => Err(Error::last_os_error()),
@@ -188,8 +205,12 @@ pub(super) fn advise(start: *mut c_void, bytes: usize, advice: c_int) -> Result<
 }
 
 /// Makes a stretch of an arena's own mapping inaccessible.
-pub(super) fn protect(start: *mut c_void, bytes: usize) -> Result<()> {
-    // SAFETY: As for `advise`; whoever touches the stretch is stopped.
+///
+/// # Safety
+///
+/// These are whole pages of a mapping of [`map`], and nobody else uses them.
+pub(super) unsafe fn protect(start: *mut c_void, bytes: usize) -> Result<()> {
+    // SAFETY: As the caller promises.
     match unsafe { libc::mprotect(start, bytes, libc::PROT_NONE) } {
         0 => Ok(()),
         _ => Err(Error::last_os_error()),
