@@ -9,14 +9,16 @@ use tokio::time::sleep;
 use crate::support::{Caller, Kind, TestFunction, TestHost, eventually, over_kinds};
 
 over_kinds! {
-    every: [
+    calls: [
         a_wait_is_free_by_execution_and_charged_whole_by_duration,
         suspended_time_is_not_charged,
+    ],
+    hooks: [
         hooks_are_charged,
     ],
     sharing: [
         background_work_is_charged,
-    ]
+    ],
 }
 
 /// A figure of a record or a sum.

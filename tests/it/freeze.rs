@@ -9,11 +9,13 @@ use tokio::time::{Instant, sleep};
 use crate::support::{Kind, TestFunction, TestHost, eventually, over_kinds};
 
 over_kinds! {
-    every: [
-        neither_the_answer_nor_its_reported_duration_waits_for_pre_freeze,
+    pool: [
         a_request_within_the_linger_finds_the_instance_active,
         the_linger_is_as_long_as_it_is_configured_and_may_be_zero,
         a_request_during_pre_freeze_goes_to_a_parked_instance_first,
+    ],
+    hooks: [
+        neither_the_answer_nor_its_reported_duration_waits_for_pre_freeze,
         a_request_during_pre_freeze_waits_for_its_end_if_the_instance_takes_one,
         a_trap_in_pre_freeze_costs_the_instance_and_not_the_reply,
         a_pre_freeze_that_overruns_while_it_waits_goes_on_at_the_next_thaw,
@@ -24,7 +26,7 @@ over_kinds! {
         a_request_during_pre_freeze_goes_to_an_active_instance_with_room_first,
         a_request_during_pre_freeze_joins_the_instance_if_it_takes_several,
         a_background_task_stands_still_while_its_instance_is_parked_and_goes_on_at_the_next_thaw,
-    ]
+    ],
 }
 
 /// A probe that freezes without a linger; `script` is what its pre-freeze does.

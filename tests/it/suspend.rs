@@ -8,16 +8,20 @@ use tokio::time::sleep;
 use crate::support::{Kind, TestFunction, TestHost, eventually, over_kinds};
 
 over_kinds! {
-    every: [
-        a_suspended_request_goes_on_with_exact_state_and_pays_nothing_for_the_pause,
-        a_timeout_stands_still_during_a_suspension_and_goes_on_after_it,
+    pool: [
         requests_to_a_suspended_function_wait_and_are_served_after_it,
         a_suspended_instance_that_must_go_ends_its_requests_and_calls_pre_stop,
+    ],
+    calls: [
+        a_suspended_request_goes_on_with_exact_state_and_pays_nothing_for_the_pause,
+        a_timeout_stands_still_during_a_suspension_and_goes_on_after_it,
+    ],
+    hooks: [
         an_instance_suspended_in_pre_freeze_ends_the_hook_and_freezes_anew_after_it,
     ],
     sharing: [
         all_requests_of_an_instance_are_suspended_and_resumed_together,
-    ]
+    ],
 }
 
 /// Waits until an instance executed for so long.

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 use crate::support::{Kind, TestFunction, TestHost, eventually, over_kinds};
 
 over_kinds! {
-    every: [
+    calls: [
         a_request_that_waits_too_long_is_answered_504_at_once,
         a_tight_loop_is_stopped_at_its_deadline_without_pre_stop,
         a_late_request_keeps_the_instance_from_no_other_function_and_the_next_one_is_served,
@@ -17,7 +17,7 @@ over_kinds! {
         an_instance_with_a_late_request_that_waits_serves_the_others_and_stops_in_order,
         others_in_the_instance_of_a_tight_loop_are_told_that_they_were_collateral,
         a_lonely_bystander_of_a_tight_loop_is_not_blamed_for_it,
-    ]
+    ],
 }
 
 /// Waits until one instance has `count` requests in flight, and returns it.
