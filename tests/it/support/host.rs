@@ -106,7 +106,7 @@ impl TestHost {
     /// Deploys the component of `package` as `name`, configured by `settings`, and returns a handle to it. The host finds it
     /// compiled.
     pub(crate) async fn deploy(&self, name: &str, package: &str, settings: Value) -> TestFunction {
-        compiled::give(package, self).await;
+        compiled::give(package, self);
         let reply = self.put_code(name, tests::component(package), &settings).await;
         assert!(reply.status == 200 || reply.status == 201, "deploy {name}: {reply:?}");
         self.function(name)
