@@ -331,14 +331,16 @@ async fn each_hook_is_held_to_its_own_timeout(kind: Kind) {
 /// Rule 8.
 async fn the_initializer_runs_once_before_the_first_request(kind: Kind) {
     let host = TestHost::start().await;
-    let mut settings = environment("INITIALIZER", json!([{"sleep-ms": 300}]));
+    let mut settings = environment("INITIALIZER", json!([{"sleep-ms": 1000}]));
     settings["concurrency"] = json!(10);
     let probe = deploy(kind, &host, "probe", settings).await;
     let replies = join_all((0..5).map(|_| probe.script(json!(["log"])))).await;
     for reply in &replies {
         assert_eq!(reply.start(), "cold", "it came while the instance initialized");
         assert_eq!(reply.results()[0][0], "initializer");
-        assert!(reply.timing("handler") < 300.0 && reply.timing("start") + reply.timing("queue") > 100.0, "{reply:?}");
+        // The initializer's second is in the start of the first, and in what the others waited for it.
+        let waited = reply.timing("start") + reply.timing("queue");
+        assert!(reply.timing("handler") < waited, "{reply:?}");
     }
     probe.reaches("parked").await;
     let calls = probe.script(json!(["log"])).await.results()[0].clone();

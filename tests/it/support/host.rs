@@ -181,12 +181,11 @@ impl TestHost {
         self.child.id().expect("the host runs")
     }
 
-    /// CPU time that the host's process used so far, in clock ticks of 10 ms.
-    pub(crate) fn cpu_ticks(&self) -> u64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("the host runs");
-        // The fields after the name, which is in parentheses; user and system time are the 14th and 15th of all.
-        let fields: Vec<&str> = stat.rsplit(')').next().expect("a name").split_whitespace().collect();
-        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    /// CPU time that the host uses while `during` goes on: of all its threads that are still there at the end.
+    pub(crate) async fn cpu_of_all(&self, during: impl Future<Output = ()>) -> Duration {
+        let before = self.schedule(|_| true, 0);
+        during.await;
+        self.schedule(|_| true, 0).saturating_sub(before)
     }
 
     /// CPU time that the threads which run guests used so far, to the nanosecond.
