@@ -50,6 +50,12 @@ pub struct ServeArgs {
     /// Memory of the host above which it starts no more instances, in MB [default: three quarters of the machine's]
     #[arg(long, env = "DORMOUSE_MEMORY_MAX_MB", value_name = "MB")]
     pub memory_max_mb: Option<u64>,
+    /// Versions that a function may have at once [default: 1000]
+    #[arg(long, env = "DORMOUSE_VERSIONS_MAX", value_name = "COUNT")]
+    pub versions_max: Option<usize>,
+    /// Aliases that a function may have at once [default: 1000]
+    #[arg(long, env = "DORMOUSE_ALIASES_MAX", value_name = "COUNT")]
+    pub aliases_max: Option<usize>,
     /// How long a stopping host waits for requests and pre-stop hooks, in ms [default: 30000]
     #[arg(long, env = "DORMOUSE_DRAIN_TIMEOUT_MS", value_name = "MS")]
     pub drain_timeout_ms: Option<u64>,
@@ -88,6 +94,10 @@ pub struct Config {
     pub instances_max: Option<usize>,
     /// Their memory in all, in bytes; none: as the machine allows.
     pub memory_bytes_max: Option<u64>,
+    /// Versions of one function.
+    pub versions_max: usize,
+    /// Aliases of one function.
+    pub aliases_max: usize,
     /// How long a stopping host waits.
     pub drain_timeout: Duration,
     /// What is charged by default.
@@ -145,6 +155,8 @@ impl ServeArgs {
             connections_max: self.connections_max.or(file.connections_max),
             instances_max: self.instances_max.or(file.instances_max),
             memory_max_mb: self.memory_max_mb.or(file.memory_max_mb),
+            versions_max: self.versions_max.or(file.versions_max),
+            aliases_max: self.aliases_max.or(file.aliases_max),
             drain_timeout_ms: self.drain_timeout_ms.or(file.drain_timeout_ms),
             billing_basis: self.billing_basis.or(file.billing_basis),
             invocation_days: self.invocation_days.or(file.invocation_days),
@@ -179,6 +191,10 @@ impl ServeArgs {
         if let Some(memory_max_mb) = self.memory_max_mb {
             range("memory-max-mb", memory_max_mb, 64, 1 << 24);
         }
+        let versions_max = self.versions_max.unwrap_or(1000);
+        range("versions-max", versions_max as u64, 1, 100_000);
+        let aliases_max = self.aliases_max.unwrap_or(1000);
+        range("aliases-max", aliases_max as u64, 1, 100_000);
         let drain_timeout_ms = range("drain-timeout-ms", self.drain_timeout_ms.unwrap_or(30_000), 0, 3_600_000);
         let invocation_days = range("invocation-days", self.invocation_days.unwrap_or(30), 1, 3650);
         Config {
@@ -187,6 +203,8 @@ impl ServeArgs {
             admin: AdminConfig { address: admin_address, token, component_bytes_max },
             instances_max: self.instances_max,
             memory_bytes_max: self.memory_max_mb.map(|megabytes| megabytes << 20),
+            versions_max,
+            aliases_max,
             drain_timeout: Duration::from_millis(drain_timeout_ms),
             billing_basis: self.billing_basis.unwrap_or_default(),
             invocation_retention: Duration::from_secs(invocation_days * 86_400),

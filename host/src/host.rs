@@ -1,117 +1,313 @@
-//! The host: both planes on the parts behind them, from start to drain.
+//! The host: deployed functions, their instances, the ledger and the metrics, and everything that a plane may ask of them.
+//!
+//! Running a function is in `invoke`; every other wish of an operator is a method here. The planes only translate.
 
-use std::fs::File;
-use std::net::SocketAddr;
-use std::path::Path;
+mod pools;
+
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use anyhow::Context as _;
-use tokio::net::TcpListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use bytes::Bytes;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
+use serde_json::Value;
 
+use self::pools::Preparing;
+use crate::catalog::{Alias, AliasChange, Catalog, CatalogBounds, ChangeError, Function, Version};
 use crate::config::Config;
-use crate::parts::Parts;
+use crate::guest::Engine;
+use crate::ids::{AliasName, FunctionName, InstanceId, VersionNumber};
+use crate::instance;
+use crate::ledger::{Group, Ledger, Options, QueryError, Usage, UsageQuery};
+use crate::machine::{MAPS_PER_LARGE_INSTANCE, Machine, resident_bytes};
+use crate::meter::Basis;
+use crate::pool::{self, Capacity, CapacityBounds, InstanceCounts, InstanceSnapshot, Pool, Pools};
 use crate::shutdown::Tasks;
-use crate::{control, http};
+use crate::telemetry::Charges;
 
-/// A running host. Dropping it without [`Host::stop`] leaves its tasks to the runtime.
+/// A host without its listeners; see the module.
 pub struct Host {
-    parts: Arc<Parts>,
-    addresses: Addresses,
-    drain_timeout: Duration,
-    terminate: Signal,
-    interrupt: Signal,
-    /// Locked for as long as the host runs.
-    _state_lock: File,
+    catalog: Catalog,
+    pools: Pools,
+    ledger: Ledger,
+    registry: Registry,
+    tasks: Tasks,
+    preparing: Preparing,
+    billing_basis: Basis,
+    guest_memory_bytes: Arc<AtomicU64>,
+    metrics: Arc<instance::Metrics>,
+    charges: Charges,
 }
 
-/// Where a host listens.
-#[derive(Clone, Copy, Debug, serde::Serialize)]
-pub struct Addresses {
-    /// Callers.
-    pub data: SocketAddr,
-    /// Operators.
-    pub admin: SocketAddr,
-}
-
-/// How a host stopped.
-#[derive(Clone, Copy, Debug)]
-pub struct Stopped {
-    /// Instances there were when the drain began.
-    pub instances: usize,
-    /// Pre-stop hooks that ran in the drain.
-    pub pre_stops: u64,
-    /// Instances that were still there when the drain's time was over.
-    pub unfinished: usize,
+/// An instance, and the function that it is of.
+pub struct Found {
+    /// The function.
+    pub function: FunctionName,
+    /// The name that it gives as its version.
+    pub version: Arc<str>,
+    /// The instance.
+    pub instance: InstanceSnapshot,
 }
 
 impl Host {
-    /// Opens the state directory and both listeners.
-    pub async fn start(config: Config) -> anyhow::Result<Host> {
-        let terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
-        let interrupt = signal(SignalKind::interrupt()).context("listen for Ctrl-C")?;
-        let state_lock = lock_state(&config.state_dir)?;
-        let tasks = Tasks::default();
-        let parts = Arc::new(Parts::open(&config, tasks.clone())?);
-        let data = listen(config.data.address, "--data-addr").await?;
-        let admin = listen(config.admin.address, "--admin-addr").await?;
-        let addresses = Addresses { data: data.local_addr()?, admin: admin.local_addr()? };
-        parts.start_minimum().await;
-        tasks.spawn(http::serve(data, parts.clone(), config.data));
-        tasks.spawn(control::serve(admin, parts.clone(), config.admin));
-        tracing::info!(data = %addresses.data, admin = %addresses.admin, "listening");
-        let drain_timeout = config.drain_timeout;
-        Ok(Host { parts, addresses, drain_timeout, terminate, interrupt, _state_lock: state_lock })
+    /// Opens everything in the state directory, which this host has to itself.
+    pub fn open(config: &Config, tasks: Tasks) -> anyhow::Result<Arc<Host>> {
+        let machine = Machine::read()?;
+        let bounds = CapacityBounds {
+            instances_max: config.instances_max.unwrap_or(usize::MAX),
+            maps_max: machine.instance_maps_max(),
+            memory_bytes_max: config.memory_bytes_max.unwrap_or_else(|| machine.instance_memory_bytes_max()),
+        };
+        log_capacity(&machine, bounds);
+        let engine = Engine::new()?;
+        let options = Options { retention: config.invocation_retention, ..Options::default() };
+        let ledger = Ledger::open(&config.state_dir.join("ledger.sqlite"), options)?;
+        let guest_memory_bytes = engine.memory_bytes_total();
+        let capacity = Capacity::new(bounds, resident_bytes);
+        let mut registry = Registry::with_prefix("dormouse");
+        let metrics = Arc::new(instance::Metrics::register(&mut registry));
+        let pool_metrics = Arc::new(pool::Metrics::register(&mut registry));
+        let charges = Charges::register(&mut registry);
+        let bounds = CatalogBounds { versions_max: config.versions_max, aliases_max: config.aliases_max };
+        Ok(Arc::new(Host {
+            catalog: Catalog::open(&config.state_dir, engine, bounds, tasks.clone())?,
+            pools: Pools::new(tasks.clone(), capacity, pool_metrics)?,
+            ledger,
+            registry,
+            tasks,
+            preparing: Preparing::default(),
+            billing_basis: config.billing_basis,
+            guest_memory_bytes,
+            metrics,
+            charges,
+        }))
     }
 
-    /// Where it listens.
-    pub fn addresses(&self) -> Addresses {
-        self.addresses
+    /// Starts the instances that are kept even when nobody calls.
+    pub fn start(self: &Arc<Self>) {
+        self.follow();
     }
 
-    /// Ends at SIGTERM or Ctrl-C. They are listened for since the host started, so none is missed.
-    pub async fn told_to_stop(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+    /// The drain signal and the tasks of the host.
+    pub fn tasks(&self) -> &Tasks {
+        &self.tasks
+    }
+
+    /// Instances there are.
+    pub fn instance_count(&self) -> usize {
+        self.pools.capacity().instances()
+    }
+
+    /// Pre-stop hooks that were called so far.
+    pub fn pre_stops(&self) -> u64 {
+        self.metrics.pre_stops()
+    }
+
+    /// Whether what calls use can be stored.
+    pub fn ledger_has_room(&self) -> bool {
+        self.ledger.has_room()
+    }
+
+    /// Whether the ledger can be written.
+    pub fn is_ledger_healthy(&self) -> bool {
+        self.ledger.healthy()
+    }
+
+    /// Everything that is counted, in the OpenMetrics text format.
+    pub fn metrics(&self) -> anyhow::Result<String> {
+        self.pools.measure(self.guest_memory_bytes.load(Ordering::Relaxed));
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+
+    /// All functions, by name.
+    pub fn functions(&self) -> Vec<Arc<Function>> {
+        self.catalog.list()
+    }
+
+    /// The function, if it is deployed.
+    pub fn function(&self, name: &str) -> Option<Arc<Function>> {
+        self.catalog.get(name)
+    }
+
+    /// Deploys a component; says whether the function is new. It is stored when this returns, and instances of the
+    /// revision before finish their requests and stop.
+    pub async fn deploy(
+        self: &Arc<Self>,
+        name: FunctionName,
+        component: Bytes,
+        patch: Option<Value>,
+    ) -> Result<(Arc<Function>, bool), ChangeError> {
+        let host = self.clone();
+        self.finish(async move { host.catalog.deploy(name, component, patch).await }).await
+    }
+
+    /// Changes a function's settings by a JSON merge patch; instances are replaced if it matters to them.
+    pub async fn configure(self: &Arc<Self>, name: FunctionName, patch: Value) -> Result<Arc<Function>, ChangeError> {
+        let host = self.clone();
+        self.finish(async move { host.catalog.configure(&name, &patch).await }).await
+    }
+
+    /// Deletes a function with its versions and aliases; its instances serve what was accepted, then stop.
+    pub async fn delete(self: &Arc<Self>, name: FunctionName) -> Result<(), ChangeError> {
+        let host = self.clone();
+        self.finish(async move { host.catalog.delete(&name).await }).await
+    }
+
+    /// Stops all of a function's instances where they stand, or lets them go on.
+    pub async fn suspend(self: &Arc<Self>, name: FunctionName, suspended: bool) -> Result<Arc<Function>, ChangeError> {
+        let host = self.clone();
+        self.finish(async move { host.catalog.set_suspended(&name, suspended).await }).await
+    }
+
+    /// Refuses calls of a function, for the reason given, or takes them again. Its instances are left alone.
+    pub async fn disable(
+        self: &Arc<Self>,
+        name: FunctionName,
+        reason: Option<String>,
+    ) -> Result<Arc<Function>, ChangeError> {
+        let host = self.clone();
+        self.finish(async move { host.catalog.set_disabled(&name, reason).await }).await
+    }
+
+    /// Publishes `LATEST` under the next number.
+    pub async fn publish(self: &Arc<Self>, name: FunctionName, description: String) -> Result<Version, ChangeError> {
+        let host = self.clone();
+        self.finish(async move { host.catalog.publish(&name, description).await }).await
+    }
+
+    /// Deletes a version that no alias names.
+    pub async fn delete_version(
+        self: &Arc<Self>,
+        name: FunctionName,
+        version: VersionNumber,
+    ) -> Result<(), ChangeError> {
+        let host = self.clone();
+        self.finish(async move { host.catalog.delete_version(&name, version).await }).await
+    }
+
+    /// Makes or moves an alias; says whether it is new.
+    pub async fn set_alias(
+        self: &Arc<Self>,
+        name: FunctionName,
+        alias: AliasName,
+        change: AliasChange,
+    ) -> Result<(Alias, bool), ChangeError> {
+        let host = self.clone();
+        self.finish(async move { host.catalog.set_alias(&name, alias, change).await }).await
+    }
+
+    /// Moves an alias back to the version that it named before.
+    pub async fn roll_back(self: &Arc<Self>, name: FunctionName, alias: AliasName) -> Result<Alias, ChangeError> {
+        let host = self.clone();
+        self.finish(async move { host.catalog.roll_back(&name, &alias).await }).await
+    }
+
+    /// Deletes an alias.
+    pub async fn delete_alias(self: &Arc<Self>, name: FunctionName, alias: AliasName) -> Result<(), ChangeError> {
+        let host = self.clone();
+        self.finish(async move { host.catalog.delete_alias(&name, &alias).await }).await
+    }
+
+    /// Carries a change of the catalog out to its end, whether or not the caller waits that long, and lets the pools follow.
+    async fn finish<T: Send + 'static>(
+        self: &Arc<Self>,
+        change: impl Future<Output = Result<T, ChangeError>> + Send + 'static,
+    ) -> Result<T, ChangeError> {
+        let host = self.clone();
+        let finished = self.tasks.finish(async move {
+            let changed = change.await;
+            host.follow();
+            changed
+        });
+        finished.await?
+    }
+
+    /// How many instances of a function are in which state.
+    pub fn instance_counts(&self, function: &FunctionName) -> InstanceCounts {
+        self.pools.counts(function)
+    }
+
+    /// A function's instances, oldest state first.
+    pub fn instances(&self, function: &FunctionName) -> Vec<Found> {
+        let found =
+            |pool: &Pool| pool.snapshots().into_iter().map(|instance| found(pool, instance)).collect::<Vec<_>>();
+        let mut instances: Vec<Found> = self.pools.of(function).iter().flat_map(found).collect();
+        instances.sort_by_key(|found| found.instance.since);
+        instances
+    }
+
+    /// An instance, if it is there.
+    pub fn instance(&self, id: InstanceId) -> Option<Found> {
+        self.pools.find(id).map(|(pool, instance)| found(&pool, instance))
+    }
+
+    /// Stops an instance in order. False if it is not there.
+    pub fn stop_instance(&self, id: InstanceId) -> bool {
+        self.pools.stop(id)
+    }
+
+    /// Sums of what functions used. It blocks.
+    pub fn usage(&self, query: &UsageQuery) -> Result<Usage, QueryError> {
+        let mut usage = self.ledger.usage(query)?;
+        if query.from.is_none() && query.to.is_none() {
+            self.add_parked_now(query, &mut usage);
         }
+        Ok(usage)
     }
 
-    /// Drains: no new requests, those accepted are answered, every pre-stop runs. A signal meanwhile cuts it short.
-    pub async fn stop(mut self) -> anyhow::Result<Stopped> {
-        let instances = self.parts.pools.room().instances();
-        let before = self.parts.pre_stops();
-        tracing::info!(instances, timeout_ms = self.drain_timeout.as_millis(), "draining");
-        let parts = self.parts.clone();
-        tokio::select! {
-            _ = tokio::time::timeout(self.drain_timeout, parts.drain()) => {}
-            () = self.told_to_stop() => tracing::warn!("told to stop twice: not waiting any longer"),
-        }
-        let unfinished = self.parts.pools.room().instances();
-        self.parts.ledger.close().context("close the ledger")?;
-        let pre_stops = self.parts.pre_stops() - before;
-        Ok(Stopped { instances, pre_stops, unfinished })
+    /// Asks the ledger on a thread where blocking is allowed.
+    pub async fn ask_ledger<T: Send + 'static>(
+        self: &Arc<Self>,
+        question: impl FnOnce(&Ledger) -> T + Send + 'static,
+    ) -> anyhow::Result<T> {
+        let host = self.clone();
+        self.tasks.blocking(move || question(&host.ledger)).await
     }
-}
 
-/// Takes the state directory for this host alone.
-fn lock_state(state_dir: &Path) -> anyhow::Result<File> {
-    let take = || -> anyhow::Result<File> {
-        std::fs::create_dir_all(state_dir)?;
-        let file = File::options().create(true).append(true).open(state_dir.join("lock"))?;
-        match file.try_lock() {
-            Ok(()) => Ok(file),
-            Err(std::fs::TryLockError::WouldBlock) => {
-                anyhow::bail!("another host uses it; stop that one, or choose another folder with --state-dir")
+    /// The ledger learns how long an instance was parked when it wakes; until then the pools know.
+    fn add_parked_now(&self, query: &UsageQuery, usage: &mut Usage) {
+        for pool in self.pools.all() {
+            if query.function.as_ref().is_some_and(|only| only != pool.function()) {
+                continue;
             }
-            Err(std::fs::TryLockError::Error(error)) => Err(error.into()),
+            for (parked, bytes) in pool.parked() {
+                usage.total.add_parked(parked, bytes);
+                let group = usage.groups.iter_mut().find(|group| group.key == pool.function().as_str());
+                if let (Group::Function, Some(group)) = (query.group, group) {
+                    group.sums.add_parked(parked, bytes);
+                }
+            }
         }
-    };
-    take().with_context(|| format!("open the state directory {}", state_dir.display()))
+    }
+
+    /// Takes no new requests, answers those that were accepted, stops every instance, and closes the listeners.
+    pub async fn drain(&self) {
+        self.tasks.begin_drain();
+        self.pools.retire_all();
+        self.pools.capacity().emptied().await;
+        self.tasks.begin_close();
+        self.tasks.ended().await;
+    }
+
+    /// Stores what is still to be stored; nothing can be posted afterwards.
+    pub fn close(&self) -> anyhow::Result<()> {
+        self.ledger.close()
+    }
 }
 
-async fn listen(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
-    let bound = TcpListener::bind(address).await;
-    bound.with_context(|| format!("listen on {address}; choose another address with {flag}, port 0 asks the system"))
+fn found(pool: &Pool, instance: InstanceSnapshot) -> Found {
+    Found { function: pool.function().clone(), version: pool.version(), instance }
+}
+
+fn log_capacity(machine: &Machine, bounds: CapacityBounds) {
+    let large_instances_max = bounds.maps_max / MAPS_PER_LARGE_INSTANCE;
+    tracing::info!(
+        memory_mb = bounds.memory_bytes_max >> 20,
+        large_instances_max,
+        open_files = machine.open_files_max,
+        "room for instances; more of large components need a higher vm.max_map_count (now {})",
+        machine.maps_max,
+    );
 }

@@ -1,20 +1,25 @@
-//! Identifiers of functions, instances and requests.
+//! Identifiers of functions, revisions, versions, aliases, instances and requests.
 //!
-//! Names come from people and are checked here once; instances and requests get random ones. Nothing in this file
-//! knows what the identifiers stand for.
+//! Names come from people and are checked here once; instances and requests get random identifiers, revisions and
+//! versions get the next number. Nothing in this file knows what the identifiers stand for.
 
 use std::borrow::Borrow;
 use std::fmt;
+use std::num::NonZero;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use uuid::{NoContext, Timestamp, Uuid};
 
-/// The version every request reaches unless it names another.
+/// The qualifier of a function's newest revision, and what a request reaches that has none.
 pub const LATEST: &str = "LATEST";
 
 /// Characters a function's name may have at most.
 const FUNCTION_NAME_MAX: usize = 64;
+
+/// Characters an alias may have at most, as in Function Compute.
+const ALIAS_NAME_MAX: usize = 128;
 
 /// Characters of a request identifier that a caller may choose.
 const REQUEST_ID_MAX: usize = 128;
@@ -49,9 +54,7 @@ impl std::str::FromStr for FunctionName {
     type Err = InvalidName;
 
     fn from_str(name: &str) -> Result<FunctionName, InvalidName> {
-        let starts = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
-        let valid = |other: char| other.is_ascii_alphanumeric() || other == '_' || other == '-';
-        if starts && name.len() <= FUNCTION_NAME_MAX && name.chars().all(valid) {
+        if is_name(name, FUNCTION_NAME_MAX) {
             Ok(FunctionName(name.into()))
         } else {
             let name = name.chars().take(FUNCTION_NAME_MAX + 1).collect();
@@ -85,6 +88,147 @@ impl fmt::Display for FunctionName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// A revision's identifier: a number that this host gives to one revision only, whatever is deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RevisionId(pub u64);
+
+impl fmt::Display for RevisionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The number of a published version: 1, 2, 3 and so on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct VersionNumber(NonZero<u64>);
+
+/// A text that is no version's number.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is not a version: 1, 2, 3 and so on")]
+pub struct InvalidVersion(String);
+
+impl VersionNumber {
+    /// The first version of every function.
+    pub const FIRST: VersionNumber = VersionNumber(NonZero::<u64>::MIN);
+
+    /// The number as the catalog stores it.
+    pub fn as_u64(self) -> u64 {
+        self.0.get()
+    }
+
+    /// The version that the catalog stored as `number`.
+    pub fn from_u64(number: u64) -> Option<VersionNumber> {
+        NonZero::new(number).map(VersionNumber)
+    }
+
+    /// The next one.
+    pub fn next(self) -> VersionNumber {
+        VersionNumber(self.0.saturating_add(1))
+    }
+}
+
+impl fmt::Display for VersionNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::str::FromStr for VersionNumber {
+    type Err = InvalidVersion;
+
+    fn from_str(text: &str) -> Result<VersionNumber, InvalidVersion> {
+        // `+1` and `01` would be second names for the same version.
+        let plain = text.starts_with(|first: char| first.is_ascii_digit() && first != '0');
+        let number = text.parse().ok().filter(|_| plain);
+        number.map(VersionNumber).ok_or_else(|| InvalidVersion(text.chars().take(64).collect()))
+    }
+}
+
+impl TryFrom<String> for VersionNumber {
+    type Error = InvalidVersion;
+
+    fn try_from(text: String) -> Result<VersionNumber, InvalidVersion> {
+        text.parse()
+    }
+}
+
+/// The name that a revision's instances give as their version: `LATEST`, or its number once it is published. Cheap to
+/// clone; all clones change together.
+#[derive(Clone, Debug)]
+pub struct VersionLabel(Arc<ArcSwap<Arc<str>>>);
+
+impl VersionLabel {
+    /// A label that says `version` for now.
+    pub fn new(version: Arc<str>) -> VersionLabel {
+        VersionLabel(Arc::new(ArcSwap::from_pointee(version)))
+    }
+
+    /// What it says.
+    pub fn get(&self) -> Arc<str> {
+        Arc::clone(&self.0.load())
+    }
+
+    /// Lets it say `version`.
+    pub fn set(&self, version: &Arc<str>) {
+        if **self.0.load() != *version {
+            self.0.store(Arc::new(version.clone()));
+        }
+    }
+}
+
+/// An alias: 1 to 128 of `a-z A-Z 0-9 _ -`, starting with a letter or `_`, and not `LATEST`. Cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AliasName(Arc<str>);
+
+/// A name that no alias may have.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "`{name}` is not an alias: 1 to {ALIAS_NAME_MAX} letters, digits, `_` or `-`, starting with a letter or `_`, and not \
+     `LATEST`"
+)]
+pub struct InvalidAlias {
+    name: String,
+}
+
+impl AliasName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::str::FromStr for AliasName {
+    type Err = InvalidAlias;
+
+    fn from_str(name: &str) -> Result<AliasName, InvalidAlias> {
+        if is_name(name, ALIAS_NAME_MAX) && !name.eq_ignore_ascii_case(LATEST) {
+            Ok(AliasName(name.into()))
+        } else {
+            Err(InvalidAlias { name: name.chars().take(ALIAS_NAME_MAX + 1).collect() })
+        }
+    }
+}
+
+impl Borrow<str> for AliasName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for AliasName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Whether `name` is made of letters, digits, `_` and `-`, and starts with a letter or `_`.
+fn is_name(name: &str, length_max: usize) -> bool {
+    let starts = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
+    let valid = |other: char| other.is_ascii_alphanumeric() || other == '_' || other == '-';
+    starts && name.len() <= length_max && name.chars().all(valid)
 }
 
 /// An instance's identifier: `i-` and 16 hexadecimal digits, never used twice.
@@ -185,6 +329,24 @@ mod tests {
         }
         for bad in ["", "1a", "-a", "a.b", "a/b", "ü", &"a".repeat(65)] {
             assert!(bad.parse::<FunctionName>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn versions_and_aliases_cannot_be_taken_for_each_other() {
+        for good in ["1", "42", "18446744073709551615"] {
+            assert_eq!(good.parse::<VersionNumber>().unwrap().to_string(), good);
+            assert!(good.parse::<AliasName>().is_err(), "{good}");
+        }
+        for bad in ["", "0", "01", "+1", "-1", "1a", "18446744073709551616"] {
+            assert!(bad.parse::<VersionNumber>().is_err(), "{bad}");
+        }
+        for good in ["prod", "_x", "A-1_b", &"a".repeat(128)] {
+            assert_eq!(good.parse::<AliasName>().unwrap().as_str(), good);
+            assert!(good.parse::<VersionNumber>().is_err(), "{good}");
+        }
+        for bad in ["", "1a", "LATEST", "latest", "a.b", "ü", &"a".repeat(129)] {
+            assert!(bad.parse::<AliasName>().is_err(), "{bad}");
         }
     }
 

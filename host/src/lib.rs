@@ -1,24 +1,28 @@
 //! Dormouse, a function host.
 //!
-//! One request's walk through the modules, which are listed in this order: [`http`] accepts the connection and reads
-//! the event, [`catalog`] knows the function, [`pool`] finds an instance for it, [`instance`] drives that instance from
-//! state to state, and [`guest`] runs its code, which only moves while it is polled. [`meter`] measures each poll and
-//! [`ledger`] stores what was measured. [`control`] is the operators' door to all of them, never on a request's way.
+//! One request's walk through the modules, which are listed in this order: [`server`] listens, [`data`] reads the address
+//! and makes a call of it, and [`invoke`] is the one door: it resolves the name in the [`catalog`] and pins what it finds.
+//! [`pool`] lends an instance, [`instance`] drives that instance from state to state, and [`guest`] runs its code, which
+//! only moves while it is polled. [`meter`] measures each poll and [`ledger`] stores what was measured.
 //!
-//! [`host`] puts both planes on the [`parts`] behind them; [`cli`] is the program. Only `guest` names the engine, only `http` and `control`
-//! know status codes, and what decides (`instance::lifecycle`, `pool::policy`) has no clock, no lock and no I/O.
+//! [`host`] is all that a plane may ask for; [`admin`] is the operators' plane over it, never on a request's way, and
+//! [`web`] is what planes share. [`cli`] is the program. Only `guest` names the engine, only `web` and the planes know
+//! status codes, and what decides (`instance::lifecycle`, `pool::policy`) has no clock, no lock and no I/O.
 
 pub mod cli;
+pub mod server;
+pub mod data;
+pub mod admin;
+pub mod web;
 pub mod host;
-pub mod parts;
-pub mod http;
-pub mod control;
+pub mod invoke;
 pub mod catalog;
 pub mod pool;
 pub mod instance;
 pub mod guest;
 pub mod meter;
 pub mod ledger;
+pub mod sqlite;
 pub mod log;
 pub mod ids;
 pub mod config;
@@ -26,4 +30,4 @@ pub mod machine;
 pub mod shutdown;
 pub mod telemetry;
 
-pub use host::{Addresses, Host, Stopped};
+pub use server::{Addresses, Server, Stopped};

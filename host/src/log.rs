@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use tokio::sync::watch;
 
-use crate::ids::{InstanceId, RequestId};
+use crate::ids::{InstanceId, RequestId, VersionLabel};
 
 /// Lines that a function's log keeps.
 const LINES_MAX: usize = 2000;
@@ -72,9 +72,9 @@ pub struct Line {
 
 /// A cheap handle to one function's log.
 #[derive(Clone)]
-pub struct Log(Arc<Shared>);
+pub struct Log(Arc<Inner>);
 
-struct Shared {
+struct Inner {
     // A std mutex: the critical section copies one line and never waits.
     state: Mutex<Kept>,
     newest: watch::Sender<u64>,
@@ -89,13 +89,13 @@ struct Kept {
 
 impl Default for Log {
     fn default() -> Log {
-        Log(Arc::new(Shared { state: Mutex::default(), newest: watch::Sender::new(0) }))
+        Log(Arc::new(Inner { state: Mutex::default(), newest: watch::Sender::new(0) }))
     }
 }
 
 impl Log {
-    /// Where the instances of a version write.
-    pub fn of_version(&self, version: Arc<str>) -> LogWriter {
+    /// Where the instances of a revision write.
+    pub fn of_version(&self, version: VersionLabel) -> LogWriter {
         LogWriter { log: self.clone(), version }
     }
 
@@ -121,17 +121,17 @@ impl Log {
     }
 }
 
-/// Writes lines about one version of the function.
+/// Writes lines about one revision of the function.
 #[derive(Clone)]
 pub struct LogWriter {
     log: Log,
-    version: Arc<str>,
+    version: VersionLabel,
 }
 
 impl LogWriter {
     /// Appends a line, and forgets the oldest ones beyond the bounds.
     pub fn write(&self, stream: Stream, instance: InstanceId, author: Author, text: String) {
-        let version = self.version.clone();
+        let version = self.version.get();
         let sequence = {
             let mut kept = self.log.0.state.lock().expect("no holder of this lock panics");
             kept.sequence += 1;
@@ -179,7 +179,7 @@ mod tests {
     #[tokio::test]
     async fn a_log_is_bounded_and_can_be_followed() {
         let log = Log::default();
-        let (writer, instance) = (log.of_version("1".into()), InstanceId::random());
+        let (writer, instance) = (log.of_version(VersionLabel::new("1".into())), InstanceId::random());
         let write = |stream, text| writer.write(stream, instance, Author::Nobody, text);
         for number in 0..LINES_MAX + 10 {
             write(Stream::Stdout, number.to_string());

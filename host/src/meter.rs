@@ -109,6 +109,41 @@ pub fn compute_units(epoch_mb: u64) -> f64 {
     epoch_mb as f64 / (1000.0 * 1024.0)
 }
 
+/// Who called a function. The ledger stores the numbers, so none is ever given to another caller.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CalledBy {
+    /// A caller of the data plane.
+    #[default]
+    Data = 0,
+    /// An event that waited in the queue.
+    Queue = 1,
+    /// A trigger.
+    Trigger = 2,
+    /// An operator at the console.
+    Console = 3,
+}
+
+impl CalledBy {
+    /// All of them.
+    pub const ALL: [CalledBy; 4] = [CalledBy::Data, CalledBy::Queue, CalledBy::Trigger, CalledBy::Console];
+}
+
+/// What is known of a call when it is accepted.
+#[derive(Clone, Debug)]
+pub struct AcceptedCall {
+    /// The request.
+    pub request: RequestId,
+    /// The function.
+    pub function: FunctionName,
+    /// The version that was asked to answer.
+    pub version: Arc<str>,
+    /// Who called.
+    pub called_by: CalledBy,
+    /// Which attempt at the request this is, from 1.
+    pub attempt: u32,
+}
+
 /// One request that was accepted, however it ended.
 #[derive(Clone, Debug)]
 pub struct InvocationReading {
@@ -130,6 +165,10 @@ pub struct InvocationReading {
     pub outcome: &'static str,
     /// Whether the caller was still there for the answer.
     pub delivered: bool,
+    /// Who called.
+    pub called_by: CalledBy,
+    /// Which attempt at the request this is, from 1.
+    pub attempt: u32,
 }
 
 /// Times since something first began, counting overlaps once.
@@ -344,18 +383,15 @@ pub struct InvocationMeter {
 }
 
 impl InvocationMeter {
-    /// Accepts `request` for `function` at `now`.
-    pub fn accept(
-        request: RequestId,
-        function: FunctionName,
-        version: Arc<str>,
-        now: Instant,
-        post: Post,
-    ) -> InvocationMeter {
+    /// Accepts a call at `now`.
+    pub fn accept(call: AcceptedCall, now: Instant, post: Post) -> InvocationMeter {
+        let AcceptedCall { request, function, version, called_by, attempt } = call;
         let reading = InvocationReading {
             request,
             function,
             version,
+            called_by,
+            attempt,
             instance: None,
             start: SystemTime::now(),
             queued: Duration::ZERO,
@@ -500,8 +536,14 @@ mod tests {
     #[test]
     fn a_dropped_meter_posts() {
         let (post, readings) = collect();
-        let meter =
-            InvocationMeter::accept(RequestId::new(), "f".parse().unwrap(), "LATEST".into(), Instant::now(), post);
+        let call = AcceptedCall {
+            request: RequestId::new(),
+            function: "f".parse().unwrap(),
+            version: "LATEST".into(),
+            called_by: CalledBy::Data,
+            attempt: 1,
+        };
+        let meter = InvocationMeter::accept(call, Instant::now(), post);
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
             let _meter = meter;
             panic!("on purpose");

@@ -286,7 +286,7 @@ async fn fetch_says_why_there_is_no_response() {
         for (url, why) in [
             (format!("http://{}/", large.address), "larger than 8 MiB"),
             (format!("http://{unused}/"), "connection refused"),
-            ("http://example.com/".to_owned(), "allowed-outbound-hosts do not name this host"),
+            ("http://example.com/".to_owned(), "example.com is not in allowed-outbound-hosts"),
             ("http://127.0.0.1:99999/".to_owned(), "a port that is none"),
             ("ftp://127.0.0.1/".to_owned(), "URL"),
         ] {

@@ -25,6 +25,7 @@ mod uploads;
 mod sandbox;
 mod outbound;
 mod logs;
+mod versions;
 mod admin;
 mod examples;
 mod languages;

@@ -1,139 +1,140 @@
-//! A deployed function as the catalog knows it.
+//! A function: its newest revision, its published versions and its aliases.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
-
-use super::settings::{Hook, Settings, export_name};
-use crate::guest::{Capacity, EntryNames, Export, Exports, Hook as HookCall, HookName, Protocol, Refusal};
-use crate::ids::FunctionName;
+use super::alias::Alias;
+use super::revision::Revision;
+use super::spec::SettingsSpec;
+use crate::ids::{AliasName, FunctionName, LATEST, RevisionId, VersionNumber};
 use crate::log::Log;
 
-/// What a component exports of the contract; absent: it has no such export, or the hook is disabled.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct ExportsView {
-    /// What the handler is called with.
-    #[serde(default)]
-    pub protocol: Protocol,
-    /// Answers requests.
-    pub handler: ExportView,
-    /// How many requests an instance can serve.
-    #[serde(default)]
-    pub capacity: Capacity,
-    /// Runs before the first request.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub initializer: Option<ExportView>,
-    /// Runs before each parking.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pre_freeze: Option<ExportView>,
-    /// Runs before the instance is dropped.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pre_stop: Option<ExportView>,
-}
-
-/// One export.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct ExportView {
-    /// The export's name in the component; for a hook without one, the request that the host sends instead.
-    pub name: String,
-    /// Whether it is an asynchronous export; only those let several requests run in one instance.
-    pub r#async: bool,
-}
-
-impl ExportsView {
-    pub(super) fn new(exports: &Exports, capacity: Capacity) -> Result<ExportsView, Refusal> {
-        let hooks = [&exports.initializer, &exports.pre_freeze, &exports.pre_stop];
-        let request = hooks.into_iter().flatten().find_map(HookCall::request);
-        if let (Some(request), Some(requests_max)) = (request, capacity.requests_max) {
-            return Err(Refusal::NoRequestLeft { request: request.to_string(), requests_max });
-        }
-        let view = |hook: &Option<HookCall>| hook.as_ref().map(ExportView::from);
-        Ok(ExportsView {
-            protocol: exports.protocol,
-            capacity,
-            handler: ExportView::from(&exports.handler),
-            initializer: view(&exports.initializer),
-            pre_freeze: view(&exports.pre_freeze),
-            pre_stop: view(&exports.pre_stop),
-        })
-    }
-
-    /// Whether the handler is called with HTTP requests.
-    pub fn takes_http(&self) -> bool {
-        self.protocol != Protocol::Event
-    }
-
-    /// Whether an instance may have several requests at once.
-    pub fn shares(&self) -> bool {
-        self.handler.r#async && self.capacity.shares
-    }
-}
-
-impl From<&Export> for ExportView {
-    fn from(export: &Export) -> ExportView {
-        ExportView { name: export.name.clone(), r#async: export.is_async }
-    }
-}
-
-impl From<&HookCall> for ExportView {
-    fn from(hook: &HookCall) -> ExportView {
-        match hook {
-            HookCall::Export(export) => ExportView::from(export),
-            HookCall::Request(request) => ExportView { name: request.to_string(), r#async: false },
-        }
-    }
-}
-
-/// One revision of a function. A change makes a new one; requests under way keep theirs.
+/// A function at one time. A change makes a new value of it; whoever holds this one is not disturbed.
 #[derive(Clone)]
 pub struct Function {
     /// Its name.
     pub name: FunctionName,
-    /// Counts from 1 the changes that need new instances.
-    pub revision: u64,
-    /// Lower-case hexadecimal SHA-256 of the component.
-    pub sha256: String,
-    /// The component's size.
-    pub component_bytes: u64,
-    /// What it exports.
-    pub exports: ExportsView,
-    /// Its configuration.
-    pub settings: Settings,
+    /// Its newest revision: what `LATEST` names.
+    pub latest: Arc<Revision>,
+    /// `LATEST`, as requests and records have it. One for each function: a single one would be counted by all threads.
+    pub(super) latest_label: Arc<str>,
+    /// What was published.
+    pub versions: BTreeMap<VersionNumber, Version>,
+    /// Names for versions.
+    pub aliases: BTreeMap<AliasName, Alias>,
+    /// For people.
+    pub description: String,
+    /// For people and programs; the host does not read them.
+    pub tags: BTreeMap<String, String>,
     /// Whether an operator suspended it.
     pub suspended: bool,
+    /// Why an operator disabled it; none if it is enabled.
+    pub disabled: Option<String>,
     /// When it was first deployed.
     pub created: SystemTime,
     /// When it last changed.
     pub updated: SystemTime,
     /// What its instances wrote; all revisions share it.
     pub log: Log,
-    /// Held while the function's instances are prepared, so that it happens once.
-    pub preparing: Arc<tokio::sync::Mutex<()>>,
 }
 
-impl Settings {
-    /// The exports that this configuration names.
-    pub fn entry_names(&self) -> EntryNames {
-        let hook = |hook: &Hook| match hook.handler.as_deref() {
-            None => HookName::Default,
-            Some("") => HookName::Disabled,
-            Some(entry) => HookName::Named(export_name(entry)),
-        };
-        EntryNames {
-            handler: export_name(&self.handler),
-            initializer: hook(&self.lifecycle.initializer),
-            pre_freeze: hook(&self.lifecycle.pre_freeze),
-            pre_stop: hook(&self.lifecycle.pre_stop),
+/// A revision that was published.
+#[derive(Clone)]
+pub struct Version {
+    /// Its number.
+    pub number: VersionNumber,
+    /// The number as requests and records have it.
+    pub label: Arc<str>,
+    /// What was published.
+    pub revision: Arc<Revision>,
+    /// For people.
+    pub description: String,
+    /// When it was published.
+    pub created: SystemTime,
+}
+
+/// What a request gets that names a function and a qualifier.
+#[derive(Clone)]
+pub struct Target {
+    /// What runs.
+    pub revision: Arc<Revision>,
+    /// Under which name: a version's number, or `LATEST`.
+    pub version: Arc<str>,
+}
+
+impl Function {
+    /// A function that is deployed for the first time.
+    pub(super) fn new(latest: Arc<Revision>) -> Function {
+        let (name, created) = (latest.function.clone(), latest.created);
+        Function {
+            name,
+            latest,
+            latest_label: LATEST.into(),
+            versions: BTreeMap::new(),
+            aliases: BTreeMap::new(),
+            description: String::new(),
+            tags: BTreeMap::new(),
+            suspended: false,
+            disabled: None,
+            created,
+            updated: created,
+            log: Log::default(),
         }
     }
 
-    /// Whether running instances need not change when the configuration becomes `other`.
-    pub(super) fn runs_like(&self, other: &Settings) -> bool {
-        let described = Settings { description: other.description.clone(), tags: other.tags.clone(), ..self.clone() };
-        described == *other
+    /// What `qualifier` names; none: nothing. An alias with weights asks for the request's `place` among them, a number
+    /// from 0 to below 1.
+    pub fn resolve(&self, qualifier: &str, place: impl FnOnce(&Alias) -> f64) -> Option<Target> {
+        if qualifier == LATEST {
+            return Some(self.latest());
+        }
+        let version = match self.aliases.get(qualifier) {
+            Some(alias) if alias.weights.is_empty() => self.versions.get(&alias.version),
+            Some(alias) => self.versions.get(&alias.version_at(place(alias))),
+            None => self.versions.get(&qualifier.parse::<VersionNumber>().ok()?),
+        };
+        version.map(|version| Target { revision: version.revision.clone(), version: version.label.clone() })
+    }
+
+    /// The newest revision.
+    pub fn latest(&self) -> Target {
+        Target { revision: self.latest.clone(), version: self.latest_label.clone() }
+    }
+
+    /// The version that this revision was published as.
+    pub fn version_of(&self, revision: RevisionId) -> Option<&Version> {
+        self.versions.values().find(|version| version.revision.id == revision)
+    }
+
+    /// Whether `LATEST` or a version names this revision.
+    pub fn names(&self, revision: RevisionId) -> bool {
+        self.latest.id == revision || self.version_of(revision).is_some()
+    }
+
+    /// Whether instances of this revision are kept if its settings ask for it: `LATEST` and what an alias names are.
+    pub fn keeps(&self, revision: RevisionId) -> bool {
+        let aliased = |version: &Version| self.aliases.values().any(|alias| alias.names(version.number));
+        self.latest.id == revision || self.version_of(revision).is_some_and(aliased)
+    }
+
+    /// All revisions that have a name.
+    pub fn revisions(&self) -> impl Iterator<Item = &Arc<Revision>> {
+        let versions = self.versions.values().map(|version| &version.revision);
+        std::iter::once(&self.latest).chain(versions.filter(|revision| revision.id != self.latest.id))
+    }
+
+    /// The settings of `LATEST`, with what belongs to the function as a whole.
+    pub fn spec(&self) -> SettingsSpec {
+        self.spec_of(&self.latest)
+    }
+
+    /// The settings of a revision, with what belongs to the function as a whole.
+    pub fn spec_of(&self, revision: &Revision) -> SettingsSpec {
+        SettingsSpec {
+            description: self.description.clone(),
+            tags: self.tags.clone(),
+            ..revision.settings.spec.clone()
+        }
     }
 }

@@ -1,11 +1,15 @@
-//! Deployed functions: their configuration, their components, and where both are kept.
+//! Functions with their revisions, versions and aliases: their settings, their components, and where both are kept.
 //!
-//! `http` resolves names here without a lock, `control` deploys, configures and deletes. The catalog neither knows nor
-//! touches instances: whoever changes a function tells `pool` about it.
+//! `invoke` resolves names here without a lock; `host` deploys, configures, publishes and deletes. The catalog neither
+//! knows nor touches instances: `pool` follows what it says.
 
+mod alias;
 mod artifacts;
 mod function;
+mod publish;
+mod revision;
 mod settings;
+mod spec;
 mod store;
 
 use std::collections::{HashMap, HashSet};
@@ -21,27 +25,42 @@ use serde_json::Value;
 use self::artifacts::{Artifacts, Stored};
 use self::store::Store;
 use crate::guest::{Component, Engine, Refusal};
-use crate::ids::FunctionName;
-use crate::log::Log;
+use crate::ids::{AliasName, FunctionName, RevisionId, VersionNumber};
 use crate::shutdown::Tasks;
 
+pub use alias::{Alias, AliasChange};
 pub use artifacts::ArtifactError;
-pub use function::{ExportView, ExportsView, Function};
-pub use settings::{Hook, Lifecycle, Settings, SettingsFaults, export_name};
+pub use function::{Function, Target, Version};
+pub use revision::{ExportView, ExportsView, Revision};
+pub use settings::{Settings, SettingsFaults};
+pub use spec::{Hook, Lifecycle, SettingsSpec, export_name};
+
+/// Functions by name, at one time.
+pub type Functions = HashMap<FunctionName, Arc<Function>>;
 
 /// All functions; cheap to clone.
 #[derive(Clone)]
-pub struct Catalog(Arc<Shared>);
+pub struct Catalog(Arc<Inner>);
 
-struct Shared {
-    functions: ArcSwap<HashMap<FunctionName, Arc<Function>>>,
+struct Inner {
+    functions: ArcSwap<Functions>,
     artifacts: Artifacts,
     store: Store,
+    bounds: CatalogBounds,
     tasks: Tasks,
     /// Held by whoever changes the catalog: changes are applied one after another, on disk and in memory alike.
     changing: tokio::sync::Mutex<()>,
     /// Compiling uses every core already.
     compiling: tokio::sync::Semaphore,
+}
+
+/// How much the catalog may hold.
+#[derive(Clone, Copy, Debug)]
+pub struct CatalogBounds {
+    /// Versions of one function.
+    pub versions_max: usize,
+    /// Aliases of one function.
+    pub aliases_max: usize,
 }
 
 /// Why a change to the catalog was refused.
@@ -50,12 +69,37 @@ pub enum ChangeError {
     /// There is no function of that name.
     #[error("there is no function `{0}`")]
     NotFound(FunctionName),
+    /// The function has no such version.
+    #[error("function `{0}` has no version {1}")]
+    NoVersion(FunctionName, VersionNumber),
+    /// The function has no such alias.
+    #[error("function `{0}` has no alias `{1}`")]
+    NoAlias(FunctionName, AliasName),
     /// The component does not fit.
     #[error("the component was refused: {0}")]
     Refused(#[from] Refusal),
-    /// The configuration is wrong.
+    /// The settings are wrong.
     #[error("the configuration was refused: {0:#}")]
     Settings(anyhow::Error),
+    /// What was published last is what would be published now.
+    #[error("`LATEST` of function `{0}` is published already, as version {1}; deploy or configure it first")]
+    Unchanged(FunctionName, VersionNumber),
+    /// Something names the version.
+    #[error("version {version} of function `{function}` is named by alias {aliases}; move or delete that first")]
+    VersionInUse {
+        /// The function.
+        function: FunctionName,
+        /// The version.
+        version: VersionNumber,
+        /// What names it.
+        aliases: String,
+    },
+    /// The alias would be wrong.
+    #[error("alias `{0}` was refused: {1}")]
+    Alias(AliasName, String),
+    /// A bound of this host.
+    #[error("function `{0}` has {1} already, as many as this host allows ({2}); delete some first")]
+    TooMany(FunctionName, String, &'static str),
     /// The host could not do it.
     #[error("{0:#}")]
     Internal(anyhow::Error),
@@ -78,16 +122,17 @@ impl From<ArtifactError> for ChangeError {
 
 impl Catalog {
     /// Opens the catalog in `state_dir`, which this host has to itself.
-    pub fn open(state_dir: &Path, engine: Engine, tasks: Tasks) -> anyhow::Result<Catalog> {
+    pub fn open(state_dir: &Path, engine: Engine, bounds: CatalogBounds, tasks: Tasks) -> anyhow::Result<Catalog> {
         let store = Store::open(&state_dir.join("catalog.sqlite"))?;
         let artifacts = Artifacts::open(state_dir, engine)?;
-        let functions: HashMap<_, _> =
+        let functions: Functions =
             store.all()?.into_iter().map(|function| (function.name.clone(), Arc::new(function))).collect();
-        artifacts.keep_only(&used(&functions));
-        Ok(Catalog(Arc::new(Shared {
+        artifacts.keep_only(&components(&functions).map(str::to_owned).collect::<HashSet<_>>());
+        Ok(Catalog(Arc::new(Inner {
             functions: ArcSwap::from_pointee(functions),
             artifacts,
             store,
+            bounds,
             tasks,
             changing: tokio::sync::Mutex::default(),
             compiling: tokio::sync::Semaphore::new(1),
@@ -99,6 +144,11 @@ impl Catalog {
         self.0.functions.load().get(name).cloned()
     }
 
+    /// All functions as they are now.
+    pub fn functions(&self) -> Arc<Functions> {
+        self.0.functions.load_full()
+    }
+
     /// All functions, by name.
     pub fn list(&self) -> Vec<Arc<Function>> {
         let mut functions: Vec<_> = self.0.functions.load().values().cloned().collect();
@@ -107,7 +157,7 @@ impl Catalog {
     }
 
     /// Deploys a component: a new function with defaults, or new code for the one that is there. `patch` changes its
-    /// configuration in the same step. Says whether the function is new.
+    /// settings in the same step. Says whether the function is new.
     pub async fn deploy(
         &self,
         name: FunctionName,
@@ -121,7 +171,7 @@ impl Catalog {
         let replaced = self.replace(name, stored, component_bytes, patch).await;
         if replaced.is_err() {
             // What was refused after all is not kept.
-            self.forget(&sha256).await?;
+            self.forget([sha256]).await?;
         }
         replaced
     }
@@ -134,115 +184,168 @@ impl Catalog {
         component_bytes: u64,
         patch: Option<Value>,
     ) -> Result<(Arc<Function>, bool), ChangeError> {
-        let Stored { sha256, component, capacity, .. } = &stored;
         let before = self.get(name.as_str());
-        let settings = before.as_ref().map(|before| before.settings.clone()).unwrap_or_default();
-        let settings = match &patch {
-            Some(patch) => settings.merged(patch).map_err(ChangeError::Settings)?,
-            None => settings,
+        let spec = before.as_ref().map(|before| before.spec()).unwrap_or_default();
+        let spec = match &patch {
+            Some(patch) => spec.merged(patch).map_err(ChangeError::Settings)?,
+            None => spec,
         };
-        let exports = ExportsView::new(&component.check(&settings.entry_names())?, *capacity)?;
-        let now = SystemTime::now();
+        let settings = checked(&spec)?;
+        let exports = ExportsView::new(&stored.component.check(&settings.entry_names)?, stored.capacity)?;
+        let created = SystemTime::now();
+        let revision = Revision {
+            id: RevisionId(0), // The store gives it one.
+            function: name.clone(),
+            sha256: stored.sha256.clone(),
+            component_bytes,
+            exports,
+            settings,
+            created,
+        };
+        let latest = Arc::new(revision);
         let function = match &before {
-            Some(before) => Function {
-                revision: before.revision + 1,
-                sha256: sha256.clone(),
-                component_bytes,
-                exports,
-                settings,
-                updated: now,
-                ..Function::clone(before)
-            },
-            None => Function {
-                name,
-                revision: 1,
-                sha256: sha256.clone(),
-                component_bytes,
-                exports,
-                settings,
-                suspended: false,
-                created: now,
-                updated: now,
-                log: Log::default(),
-                preparing: Arc::default(),
-            },
+            Some(before) => Function { latest, ..Function::clone(before) },
+            None => Function::new(latest),
         };
-        Ok((self.put(function).await?, before.is_none()))
+        Ok((self.add_revision(labelled(function, spec)).await?, before.is_none()))
     }
 
-    /// Applies a JSON merge patch to a function's configuration.
+    /// Applies a JSON merge patch to a function's settings. There is a new revision only if it matters to instances.
     pub async fn configure(&self, name: &FunctionName, patch: &Value) -> Result<Arc<Function>, ChangeError> {
         let _changing = self.0.changing.lock().await;
-        let before = self.get(name.as_str()).ok_or_else(|| ChangeError::NotFound(name.clone()))?;
-        let settings = before.settings.merged(patch).map_err(ChangeError::Settings)?;
-        let component = self.component(&before).await?;
-        let exports = ExportsView::new(&component.check(&settings.entry_names())?, before.exports.capacity)?;
-        let same = settings.runs_like(&before.settings);
-        let revision = if same { before.revision } else { before.revision + 1 };
-        let function = Function { revision, exports, settings, updated: SystemTime::now(), ..Function::clone(&before) };
-        self.put(function).await
+        let before = self.find(name)?;
+        let spec = before.spec().merged(patch).map_err(ChangeError::Settings)?;
+        let settings = checked(&spec)?;
+        let function = labelled(Function::clone(&before), spec);
+        let latest = &before.latest;
+        if settings.run_like(&latest.settings) {
+            return self.put(function).await;
+        }
+        let component = self.component(latest).await?;
+        let exports = ExportsView::new(&component.check(&settings.entry_names)?, latest.exports.capacity)?;
+        let revision = Revision {
+            id: RevisionId(0), // The store gives it one.
+            function: name.clone(),
+            sha256: latest.sha256.clone(),
+            component_bytes: latest.component_bytes,
+            exports,
+            settings,
+            created: function.updated,
+        };
+        self.add_revision(Function { latest: Arc::new(revision), ..function }).await
     }
 
     /// Notes whether a function is suspended, so that it still is after a restart.
     pub async fn set_suspended(&self, name: &FunctionName, suspended: bool) -> Result<Arc<Function>, ChangeError> {
         let _changing = self.0.changing.lock().await;
-        let before = self.get(name.as_str()).ok_or_else(|| ChangeError::NotFound(name.clone()))?;
+        let before = self.find(name)?;
         self.put(Function { suspended, ..Function::clone(&before) }).await
     }
 
-    /// Forgets a function.
+    /// Notes whether a function is disabled, and why.
+    pub async fn set_disabled(
+        &self,
+        name: &FunctionName,
+        disabled: Option<String>,
+    ) -> Result<Arc<Function>, ChangeError> {
+        let _changing = self.0.changing.lock().await;
+        let before = self.find(name)?;
+        self.put(Function { disabled, ..Function::clone(&before) }).await
+    }
+
+    /// Forgets a function with its versions and aliases.
     pub async fn delete(&self, name: &FunctionName) -> Result<(), ChangeError> {
         let _changing = self.0.changing.lock().await;
-        let before = self.get(name.as_str()).ok_or_else(|| ChangeError::NotFound(name.clone()))?;
-        let (shared, removed) = (self.0.clone(), name.clone());
-        self.0.tasks.blocking(move || shared.store.remove(removed.as_str())).await??;
+        let before = self.find(name)?;
+        let removed = name.clone();
+        self.write(move |store| store.remove(&removed)).await?;
         self.0.functions.rcu(|functions| {
             let mut functions = HashMap::clone(functions);
             functions.remove(name);
             functions
         });
-        self.forget(&before.sha256).await
+        self.forget(before.revisions().map(|revision| revision.sha256.clone())).await
     }
 
-    /// The function's component, mapped and ready to be instantiated.
-    pub async fn component(&self, function: &Function) -> Result<Component, ChangeError> {
-        let (shared, sha256) = (self.0.clone(), function.sha256.clone());
-        Ok(self.0.tasks.blocking(move || shared.artifacts.load(&sha256)).await??)
+    /// A revision's component, mapped and ready to be instantiated.
+    pub async fn component(&self, revision: &Revision) -> Result<Component, ChangeError> {
+        let (inner, sha256) = (self.0.clone(), revision.sha256.clone());
+        Ok(self.0.tasks.blocking(move || inner.artifacts.load(&sha256)).await??)
+    }
+
+    fn find(&self, name: &FunctionName) -> Result<Arc<Function>, ChangeError> {
+        self.get(name.as_str()).ok_or_else(|| ChangeError::NotFound(name.clone()))
     }
 
     async fn compile(&self, component: Bytes) -> Result<Stored, ChangeError> {
         let _turn = self.0.compiling.acquire().await.context("the host ends")?;
-        let shared = self.0.clone();
-        Ok(self.0.tasks.blocking(move || shared.artifacts.add(&component)).await??)
+        let inner = self.0.clone();
+        Ok(self.0.tasks.blocking(move || inner.artifacts.add(&component)).await??)
     }
 
-    /// Writes a function, and shows it to readers once it is on disk. The caller holds `changing`.
-    async fn put(&self, function: Function) -> Result<Arc<Function>, ChangeError> {
-        let function = Arc::new(function);
+    /// Stores a function whose newest revision is new. The caller holds `changing`.
+    async fn add_revision(&self, function: Function) -> Result<Arc<Function>, ChangeError> {
         let before = self.get(function.name.as_str());
-        let (shared, written) = (self.0.clone(), function.clone());
-        self.0.tasks.blocking(move || shared.store.put(&written)).await??;
+        let function = self.write(move |store| store.add_revision(function)).await?;
+        let function = self.show(function);
+        if let Some(before) = before {
+            self.forget([before.latest.sha256.clone()]).await?;
+        }
+        Ok(function)
+    }
+
+    /// Writes what belongs to a function as a whole. The caller holds `changing`.
+    async fn put(&self, function: Function) -> Result<Arc<Function>, ChangeError> {
+        let written = function.clone();
+        self.write(move |store| store.put_function(&written)).await?;
+        Ok(self.show(function))
+    }
+
+    async fn write<T: Send + 'static>(
+        &self,
+        write: impl FnOnce(&Store) -> anyhow::Result<T> + Send + 'static,
+    ) -> anyhow::Result<T> {
+        let inner = self.0.clone();
+        self.0.tasks.blocking(move || write(&inner.store)).await?
+    }
+
+    /// Lets readers see a function that is on disk. The caller holds `changing`.
+    fn show(&self, function: Function) -> Arc<Function> {
+        let function = Arc::new(function);
         self.0.functions.rcu(|functions| {
             let mut functions = HashMap::clone(functions);
             functions.insert(function.name.clone(), function.clone());
             functions
         });
-        if let Some(before) = before {
-            self.forget(&before.sha256).await?;
-        }
-        Ok(function)
+        function
     }
 
-    /// Forgets a component if no function uses it any more. The caller holds `changing`.
-    async fn forget(&self, sha256: &str) -> Result<(), ChangeError> {
-        if self.0.functions.load().values().any(|function| function.sha256 == sha256) {
+    /// Forgets components that no revision uses any more. The caller holds `changing`.
+    async fn forget(&self, sha256s: impl IntoIterator<Item = String>) -> Result<(), ChangeError> {
+        let mut unused: HashSet<String> = sha256s.into_iter().collect();
+        let functions = self.functions();
+        for used in components(&functions) {
+            unused.remove(used);
+        }
+        if unused.is_empty() {
             return Ok(());
         }
-        let (shared, sha256) = (self.0.clone(), sha256.to_owned());
-        Ok(self.0.tasks.blocking(move || shared.artifacts.forget(&sha256)).await?)
+        let inner = self.0.clone();
+        let forget = move || unused.iter().for_each(|sha256| inner.artifacts.forget(sha256));
+        Ok(self.0.tasks.blocking(forget).await?)
     }
 }
 
-fn used(functions: &HashMap<FunctionName, Arc<Function>>) -> HashSet<String> {
-    functions.values().map(|function| function.sha256.clone()).collect()
+/// The components that revisions with a name use.
+fn components(functions: &Functions) -> impl Iterator<Item = &str> {
+    functions.values().flat_map(|function| function.revisions()).map(|revision| revision.sha256.as_str())
+}
+
+fn checked(spec: &SettingsSpec) -> Result<Settings, ChangeError> {
+    spec.check().map_err(|faults| ChangeError::Settings(faults.into()))
+}
+
+/// The function with those of its settings that belong to it as a whole.
+fn labelled(function: Function, spec: SettingsSpec) -> Function {
+    Function { description: spec.description, tags: spec.tags, updated: SystemTime::now(), ..function }
 }

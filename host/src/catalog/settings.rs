@@ -1,137 +1,130 @@
-//! A function's configuration: what the API, the manifest and the catalog's database hold, and its checks.
-//!
-//! The raw form is [`Settings`] itself, in camelCase; [`Settings::check`] reports every fault at once. Nothing here
-//! reads files or clocks.
+//! A revision's settings in their checked form: made once from what people wrote, and never parsed again.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
-
-use crate::guest::HostPattern;
+use super::spec::{Hook, SettingsSpec, export_name};
+use crate::guest::{EntryNames, HookName, HostPattern};
 use crate::meter::Basis;
 
 /// The longest request, in ms: one day, as in Function Compute.
 const TIMEOUT_MS_MAX: u64 = 86_400_000;
 /// The most bytes that an environment's names and values may have together.
 const ENVIRONMENT_BYTES_MAX: usize = 65_536;
-const TEXT_BYTES_MAX: usize = 1024;
+pub(super) const TEXT_BYTES_MAX: usize = 1024;
 const TAGS_MAX: usize = 64;
 const OUTBOUND_HOSTS_MAX: usize = 256;
 
-/// A function's configuration. Every field has a default, so `{}` is a whole configuration.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+/// Checked settings; [`SettingsSpec::check`] makes them.
+#[derive(Clone, Debug)]
 pub struct Settings {
-    /// The export that answers requests; `index.handler`, `handler` and `Handler` all name `handler`.
-    pub handler: String,
-    /// Linear memory of one instance in MB: 64 to 4096.
+    /// What they were made from, without what does not matter to instances: the function's description and tags.
+    pub(super) spec: SettingsSpec,
+    /// The exports that are called.
+    pub entry_names: EntryNames,
+    /// Linear memory of one instance.
     pub memory_mb: u32,
-    /// A request's longest time in the handler, in ms: 1 to 86 400 000.
-    pub timeout_ms: u64,
-    /// Requests that one instance may have in flight: 1 to 200. Above 1 needs asynchronous exports.
+    /// A request's longest time in the handler.
+    pub request_timeout: Duration,
+    /// Requests that one instance may have in flight, if its exports allow it.
     pub concurrency: u32,
-    /// Instances that may exist at once: 1 to 100 000.
-    pub max_instances: u32,
-    /// Requests that an instance answers before it is stopped: 1 for a fresh instance each time. Left out: as many as the
-    /// component can answer, which for nearly all has no bound.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_requests_per_instance: Option<u32>,
-    /// Instances that are kept, parked, even when nobody calls.
-    pub min_instances: u32,
-    /// Parked this long, an instance is stopped; in ms.
-    pub idle_timeout_ms: u64,
-    /// The linger between the last reply and pre-freeze, in ms; 0 is allowed.
-    pub freeze_after_ms: u64,
+    /// Instances that may exist at once.
+    pub instances_max: u32,
+    /// Instances that are kept even when nobody calls.
+    pub instances_min: u32,
+    /// Requests that an instance answers before it is stopped.
+    pub requests_max: Option<u32>,
+    /// Parked this long, an instance is stopped.
+    pub idle_timeout: Duration,
+    /// The linger between the last reply and pre-freeze.
+    pub freeze_after: Duration,
     /// Requests that may wait for an instance.
     pub queue_depth: u32,
-    /// The longest such wait, in ms.
-    pub queue_timeout_ms: u64,
-    /// The guest's environment; the host's own is never shown to it.
-    pub environment: BTreeMap<String, String>,
-    /// The hooks.
-    pub lifecycle: Lifecycle,
-    /// Hosts that the guest may call: `example.com`, `example.com:8443`, `*.example.com`, `127.0.0.1:4318`, or `*`.
-    pub allowed_outbound_hosts: Vec<String>,
-    /// What is charged; the host's default if it is left out.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The longest such wait.
+    pub queue_timeout: Duration,
+    /// The initializer's timeout.
+    pub initializer_timeout: Duration,
+    /// Pre-freeze's timeout.
+    pub pre_freeze_timeout: Duration,
+    /// Pre-stop's timeout.
+    pub pre_stop_timeout: Duration,
+    /// Where instances may send HTTP requests.
+    pub outbound_hosts: Vec<HostPattern>,
+    /// What is charged; none: the host's default.
     pub billing_basis: Option<Basis>,
-    /// For people.
-    pub description: String,
-    /// For people and programs; the host does not read them.
-    pub tags: BTreeMap<String, String>,
 }
 
-/// The three hooks of an instance's lifecycle.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Lifecycle {
-    /// Once, before the first request; at most 300 s.
-    pub initializer: Hook,
-    /// Once each time before the instance is parked; at most 90 s.
-    pub pre_freeze: Hook,
-    /// Once, before the instance is dropped; at most 90 s.
-    pub pre_stop: Hook,
-}
+impl Settings {
+    /// The guest's environment.
+    pub fn environment(&self) -> &BTreeMap<String, String> {
+        &self.spec.environment
+    }
 
-/// One hook.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Hook {
-    /// The export to call. Empty: the hook is disabled. Left out: the export of the hook's own name, if there is one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub handler: Option<String>,
-    /// The longest time the hook may take, in ms.
-    pub timeout_ms: u64,
-}
-
-impl Default for Settings {
-    fn default() -> Settings {
-        Settings {
-            handler: "handler".to_owned(),
-            memory_mb: 128,
-            timeout_ms: 60_000,
-            concurrency: 1,
-            max_instances: 100,
-            max_requests_per_instance: None,
-            min_instances: 0,
-            idle_timeout_ms: 600_000,
-            freeze_after_ms: 10,
-            queue_depth: 1000,
-            queue_timeout_ms: 10_000,
-            environment: BTreeMap::new(),
-            lifecycle: Lifecycle::default(),
-            allowed_outbound_hosts: Vec::new(),
-            billing_basis: None,
-            description: String::new(),
-            tags: BTreeMap::new(),
-        }
+    /// Whether instances with these settings need not change when the settings become `other`.
+    pub(super) fn run_like(&self, other: &Settings) -> bool {
+        self.spec == other.spec
     }
 }
 
-impl Default for Hook {
-    fn default() -> Hook {
-        Hook { handler: None, timeout_ms: 3_000 }
-    }
-}
-
-impl Hook {
-    /// The hook's timeout.
-    pub fn timeout(&self) -> Duration {
-        Duration::from_millis(self.timeout_ms)
-    }
-}
-
-/// Everything that is wrong with a configuration.
+/// Everything that is wrong with settings.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .0.join("; "))]
 pub struct SettingsFaults(pub Vec<String>);
 
-impl Settings {
-    /// Checks every field, and reports every fault together.
-    pub fn check(&self) -> Result<(), SettingsFaults> {
+impl SettingsSpec {
+    /// The checked form, or every fault together.
+    pub fn check(&self) -> Result<Settings, SettingsFaults> {
         let mut faults = Vec::new();
+        self.check_numbers(&mut faults);
+        self.check_texts(&mut faults);
+        let mut outbound_hosts = Vec::new();
+        for host in &self.allowed_outbound_hosts {
+            match host.parse::<HostPattern>() {
+                Ok(pattern) => outbound_hosts.push(pattern),
+                Err(fault) => faults.push(format!("`allowedOutboundHosts`: {fault}")),
+            }
+        }
+        if !faults.is_empty() {
+            return Err(SettingsFaults(faults));
+        }
+        let timeout = |hook: &Hook| Duration::from_millis(hook.timeout_ms);
+        Ok(Settings {
+            entry_names: self.entry_names(),
+            memory_mb: self.memory_mb,
+            request_timeout: Duration::from_millis(self.timeout_ms),
+            concurrency: self.concurrency,
+            instances_max: self.max_instances,
+            instances_min: self.min_instances,
+            requests_max: self.max_requests_per_instance,
+            idle_timeout: Duration::from_millis(self.idle_timeout_ms),
+            freeze_after: Duration::from_millis(self.freeze_after_ms),
+            queue_depth: self.queue_depth,
+            queue_timeout: Duration::from_millis(self.queue_timeout_ms),
+            initializer_timeout: timeout(&self.lifecycle.initializer),
+            pre_freeze_timeout: timeout(&self.lifecycle.pre_freeze),
+            pre_stop_timeout: timeout(&self.lifecycle.pre_stop),
+            outbound_hosts,
+            billing_basis: self.billing_basis,
+            spec: SettingsSpec { description: String::new(), tags: BTreeMap::new(), ..self.clone() },
+        })
+    }
+
+    /// The exports that the settings name.
+    fn entry_names(&self) -> EntryNames {
+        let hook = |hook: &Hook| match hook.handler.as_deref() {
+            None => HookName::Default,
+            Some("") => HookName::Disabled,
+            Some(entry) => HookName::Named(export_name(entry)),
+        };
+        EntryNames {
+            handler: export_name(&self.handler),
+            initializer: hook(&self.lifecycle.initializer),
+            pre_freeze: hook(&self.lifecycle.pre_freeze),
+            pre_stop: hook(&self.lifecycle.pre_stop),
+        }
+    }
+
+    fn check_numbers(&self, faults: &mut Vec<String>) {
         let mut range = |name: &str, value: u64, least: u64, most: u64| {
             if value < least || value > most {
                 faults.push(format!("`{name}` is {value}; it must be {least} to {most}"));
@@ -150,14 +143,12 @@ impl Settings {
         range("lifecycle.initializer.timeoutMs", self.lifecycle.initializer.timeout_ms, 1, 300_000);
         range("lifecycle.preFreeze.timeoutMs", self.lifecycle.pre_freeze.timeout_ms, 1, 90_000);
         range("lifecycle.preStop.timeoutMs", self.lifecycle.pre_stop.timeout_ms, 1, 90_000);
-        if self.handler.is_empty() {
-            faults.push("`handler` is empty; it must name the export that answers requests".to_owned());
-        }
-        self.check_texts(&mut faults);
-        if faults.is_empty() { Ok(()) } else { Err(SettingsFaults(faults)) }
     }
 
     fn check_texts(&self, faults: &mut Vec<String>) {
+        if self.handler.is_empty() {
+            faults.push("`handler` is empty; it must name the export that answers requests".to_owned());
+        }
         let environment_bytes: usize = self.environment.iter().map(|(name, value)| name.len() + value.len()).sum();
         if environment_bytes > ENVIRONMENT_BYTES_MAX {
             faults.push(format!("`environment` has {environment_bytes} bytes; at most {ENVIRONMENT_BYTES_MAX}"));
@@ -177,85 +168,5 @@ impl Settings {
         if self.allowed_outbound_hosts.len() > OUTBOUND_HOSTS_MAX {
             faults.push(format!("`allowedOutboundHosts` has more than {OUTBOUND_HOSTS_MAX} entries"));
         }
-        for host in &self.allowed_outbound_hosts {
-            if let Err(fault) = host.parse::<HostPattern>() {
-                faults.push(format!("`allowedOutboundHosts`: {fault}"));
-            }
-        }
-    }
-
-    /// Applies a JSON merge patch (RFC 7396): absent stays, `null` goes back to the default.
-    pub fn merged(&self, patch: &serde_json::Value) -> anyhow::Result<Settings> {
-        if !patch.is_object() {
-            anyhow::bail!("the patch is not a JSON object");
-        }
-        let mut whole = serde_json::to_value(self)?;
-        json_patch::merge(&mut whole, patch);
-        let settings: Settings = serde_json::from_value(whole)?;
-        settings.check()?;
-        Ok(settings)
-    }
-}
-
-/// The export that a configured entry names: the part after the last `.`, in kebab-case.
-///
-/// `index.preFreeze`, `preFreeze`, `pre_freeze` and `pre-freeze` all name `pre-freeze`, so that configurations written
-/// for Function Compute stay as they are.
-pub fn export_name(entry: &str) -> String {
-    let last = entry.rsplit('.').next().unwrap_or(entry);
-    let mut name = String::with_capacity(last.len() + 4);
-    for (index, letter) in last.chars().enumerate() {
-        if letter == '_' {
-            name.push('-');
-        } else if letter.is_ascii_uppercase() {
-            if index > 0 && !name.ends_with('-') {
-                name.push('-');
-            }
-            name.push(letter.to_ascii_lowercase());
-        } else {
-            name.push(letter);
-        }
-    }
-    name
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn entries_of_every_spelling_name_the_same_export() {
-        for entry in ["index.preFreeze", "preFreeze", "pre-freeze", "pre_freeze", "a.b.PreFreeze"] {
-            assert_eq!(export_name(entry), "pre-freeze", "{entry}");
-        }
-        assert_eq!(export_name("index.handler"), "handler");
-    }
-
-    #[test]
-    fn every_fault_is_reported_together() {
-        let patch = json!({"memoryMb": 1, "concurrency": 0, "lifecycle": {"preStop": {"timeoutMs": 90_001}}});
-        let faults = Settings::default().merged(&patch).unwrap_err().to_string();
-        for name in ["memoryMb", "concurrency", "preStop"] {
-            assert!(faults.contains(name), "{faults}");
-        }
-    }
-
-    #[test]
-    fn a_patch_keeps_what_it_leaves_out_and_null_restores_the_default() {
-        let before = Settings::default()
-            .merged(&json!({"memoryMb": 256, "lifecycle": {"preFreeze": {"handler": "", "timeoutMs": 7}}}))
-            .unwrap();
-        let after = before.merged(&json!({"memoryMb": null, "lifecycle": {"preStop": {"handler": "bye"}}})).unwrap();
-        assert_eq!(after.memory_mb, 128);
-        assert_eq!(after.lifecycle.pre_freeze, Hook { handler: Some(String::new()), timeout_ms: 7 });
-        assert_eq!(after.lifecycle.pre_stop.handler.as_deref(), Some("bye"));
-    }
-
-    #[test]
-    fn an_unknown_field_is_named() {
-        let error = Settings::default().merged(&json!({"memoryMB": 256})).unwrap_err().to_string();
-        assert!(error.contains("memoryMB"), "{error}");
     }
 }

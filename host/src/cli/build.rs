@@ -190,7 +190,7 @@ fn tail(file: &std::fs::File, bytes_max: u64) -> std::io::Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use crate::catalog::Settings;
+    use crate::catalog::SettingsSpec;
 
     use super::*;
 
@@ -200,7 +200,7 @@ mod tests {
             component: PathBuf::from("missing.wasm"),
             build: build.map(str::to_owned),
             example: None,
-            settings: Settings::default(),
+            settings: SettingsSpec::default(),
         }
     }
 

@@ -3,22 +3,24 @@
 //! A method per endpoint, thin and typed. An answer keeps the host's own JSON beside the value, so that `--json` shows
 //! exactly what the API said. Nothing here prints.
 
+use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::{Stream, StreamExt, stream};
+use futures::{Stream, StreamExt, future};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::de::DeserializeOwned;
+use sse_stream::{Sse, SseByteStream};
 
 use super::output;
-use crate::control::model::{FunctionList, FunctionView, InstanceList, LogLine, LogLines, Problem};
+use crate::admin::model::{FunctionList, FunctionView, InstanceList, LogLine, LogLines, Problem};
 use crate::ids::{FunctionName, InstanceId};
 use crate::ledger::Usage;
 
 /// A host on this network answers a connection at once, or not at all.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The longest line of an event stream that is still a log line.
+/// The longest event that is still a log line.
 const EVENT_BYTES_MAX: usize = 1 << 20;
 /// How much of an answer that is no problem document is shown.
 const ODD_BODY_CHARS_MAX: usize = 300;
@@ -348,50 +350,43 @@ fn root_cause(error: &dyn std::error::Error) -> String {
     cause.to_string()
 }
 
-/// The log lines of a stream of server-sent events.
+/// The log lines of a stream of server-sent events. It ends with the first error.
 fn events(response: Response) -> impl Stream<Item = Result<Answer<LogLine>, ClientError>> {
     let address = address_of(response.url());
-    let chunks = response.bytes_stream().fuse();
-    stream::unfold((chunks, Vec::new(), address), |(mut chunks, mut buffer, address)| async move {
-        loop {
-            while let Some(line) = next_line(&mut buffer) {
-                if let Some(line) = log_line(&line) {
-                    return Some((Ok(line), (chunks, buffer, address)));
-                }
-            }
-            let fault = match chunks.next().await {
-                None => return None,
-                Some(Ok(chunk)) if buffer.len() + chunk.len() <= EVENT_BYTES_MAX => {
-                    buffer.extend_from_slice(&chunk);
-                    continue;
-                }
-                Some(Ok(_)) => {
-                    buffer.clear();
-                    ClientError::Broken { address: address.clone(), cause: "an event is too long".to_owned() }
-                }
-                Some(Err(error)) => broken(address.clone(), &error),
-            };
-            return Some((Err(fault), (chunks, buffer, address)));
-        }
+    SseByteStream::new(bounded(response.bytes_stream())).filter_map(move |event| {
+        future::ready(match event {
+            Ok(event) => log_line(event).map(Ok),
+            Err(error) => Some(Err(ClientError::Broken { address: address.clone(), cause: root_cause(&error) })),
+        })
     })
 }
 
-/// Takes the first whole line out of the buffer.
-fn next_line(buffer: &mut Vec<u8>) -> Option<String> {
-    let end = buffer.iter().position(|&byte| byte == b'\n')?;
-    let line: Vec<u8> = buffer.drain(..=end).collect();
-    Some(String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned())
+/// The same bytes, up to the first event that is too long: the decoder keeps an event until its end, which is an empty line.
+fn bounded<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
+    chunks: impl Stream<Item = Result<Bytes, E>>,
+) -> impl Stream<Item = io::Result<Bytes>> {
+    let mut event_bytes = 0;
+    chunks.map(move |chunk| {
+        let chunk = chunk.map_err(io::Error::other)?;
+        event_bytes = match chunk.windows(2).rposition(|pair| pair == b"\n\n") {
+            Some(end) => chunk.len() - end,
+            None => event_bytes + chunk.len(),
+        };
+        if event_bytes > EVENT_BYTES_MAX { Err(io::Error::other("an event is too long")) } else { Ok(chunk) }
+    })
 }
 
-/// The log line in a line of an event stream; comments, names and keep-alives hold none.
-fn log_line(line: &str) -> Option<Answer<LogLine>> {
-    let json = line.strip_prefix("data:")?.trim_start();
-    let value = serde_json::from_str(json).ok()?;
-    Some(Answer { json: json.to_owned(), value })
+/// The log line in an event; keep-alives hold none.
+fn log_line(event: Sse) -> Option<Answer<LogLine>> {
+    let json = event.data?;
+    let value = serde_json::from_str(&json).ok()?;
+    Some(Answer { json, value })
 }
 
 #[cfg(test)]
 mod tests {
+    use futures::stream;
+
     use super::*;
 
     #[test]
@@ -410,18 +405,25 @@ mod tests {
         assert_eq!(url.as_str(), "http://host:1/prefix/invoke/a%2Fb?qualifier=x+y");
     }
 
-    #[test]
-    fn events_are_cut_into_log_lines() {
-        let mut buffer = b": keep-alive\r\nevent: line\ndata: {\"time\":\"t\",\"sequence\":1,\"stream\":\"stdout\",\
-            \"function\":\"f\",\"version\":\"1\",\"instance\":\"i-1\",\"text\":\"hi\"}\n\nrest"
-            .to_vec();
-        let mut lines = Vec::new();
-        while let Some(line) = next_line(&mut buffer) {
-            lines.extend(log_line(&line));
-        }
-        assert_eq!(buffer, b"rest");
+    #[tokio::test]
+    async fn events_are_cut_into_log_lines() {
+        let chunks = [
+            ": keep-alive\r\n\r\nevent: line\ndata: {\"time\":\"t\",\"sequence\":1,\"stream\":\"stdout\",",
+            "\"function\":\"f\",\"version\":\"1\",\"instance\":\"i-1\",\"text\":\"hi\"}\n\ndata: rest",
+        ];
+        let chunks = stream::iter(chunks).map(|chunk| Ok::<_, io::Error>(Bytes::from(chunk)));
+        let events: Vec<_> = SseByteStream::new(bounded(chunks)).collect().await;
+        let lines: Vec<_> = events.into_iter().filter_map(|event| log_line(event.unwrap())).collect();
         let [line] = lines.as_slice() else { panic!("{lines:?}") };
         assert_eq!(line.value.text, "hi");
+    }
+
+    #[tokio::test]
+    async fn an_event_that_never_ends_is_refused() {
+        let chunks = stream::repeat(Bytes::from(vec![b'x'; EVENT_BYTES_MAX / 2])).map(Ok::<_, io::Error>);
+        let events: Vec<_> = SseByteStream::new(bounded(chunks)).collect().await;
+        let [Err(error)] = events.as_slice() else { panic!("{events:?}") };
+        assert_eq!(root_cause(error), "an event is too long");
     }
 
     #[test]

@@ -8,8 +8,8 @@ use futures::{StreamExt, TryStreamExt, stream};
 use reqwest::header::HeaderValue;
 use serde_json::{Map, Value};
 
-use crate::catalog::Settings;
-use crate::control::model::FunctionView;
+use crate::admin::model::FunctionView;
+use crate::catalog::SettingsSpec;
 use crate::ids::FunctionName;
 
 use super::build;
@@ -64,7 +64,7 @@ pub(super) struct Deployment {
     pub(super) name: FunctionName,
     pub(super) component: PathBuf,
     /// The whole configuration; `None` keeps what the host has.
-    pub(super) settings: Option<Settings>,
+    pub(super) settings: Option<SettingsSpec>,
     /// What is changed on top of it.
     pub(super) set: Vec<Assignment>,
 }
@@ -151,7 +151,7 @@ async fn deploy(client: &Client, deployment: &Deployment, progress: &Progress) -
 }
 
 /// The merge patch that gives the host's function exactly these settings.
-fn patch_to(settings: &Settings, current: Option<&FunctionView>) -> anyhow::Result<Map<String, Value>> {
+fn patch_to(settings: &SettingsSpec, current: Option<&FunctionView>) -> anyhow::Result<Map<String, Value>> {
     let current = current.map(|view| view.settings.clone()).unwrap_or_default();
     Ok(keys::merge_patch(&serde_json::to_value(current)?, &serde_json::to_value(settings)?))
 }
@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_new_function_is_told_only_what_differs_from_the_defaults() {
-        let settings = Settings { memory_mb: 256, ..Settings::default() };
+        let settings = SettingsSpec { memory_mb: 256, ..SettingsSpec::default() };
         assert_eq!(Value::Object(patch_to(&settings, None).unwrap()), json!({"memoryMb": 256}));
     }
 

@@ -7,13 +7,13 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use crate::config::ServeArgs;
-use crate::{Addresses, Host, Stopped};
+use crate::{Addresses, Server, Stopped};
 
 use super::output;
 
 /// A host that has started, and what a client of it needs.
 pub(super) struct Started {
-    pub(super) host: Host,
+    pub(super) server: Server,
     pub(super) addresses: Addresses,
     pub(super) admin_token: Option<String>,
     pub(super) state_dir: PathBuf,
@@ -24,9 +24,9 @@ pub(super) async fn start(arguments: ServeArgs) -> anyhow::Result<Started> {
     let config = arguments.resolve()?;
     crate::telemetry::init(config.log_format);
     let (admin_token, state_dir) = (config.admin.token.clone(), config.state_dir.clone());
-    let host = Host::start(config).await?;
-    let addresses = host.addresses();
-    Ok(Started { host, addresses, admin_token, state_dir })
+    let server = Server::start(config).await?;
+    let addresses = server.addresses();
+    Ok(Started { server, addresses, admin_token, state_dir })
 }
 
 /// The first line of stdout for programs. They wait for it, so it is flushed.

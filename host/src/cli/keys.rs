@@ -5,35 +5,22 @@
 use std::str::FromStr;
 
 use anyhow::{Context, bail};
+use heck::{ToKebabCase, ToLowerCamelCase};
 use serde_json::{Map, Value};
 
-use crate::catalog::Settings;
+use crate::catalog::SettingsSpec;
 
 /// Settings whose keys belong to the author and are never respelled.
 const AUTHORS_KEYS: [&str; 2] = ["environment", "tags"];
 
 /// `memory-mb` as `memoryMb`; a name without `-` stays as it is.
 pub(super) fn camel(name: &str) -> String {
-    let mut words = name.split('-');
-    let mut camel = words.next().unwrap_or_default().to_owned();
-    for word in words {
-        let mut letters = word.chars();
-        camel.extend(letters.next().map(|first| first.to_ascii_uppercase()));
-        camel.push_str(letters.as_str());
-    }
-    camel
+    name.to_lower_camel_case()
 }
 
-/// `memoryMb` as `memory-mb`.
+/// `memoryMb` as `memory-mb`, and so each part of a dotted name.
 pub(super) fn kebab(name: &str) -> String {
-    let mut kebab = String::with_capacity(name.len() + 4);
-    for letter in name.chars() {
-        if letter.is_ascii_uppercase() && kebab.ends_with(|last: char| last.is_ascii_alphanumeric()) {
-            kebab.push('-');
-        }
-        kebab.push(letter.to_ascii_lowercase());
-    }
-    kebab
+    name.split('.').map(ToKebabCase::to_kebab_case).collect::<Vec<_>>().join(".")
 }
 
 /// A way to a value as it stands in a manifest: `lifecycle.pre-stop.handler`, `environment.PORT`.
@@ -109,7 +96,7 @@ impl FromStr for Assignment {
         }
         let json = serde_json::from_str::<Value>(value).ok();
         let text = Value::String(value.to_owned());
-        let fault = |value: &Value| serde_json::from_value::<Settings>(nested(&path, value.clone())).err();
+        let fault = |value: &Value| serde_json::from_value::<SettingsSpec>(nested(&path, value.clone())).err();
         if json == Some(Value::Null) {
             // A merge patch goes back to the default at a null; only the name can be wrong.
             return match fault(&text) {
@@ -243,13 +230,13 @@ mod tests {
 
     #[test]
     fn a_merge_patch_reaches_exactly_the_wanted_settings() {
-        let current: Settings = serde_json::from_value(json!({
+        let current: SettingsSpec = serde_json::from_value(json!({
             "memoryMb": 512, "environment": {"A": "1", "B": "2"}, "billingBasis": "duration",
             "lifecycle": {"preStop": {"handler": "bye", "timeoutMs": 7}},
         }))
         .unwrap();
-        let wanted: Settings = serde_json::from_value(json!({"environment": {"B": "3", "C": "4"}})).unwrap();
-        let value = |settings: &Settings| serde_json::to_value(settings).unwrap();
+        let wanted: SettingsSpec = serde_json::from_value(json!({"environment": {"B": "3", "C": "4"}})).unwrap();
+        let value = |settings: &SettingsSpec| serde_json::to_value(settings).unwrap();
         let patch = Value::Object(merge_patch(&value(&current), &value(&wanted)));
         assert_eq!(current.merged(&patch).unwrap(), wanted);
         assert_eq!(merge_patch(&value(&wanted), &value(&wanted)), Map::new());

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use crate::control::model::{FunctionList, InstanceCounts};
+use crate::admin::model::{FunctionList, InstanceCounts};
 
 use super::client::ClientArgs;
 use super::{output, units};

@@ -2,7 +2,7 @@
 
 use futures::{StreamExt, pin_mut};
 
-use crate::control::model::LogLine;
+use crate::admin::model::LogLine;
 use crate::ids::FunctionName;
 
 use super::client::ClientArgs;

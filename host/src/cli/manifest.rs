@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use serde_json::{Map, Value};
 
 use super::keys;
-use crate::catalog::Settings;
+use crate::catalog::SettingsSpec;
 use crate::ids::FunctionName;
 
 /// The name a manifest has in its folder.
@@ -39,7 +39,7 @@ pub(super) struct ManifestFunction {
     /// An event to try the function with; for a function of HTTP, a path such as `/tea`, or a body.
     pub(super) example: Option<String>,
     /// The whole configuration; what the manifest leaves out has its default.
-    pub(super) settings: Settings,
+    pub(super) settings: SettingsSpec,
 }
 
 /// Everything that is wrong with a manifest.
@@ -162,11 +162,11 @@ fn one(folder: &Path, name: &str, value: toml::Value, faults: &mut Vec<String>) 
 }
 
 /// Reads the settings value by value, because serde alone stops at the first fault.
-fn settings(table: Map<String, Value>, fault: &mut impl FnMut(String)) -> Option<Settings> {
+fn settings(table: Map<String, Value>, fault: &mut impl FnMut(String)) -> Option<SettingsSpec> {
     let table = keys::camel_object(table);
     let mut sound = true;
     for (path, value) in keys::leaves(&table) {
-        if let Err(error) = serde_json::from_value::<Settings>(keys::nested(&path, value)) {
+        if let Err(error) = serde_json::from_value::<SettingsSpec>(keys::nested(&path, value)) {
             fault(explained(&path, &error.to_string()));
             sound = false;
         }
@@ -174,7 +174,7 @@ fn settings(table: Map<String, Value>, fault: &mut impl FnMut(String)) -> Option
     if !sound {
         return None;
     }
-    let settings = match serde_json::from_value::<Settings>(Value::Object(table)) {
+    let settings = match serde_json::from_value::<SettingsSpec>(Value::Object(table)) {
         Ok(settings) => settings,
         Err(error) => {
             fault(keys::kebab_names(&error.to_string()));
@@ -182,7 +182,7 @@ fn settings(table: Map<String, Value>, fault: &mut impl FnMut(String)) -> Option
         }
     };
     match settings.check() {
-        Ok(()) => Some(settings),
+        Ok(_) => Some(settings),
         Err(wrong) => {
             wrong.0.iter().for_each(|wrong| fault(keys::kebab_names(wrong)));
             None
@@ -250,7 +250,7 @@ mod tests {
         .unwrap();
         assert_eq!(manifest.folder, Path::new("project"));
         let [again, hello] = manifest.functions.as_slice() else { panic!("{manifest:?}") };
-        assert_eq!(again.settings, Settings::default());
+        assert_eq!(again.settings, SettingsSpec::default());
         assert_eq!(hello.component, Path::new("project/target/hello.wasm"));
         assert_eq!(hello.build.as_deref(), Some("cargo build"));
         assert_eq!(hello.example.as_deref(), Some(r#"{"name":"World"}"#));

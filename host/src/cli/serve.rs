@@ -37,8 +37,8 @@ impl Serve {
             ];
             output::print(&lines.join("\n"))?;
         }
-        started.host.told_to_stop().await;
-        let stopped = started.host.stop().await?;
+        started.server.told_to_stop().await;
+        let stopped = started.server.stop().await?;
         Ok(hosting::farewell(&stopped, self.json)?)
     }
 }

@@ -5,8 +5,8 @@ use std::time::SystemTime;
 use comfy_table::Table;
 use serde_json::Value;
 
+use crate::admin::model::{FunctionView, InstanceView};
 use crate::catalog::ExportView;
-use crate::control::model::{FunctionView, InstanceView};
 use crate::ids::FunctionName;
 
 use super::client::ClientArgs;

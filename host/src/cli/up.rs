@@ -10,9 +10,9 @@ use comfy_table::ContentArrangement;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::catalog::Settings;
+use crate::admin::model::FunctionView;
+use crate::catalog::SettingsSpec;
 use crate::config::ServeArgs;
-use crate::control::model::FunctionView;
 use crate::ids::FunctionName;
 
 use super::client::Client;
@@ -54,7 +54,7 @@ impl Up {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         // A manifest with faults is no reason to start a host.
         let manifest = Manifest::read(&self.manifest)?.only(&self.functions)?;
-        let Started { mut host, addresses, admin_token, state_dir } = hosting::start(self.serve).await?;
+        let Started { mut server, addresses, admin_token, state_dir } = hosting::start(self.serve).await?;
         if self.json {
             hosting::announce_as_json(&addresses)?;
         }
@@ -82,10 +82,10 @@ impl Up {
         };
         // Work ends only by failing. The host stops in order then too: it may have instances by now.
         let worked = tokio::select! {
-            () = host.told_to_stop() => Ok(()),
+            () = server.told_to_stop() => Ok(()),
             worked = work => worked,
         };
-        let stopped = host.stop().await;
+        let stopped = server.stop().await;
         hosting::farewell(&stopped?, self.json)?;
         worked
     }
@@ -99,7 +99,7 @@ struct Project {
     progress: Progress,
     state_dir: PathBuf,
     /// What the host has of each function.
-    deployed: BTreeMap<FunctionName, (String, Settings)>,
+    deployed: BTreeMap<FunctionName, (String, SettingsSpec)>,
 }
 
 impl Project {

@@ -92,7 +92,7 @@ pub enum Input {
 /// What an export returned: the reply to an event, nothing from hooks and HTTP handlers, or what went wrong.
 pub type Returned = Result<Vec<u8>, Fault>;
 
-/// What a guest that goes on did wrong in a call.
+/// What went wrong in a call that did not end its guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// It returned an error, in these words.

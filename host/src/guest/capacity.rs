@@ -1,4 +1,4 @@
-//! How many requests an instance of a component can serve: what its types do not say, its bytes do.
+//! How many requests an instance of a component can serve. Types do not say that; it is read from the bytes.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -14,8 +14,8 @@ const HANDLER: (&str, &str) = ("wasi:http/incoming-handler@", "#handle");
 #[serde(rename_all = "camelCase")]
 pub struct Capacity {
     /// Whether several at once, if its handler is asynchronous too.
-    // An export of an asynchronous type may still be a function that returns when all is done, as those in C are; calls of
-    // such a one wait for each other inside the instance.
+    // An export of an asynchronous type may still be lifted synchronously, as toolchains for C do. Calls of such an export
+    // wait for each other inside the instance.
     pub shares: bool,
     /// How many in its life, if the component sets a bound; `maxRequestsPerInstance` may set another.
     // componentize-js makes components of two kinds. Either the author's module exports the handler; or it listens for

@@ -1,4 +1,4 @@
-//! Connections to other hosts. A guest's requests share them for as long as its instance is awake; at rest it has none.
+//! Connections to other hosts. A guest's requests share them for as long as its instance is awake; a parked one has none.
 
 use std::error::Error as StdError;
 use std::io;
@@ -22,9 +22,9 @@ use wasmtime_wasi_http::RequestOptions;
 
 use super::delivery::{Body, BodyError};
 
-/// What a guest waits at most for each step that it sets no time for.
+/// The timeout of each step for which the guest sets none.
 const PATIENCE: Duration = Duration::from_secs(600);
-/// How long a connection may wait for another request, even if the instance stays awake.
+/// How long a connection is kept without a request while its instance is awake.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 type Connecting = Client<HttpsConnector<HttpConnector>, Body>;
@@ -86,7 +86,7 @@ pub(super) async fn send(
     place: OwnedSemaphorePermit,
 ) -> Result<http::Response<Body>, BodyError> {
     let given = |time: fn(&RequestOptions) -> Option<Duration>| options.as_ref().and_then(time).unwrap_or(PATIENCE);
-    // A request may find a connection that is there, so the two cannot be told apart from here.
+    // From here it cannot be seen whether the client connects or uses a connection it has, so the two timeouts are one.
     let head = given(|options| options.connect_timeout).saturating_add(given(|options| options.first_byte_timeout));
     let between = given(|options| options.between_bytes_timeout);
     let response = timeout(head, client.request(request)).await.map_err(|_| BodyError::ConnectionReadTimeout)?;
@@ -149,7 +149,7 @@ fn named(error: &(dyn StdError + 'static)) -> Option<BodyError> {
         return Some(BodyError::HttpResponseIncomplete);
     }
     let Some(io) = error.downcast_ref::<io::Error>() else { return error.source().and_then(named) };
-    // What an input or output error wraps is not its source, and says more than its kind.
+    // `source` of an I/O error skips the error that it wraps, which says more than the kind.
     io.get_ref().and_then(|inner| named(inner)).or_else(|| io_error(io.kind()))
 }
 

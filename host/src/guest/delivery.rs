@@ -29,11 +29,11 @@ pub struct ResponseBody {
     /// What `Content-Length` promises.
     announced: Option<u64>,
     sent: u64,
-    /// What comes when the guest is done with the request.
+    /// Held back until the guest is done with the request.
     trailers: Option<Frame<Bytes>>,
-    /// Why it breaks off, as the reader is told next time.
+    /// Why it breaks off; the reader gets it at the next poll.
     error: Option<BodyError>,
-    /// Tells the guest's side that nobody reads on: what was wrong, if anything.
+    /// Tells the guest's side that the body ended: what was wrong, if anything.
     ended: Option<oneshot::Sender<Result<(), String>>>,
 }
 
@@ -125,7 +125,7 @@ impl ResponseBody {
         }
     }
 
-    /// Breaks off. A reader that is told so at once throws away what it has not passed on yet, so it gets a moment for that.
+    /// Breaks off. hyper drops what it has not sent yet when it gets an error, so the error comes one poll later.
     fn break_off(&mut self, cx: &Context<'_>, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let sent = self.sent;
         self.end(Err(match self.announced {
@@ -149,7 +149,7 @@ impl hyper::body::Body for ResponseBody {
         }
         let closed = self.delivery.is_closed();
         if self.delivery.is_whole() {
-            // The caller's next request must find the instance with room for it.
+            // The end is held back until the guest is done: the caller's next request must find room in the instance.
             return if closed { Poll::Ready(self.trailers.take().map(Ok)) } else { Poll::Pending };
         }
         if closed {
@@ -161,7 +161,7 @@ impl hyper::body::Body for ResponseBody {
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(error)) => self.break_off(cx, error),
-            // A guest that went meanwhile left its half of the engine's channels, which looks like the end.
+            // If the guest is gone, the engine's end of the channel was dropped, which looks like the end of the body.
             _ if self.delivery.is_closed() || !self.is_complete() => {
                 self.break_off(cx, BodyError::HttpResponseIncomplete)
             }
@@ -185,7 +185,7 @@ impl hyper::body::Body for ResponseBody {
 
 impl Drop for ResponseBody {
     fn drop(&mut self) {
-        // Read to its end, or the caller left: either way nobody waits for more.
+        // Whether it was read to its end or the caller left: nobody waits for more.
         let whole = !self.delivery.is_closed() && self.announced == Some(self.sent);
         if let Some(ended) = self.ended.take() {
             self.delivery.0.whole.store(whole, Ordering::Release);

@@ -1,4 +1,4 @@
-//! How a guest ends when it does not end in order. These are values, not errors of the host.
+//! How a guest ends when it is not stopped gracefully. These are values, not errors of the host.
 
 use wasmtime::WasmBacktrace;
 
@@ -15,7 +15,7 @@ pub enum Ending {
         /// The call in whose code it happened, if the engine can tell.
         blamed: Option<CallId>,
     },
-    /// It wanted more memory than it may have, and did not go on without.
+    /// It was refused memory and did not carry on without it.
     OutOfMemory {
         /// The call in whose code it happened, if the engine can tell.
         blamed: Option<CallId>,
@@ -49,7 +49,7 @@ impl Trap {
     /// Reads the engine's error.
     pub(super) fn from_engine(error: &wasmtime::Error) -> Trap {
         let (name, summary) = describe(error);
-        // The frames are one of the error's contexts, and read better below what happened than before it.
+        // The engine puts the frames before the cause; they read better below it.
         let backtrace = match error.downcast_ref::<WasmBacktrace>() {
             Some(frames) => format!("{}\n{frames}", error.root_cause()),
             None => format!("{error:#}"),

@@ -6,11 +6,11 @@ use std::thread::{self, JoinHandle};
 
 use crate::meter::EPOCH;
 
-/// Ticks without a poll after which the thread goes to sleep. Longer than a pause between two requests of a busy host,
-/// so that it is not woken for each; short enough to cost nothing.
+/// Ticks without a poll after which the thread goes to sleep. Longer than the pause between two requests of a busy host,
+/// which would wake it each time; short enough that an idle host uses no CPU.
 const IDLE_TICKS: u32 = 20;
 
-/// Enough that threads which poll seldom share one.
+/// Counters of polls; so many that two polling threads seldom share one.
 const SLOTS: usize = 64;
 
 /// Ticks while anybody polls. Dropping the last handle ends the thread.
@@ -64,8 +64,8 @@ impl Ticker {
 
     /// Call before a store is polled, and drop the result after.
     pub(super) fn poll(&self) -> Polling<'_> {
-        // Sequentially consistent, like its counterpart in `tick`: either the thread sees this poll before it sleeps,
-        // or this thread sees that it sleeps.
+        // Each side writes its own flag, then reads the other's: here the slot, then `asleep`; in `tick` `asleep`, then the
+        // slots. With sequential consistency at least one of them sees the other, so no poll goes without ticks.
         let slot = &self.shared.polling[own_slot()];
         slot.0.fetch_add(1, Ordering::SeqCst);
         if self.shared.asleep.load(Ordering::SeqCst)

@@ -11,12 +11,14 @@ use wasmtime_wasi_http::p2::bindings::http::types as http_02;
 use wasmtime_wasi_http::p3;
 use wasmtime_wasi_http::p3::bindings::http::types as http_03;
 
+use super::attribution::Origin;
+use super::blueprint::Blueprint;
 use super::call::{Call, CallContext, CallId, Entry, Fault, Input, Returned};
 use super::delivery::{Body, BodyError};
 use super::exports::{HandlerParams, HandlerResults, Hook, HookParams, HookResults, InitializerResults, Protocol};
 use super::hooks::{self, Request};
-use super::running::{Desk, Origin};
-use super::world::{Blueprint, World};
+use super::mailbox::Mailbox;
+use super::world::World;
 
 type Http02 = TypedFunc<(Resource<http_02::IncomingRequest>, Resource<http_02::ResponseOutparam>), ()>;
 type Http03 = TypedFunc<(Resource<http_03::Request>,), (Result<Resource<http_03::Response>, http_03::ErrorCode>,)>;
@@ -48,7 +50,7 @@ enum HookFunc<R> {
 #[derive(Clone, Copy)]
 struct Site<'a> {
     accessor: &'a Accessor<World>,
-    desk: &'a Arc<Desk>,
+    mailbox: &'a Arc<Mailbox>,
     id: CallId,
     origin: &'a Origin,
 }
@@ -61,7 +63,7 @@ impl Site<'_> {
         R: wasmtime::component::ComponentNamedList + wasmtime::component::Lift + Send + Sync + 'static,
     {
         let pending = self.accessor.with(|access| func.start_call_concurrent(access, params))?;
-        self.desk.note_call(self.id, pending.task(), self.origin.clone());
+        self.mailbox.begin_call(self.id, pending.task(), self.origin.clone());
         func.finish_call_concurrent(self.accessor, pending).await
     }
 }
@@ -88,12 +90,12 @@ impl Funcs {
     pub(super) async fn call(
         &self,
         accessor: &Accessor<World>,
-        desk: &Arc<Desk>,
+        mailbox: &Arc<Mailbox>,
         call: Call,
     ) -> wasmtime::Result<Returned> {
         let Call { id, entry, request, context, input } = call;
         let origin = Origin { request, traceparent: context.traceparent.clone() };
-        let site = Site { accessor, desk, id, origin: &origin };
+        let site = Site { accessor, mailbox, id, origin: &origin };
         match entry {
             Entry::Handler => self.handle(site, context, input).await,
             Entry::Initializer => match &self.initializer {
@@ -126,8 +128,8 @@ impl Funcs {
             }
             (Handler::Http(handler), Input::Http(mut request)) => {
                 hooks::tell(&mut request, &context);
-                let (desk, id) = (site.desk.clone(), site.id);
-                let respond = move |response| check_status(&response).map(|()| desk.respond(id, response));
+                let (mailbox, id) = (site.mailbox.clone(), site.id);
+                let respond = move |response| check_status(&response).map(|()| mailbox.respond(id, response));
                 let answered = match handler.exchange(site, *request, respond).await? {
                     // Nobody answers when the host drops the response's body for good.
                     Ok(Ok(end)) => end.await.unwrap_or(Ok(())),

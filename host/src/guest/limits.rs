@@ -26,7 +26,7 @@ pub(super) const RANDOM_BYTES_MAX: u64 = 1 << 20;
 pub(super) struct Gauge {
     pub(super) memory_bytes: AtomicU64,
     pub(super) memory_bytes_peak: AtomicU64,
-    /// Set when a growth was refused and until then nothing came of it.
+    /// Set when memory growth was refused; cleared if the guest carries on without it.
     pub(super) memory_refused: AtomicBool,
     /// Set when the guest wrote more than it may.
     pub(super) output_exceeded: AtomicBool,
@@ -81,7 +81,7 @@ impl ResourceLimiter for Limits {
     fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
         let total = self.memory_bytes - current.min(self.memory_bytes) + desired;
         if total > self.memory_bytes_max {
-            // The guest sees a failed growth, as on any machine without memory left. If it traps next, that is why.
+            // The guest sees that the growth failed, and may carry on. If it traps instead, this is reported as the cause.
             self.gauge.memory_refused.store(true, Ordering::Relaxed);
             return Ok(false);
         }

@@ -5,6 +5,8 @@
 //! lifecycle, or HTTP status codes.
 
 mod arena;
+mod attribution;
+mod blueprint;
 mod call;
 mod capacity;
 mod client;
@@ -18,6 +20,7 @@ mod funcs;
 mod hooks;
 mod host_pattern;
 mod limits;
+mod mailbox;
 mod offered;
 mod outbound;
 mod outgoing;
@@ -27,6 +30,7 @@ mod running;
 mod trace;
 mod world;
 
+pub use blueprint::{Blueprint, Sandbox};
 pub use call::{Call, CallContext, CallId, Entry, Fault, Input, Returned};
 pub use capacity::Capacity;
 pub use component::Component;
@@ -36,6 +40,6 @@ pub use engine::Engine;
 pub use exports::{EntryNames, Export, Exports, Hook, HookName, Protocol};
 pub use hooks::event_request;
 pub use host_pattern::{HostPattern, InvalidPattern};
+pub use mailbox::{Event, Preempted};
 pub use refusal::Refusal;
-pub use running::{Event, Guest, Preempted};
-pub use world::{Blueprint, Sandbox};
+pub use running::Guest;

@@ -9,7 +9,7 @@ use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 use super::client;
 use super::host_pattern::HostPattern;
-use super::running::Desk;
+use super::mailbox::Mailbox;
 use super::trace::{self, TRACEPARENT};
 use crate::ids::InstanceId;
 use crate::log::{LogWriter, Stream};
@@ -24,12 +24,17 @@ pub(super) struct Outbound {
     places: Option<Arc<Semaphore>>,
     log: LogWriter,
     instance: InstanceId,
-    desk: Arc<Desk>,
+    mailbox: Arc<Mailbox>,
 }
 
 impl Outbound {
-    pub(super) fn new(allowed: Arc<[HostPattern]>, log: LogWriter, instance: InstanceId, desk: Arc<Desk>) -> Outbound {
-        Outbound { allowed, places: None, log, instance, desk }
+    pub(super) fn new(
+        allowed: Arc<[HostPattern]>,
+        log: LogWriter,
+        instance: InstanceId,
+        mailbox: Arc<Mailbox>,
+    ) -> Outbound {
+        Outbound { allowed, places: None, log, instance, mailbox }
     }
 
     fn allows(&self, host: &str, port: u16) -> bool {
@@ -41,7 +46,7 @@ impl Outbound {
     }
 
     fn tell(&self, text: String) {
-        self.log.write(Stream::Host, self.instance, self.desk.author(), text);
+        self.log.write(Stream::Host, self.instance, self.mailbox.author(), text);
     }
 
     fn place(&mut self) -> Result<OwnedSemaphorePermit, Error> {
@@ -76,18 +81,18 @@ impl WasiHttpHooks for Outbound {
             Err(error) => return Box::new(std::future::ready(Err(error))),
         };
         // A guest that traces sets its own.
-        if let Some(origin) = self.desk.origin() {
+        if let Some(origin) = self.mailbox.origin() {
             request.headers_mut().entry(TRACEPARENT).or_insert_with(|| trace::continued(&origin));
         }
-        let client = self.desk.connections.client();
-        let (log, instance, author) = (self.log.clone(), self.instance, self.desk.author());
+        let client = self.mailbox.connections.client();
+        let (log, instance, author) = (self.log.clone(), self.instance, self.mailbox.author());
         Box::new(async move {
             let response = client::send(client, request, options, place).await.inspect_err(|error| {
                 // Not every language shows its functions what the host says.
                 let text = format!("outgoing request to {host}:{port} failed: {error}");
                 log.write(Stream::Host, instance, author, text);
             })?;
-            // The connection sends the rest of the request's body by itself, and breaks the response off if it cannot.
+            // hyper's connection sends the rest of the request's body by itself, and ends the response early if it cannot.
             Ok((response, Box::new(std::future::ready(Ok(()))) as Transmission))
         })
     }

@@ -45,17 +45,19 @@ pub(super) fn add_to_linker(linker: &mut Linker<World>) -> wasmtime::Result<()> 
     )
 }
 
-/// Sends a request by the same way as those of `wasi:http`, with the same rules.
+/// Sends a request as `wasi:http` would, with the same checks.
 fn send(world: &mut World, request: Request) -> impl Future<Output = Result<Response, String>> + use<> {
     let timeout = request.timeout_ms.map(Duration::from_millis);
     let options = RequestOptions { connect_timeout: None, first_byte_timeout: timeout, between_bytes_timeout: timeout };
     let sent = build(request).map(|request| {
+        let host = request.uri().host().unwrap_or_default().to_owned();
         let body_ended = Box::new(std::future::ready(Ok(())));
-        Box::into_pin(world.http().hooks.send_request(request, Some(options), body_ended))
+        (host, Box::into_pin(world.http().hooks.send_request(request, Some(options), body_ended)))
     });
     async move {
-        let (response, _) = sent?.await.map_err(|error| explain(&error))?;
-        receive(response).await
+        let (host, sent) = sent?;
+        let (response, _) = sent.await.map_err(|error| explain(&error, &host))?;
+        receive(response, &host).await
     }
 }
 
@@ -78,21 +80,21 @@ fn build(request: Request) -> Result<http::Request<super::delivery::Body>, Strin
     built.body(body.boxed_unsync()).map_err(|error| error.to_string())
 }
 
-async fn receive(response: http::Response<super::delivery::Body>) -> Result<Response, String> {
+async fn receive(response: http::Response<super::delivery::Body>, host: &str) -> Result<Response, String> {
     let (head, body) = response.into_parts();
     let body = Limited::new(body, RESPONSE_BYTES_MAX).collect().await.map_err(|error| {
         if error.is::<LengthLimitError>() {
             return format!("the response is larger than {} MiB", RESPONSE_BYTES_MAX >> 20);
         }
-        error.downcast::<Error>().map_or_else(|other| other.to_string(), |error| explain(&error))
+        error.downcast::<Error>().map_or_else(|other| other.to_string(), |error| explain(&error, host))
     })?;
     let headers = head.headers.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect();
     Ok(Response { status: head.status.as_u16(), headers, body: body.to_bytes().into() })
 }
 
-fn explain(error: &Error) -> String {
+fn explain(error: &Error, host: &str) -> String {
     match error {
-        Error::HttpRequestDenied => "the function's allowed-outbound-hosts do not name this host".to_owned(),
+        Error::HttpRequestDenied => format!("{host} is not in allowed-outbound-hosts"),
         other => other.to_string(),
     }
 }

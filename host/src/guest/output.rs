@@ -13,7 +13,7 @@ use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
 use super::limits::Exceeded;
-use super::running::Desk;
+use super::mailbox::Mailbox;
 use crate::ids::InstanceId;
 use crate::log::{LINE_BYTES_MAX, LogWriter, Stream};
 
@@ -32,16 +32,23 @@ struct Lines {
     stream: Stream,
     log: LogWriter,
     instance: InstanceId,
-    desk: Arc<Desk>,
+    mailbox: Arc<Mailbox>,
     partial: Vec<u8>,
     allowance: f64,
     counted: Instant,
 }
 
 impl Output {
-    pub(super) fn new(stream: Stream, log: LogWriter, instance: InstanceId, desk: Arc<Desk>) -> Output {
-        let lines =
-            Lines { stream, log, instance, desk, partial: Vec::new(), allowance: BURST_BYTES, counted: Instant::now() };
+    pub(super) fn new(stream: Stream, log: LogWriter, instance: InstanceId, mailbox: Arc<Mailbox>) -> Output {
+        let lines = Lines {
+            stream,
+            log,
+            instance,
+            mailbox,
+            partial: Vec::new(),
+            allowance: BURST_BYTES,
+            counted: Instant::now(),
+        };
         Output(Arc::new(Mutex::new(lines)))
     }
 
@@ -57,8 +64,8 @@ impl Lines {
         self.counted = now;
         self.allowance = (self.allowance + earned).min(BURST_BYTES) - bytes.len() as f64;
         if self.allowance < 0.0 {
-            // The engine's next epoch check stops guests that wrote through an interface that cannot trap.
-            self.desk.gauge().output_exceeded.store(true, Ordering::Relaxed);
+            // `wasi:cli` 0.3 streams cannot trap the guest from here; its next epoch check does.
+            self.mailbox.gauge.output_exceeded.store(true, Ordering::Relaxed);
             return Err(Exceeded::Output);
         }
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
@@ -99,7 +106,7 @@ impl Lines {
         }
         self.partial.clear();
         self.partial.shrink_to(256);
-        let author = self.desk.author();
+        let author = self.mailbox.author();
         tracing::debug!(target: "guest", instance = %self.instance, stream = self.stream.as_str(), "{text}");
         self.log.write(self.stream, self.instance, author, text);
     }

@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use http::{HeaderName, HeaderValue};
 use uuid::Uuid;
 
-use super::running::Origin;
+use super::attribution::Origin;
 
 /// The field that carries the context (W3C Trace Context, section 3.2).
 pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");

@@ -1,12 +1,13 @@
 //! The driver: the one place that owns a guest while it is awake, polls it, and moves its state.
 //!
-//! [`Instance::poll_next`] runs until there is something to report. Each turn obeys orders, takes jobs, looks at deadlines,
-//! and lets the guest run for at most one slice of the epoch, between two readings of the clock. An instance at rest,
-//! parked or suspended, is the same value left alone: it has no task, no timer and no open window.
+//! [`Instance::poll_next`] runs until there is something to report. Each turn carries out what [`decide`] says, then lets
+//! the guest run for at most one slice of the epoch, between two readings of the clock. A parked or suspended instance is
+//! the same value left alone: it has no task, no timer and no open window.
 
 mod calls;
 mod ends;
 mod rest;
+mod turn;
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -16,16 +17,15 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::inbox::{Inbox, Order, StopReason};
+use super::decide;
+use super::inbox::Inbox;
 use super::job::{Job, Outcome, Timings};
 use super::lifecycle::{Event, State};
-use super::terms::{START_TIMEOUT, Terms, Vitals};
-use crate::guest::{CallId, Ending, Entry, Guest, Preempted, Trap};
+use super::order::StopReason;
+use super::terms::{Terms, Vitals};
+use crate::guest::{CallId, Entry, Guest, Preempted};
 use crate::ids::{InstanceId, RequestId};
 use crate::meter::WindowMeter;
-
-/// Figures of an open window reach the ledger at the latest this long after they changed.
-const PROGRESS_INTERVAL: Duration = Duration::from_millis(40);
 
 /// What the pool must know of an instance.
 pub enum Report {
@@ -96,16 +96,18 @@ pub struct Instance {
     meter: Option<WindowMeter>,
     windows: u32,
     calls: u64,
-    /// When it was made, or came to rest.
+    /// When it was made: the points in time of a `decide::View` count from here.
+    made: Instant,
+    /// When it was made, or was last parked or suspended.
     since: Instant,
-    /// The clock at its last reading. One reading serves all that happens between two polls of the guest.
+    /// The time. The clock is read once before and once after each poll of the guest; all else uses that reading.
     now: Instant,
     /// When the linger ends.
     linger_ends: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
     reports: VecDeque<Report>,
     longest_run: Duration,
-    /// The guest was polled since the task last waited, and has nothing new to do.
+    /// The guest was polled since the task last waited and got nothing new, so polling it again would change nothing.
     settled: bool,
 }
 
@@ -150,6 +152,7 @@ impl Instance {
             meter: None,
             windows: 0,
             calls: 0,
+            made: now,
             since: now,
             now,
             linger_ends: None,
@@ -175,22 +178,22 @@ impl Instance {
         self.now
     }
 
-    /// Whether it has no request now and goes on, to pre-freeze or to its end, rather than wait for one.
+    /// Whether it has no request and, instead of waiting for one, goes on to pre-freeze or to its end.
     pub fn has_more_to_do(&self) -> bool {
-        self.running.is_empty() && (self.terms.freeze_after.is_zero() || self.is_spent())
+        self.running.is_empty() && (self.terms.freeze_after.is_zero() || self.requests_left() == Some(0))
     }
 
-    /// Whether it has begun all the requests that it may.
-    fn is_spent(&self) -> bool {
-        self.terms.requests_max.is_some_and(|most| self.vitals.requests() >= most.into())
+    /// How many more requests it may begin; none if there is no limit.
+    fn requests_left(&self) -> Option<u64> {
+        self.terms.requests_max.map(|most| u64::from(most).saturating_sub(self.vitals.requests()))
     }
 
-    /// The longest that the guest ran at a time since this was last asked.
+    /// The longest single poll of the guest since this was last called.
     pub fn take_longest_run(&mut self) -> Duration {
         std::mem::take(&mut self.longest_run)
     }
 
-    /// Whether the guest used up its slice and would go on.
+    /// Whether the guest used up its slice and has more to compute.
     pub fn is_preempted(&self) -> bool {
         self.guest.preempted() != Preempted::No
     }
@@ -205,21 +208,17 @@ impl Instance {
         self.vitals.clone()
     }
 
-    /// Ends the rest of a parked or suspended instance: for a job, to go on, or to stop, as its inbox says.
+    /// Thaws, resumes or stops a parked or suspended instance, as its inbox says.
     pub fn wake(&mut self) {
         self.now = Instant::now();
         let rested = self.now.saturating_duration_since(self.since);
-        let order = self.inbox.current_order();
         match self.state {
             State::Parked => self.open_window(rested),
             State::Suspended => self.resume_clocks(rested),
             _ => {}
         }
-        match (self.state, order) {
-            (State::Parked | State::Suspended, Order::Stop(reason)) => self.begin_stop(reason),
-            (State::Parked, Order::Run | Order::Suspend) => self.step(Event::Wanted),
-            (State::Suspended, Order::Run | Order::Suspend) => self.step(Event::Resume),
-            (_, _) => {}
+        if let Some(next) = decide::wake(self.state, self.inbox.current_order()) {
+            self.carry_out(next);
         }
         self.settled = false;
     }
@@ -228,10 +227,7 @@ impl Instance {
     pub fn poll_next(&mut self, cx: &mut Context<'_>, clock: Clock) -> Poll<Report> {
         self.now = Instant::now();
         loop {
-            self.obey();
-            self.take_jobs();
-            self.look_at_deadlines();
-            self.advance();
+            let view = self.turn();
             if let Some(report) = self.reports.pop_front() {
                 return Poll::Ready(report);
             }
@@ -239,7 +235,7 @@ impl Instance {
                 self.run_guest(cx, clock);
                 continue;
             }
-            if self.wait_for_deadline(cx).is_pending() {
+            if self.wait_until(decide::next_deadline(&view), cx).is_pending() {
                 self.settled = false; // Whatever wakes the task next may concern the guest.
                 return Poll::Pending;
             }
@@ -248,106 +244,8 @@ impl Instance {
         }
     }
 
-    /// Carries out the newest order as far as the state allows. It stays in the inbox, so nothing is forgotten.
-    fn obey(&mut self) {
-        match (self.inbox.current_order(), self.state) {
-            (Order::Suspend, State::Active | State::Freezing) => self.suspend(),
-            (
-                Order::Stop(reason),
-                State::Starting | State::Initializing | State::Active | State::Freezing | State::Suspended,
-            ) => self.begin_stop(reason),
-            (Order::Run | Order::Suspend | Order::Stop(_), _) => {}
-        }
-    }
-
-    fn take_jobs(&mut self) {
-        match self.state {
-            State::Active => {}
-            State::Freezing if self.inbox.has_jobs() && (self.shares() || self.hook.is_none()) => {
-                self.abandon_hook();
-                self.step(Event::Wanted);
-            }
-            State::Stopping => {
-                while let Some(job) = self.inbox.take() {
-                    self.reports.push_back(Report::Bounced(job));
-                }
-                return;
-            }
-            _ => return,
-        }
-        while self.running.len() < self.terms.concurrency as usize && !self.is_spent() {
-            let Some(job) = self.inbox.take() else { break };
-            self.begin_request(job);
-        }
-    }
-
-    /// Whether several calls may run in this instance at once.
-    fn shares(&self) -> bool {
-        self.terms.concurrency > 1
-    }
-
-    fn look_at_deadlines(&mut self) {
-        let now = self.now;
-        if let Some(meter) = &mut self.meter
-            && meter.progress_due(PROGRESS_INTERVAL).is_some_and(|due| now >= due)
-        {
-            meter.memory_peak(self.guest.memory_bytes_peak());
-            meter.post_progress(now);
-        }
-        while let Some(index) = self.running.iter().position(|running| now >= running.deadline) {
-            self.time_out(index);
-        }
-        if self.hook.as_ref().is_some_and(|hook| now >= hook.deadline) {
-            self.hook_overran();
-        }
-        if self.state == State::Starting && now >= self.since + START_TIMEOUT {
-            let summary = format!("instantiation took longer than {} s", START_TIMEOUT.as_secs());
-            self.fail(Ending::NotStarted(Trap { name: "start-timeout", backtrace: summary.clone(), summary }));
-        }
-    }
-
-    /// Moves on where nothing is left to wait for.
-    fn advance(&mut self) {
-        match self.state {
-            State::Active if self.running.is_empty() && self.is_spent() => self.begin_stop(StopReason::Spent),
-            State::Active if self.running.is_empty() && !self.inbox.has_jobs() => self.linger(),
-            State::Freezing if self.hook.is_none() => {
-                self.step(Event::Frozen);
-                self.rest();
-            }
-            State::Stopping if self.running.is_empty() && self.hook.is_none() => {
-                if std::mem::take(&mut self.owes_pre_stop) && self.terms.blueprint.exports.pre_stop.is_some() {
-                    self.begin_hook(Entry::PreStop);
-                } else {
-                    self.end();
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn linger(&mut self) {
-        let ends = *self.linger_ends.get_or_insert(self.now + self.terms.freeze_after);
-        if self.now < ends {
-            return;
-        }
-        self.linger_ends = None;
-        self.step(Event::Idle);
-        match self.leftover.take() {
-            // The hook of an earlier freeze still runs: two at once would pile up in a guest that hangs.
-            Some(call) => self.wait_for_hook(call, Entry::PreFreeze, RequestId::new(), true),
-            None if self.terms.blueprint.exports.pre_freeze.is_some() => self.begin_hook(Entry::PreFreeze),
-            None => {}
-        }
-    }
-
-    fn wait_for_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let requests = self.running.iter().map(|running| running.deadline);
-        let hook = self.hook.as_ref().map(|hook| hook.deadline);
-        let start = (self.state == State::Starting).then(|| self.since + START_TIMEOUT);
-        let progress = self.meter.as_ref().and_then(|meter| meter.progress_due(PROGRESS_INTERVAL));
-        let next = requests.chain(hook).chain(self.linger_ends).chain(start).chain(progress).min();
-        let Some(next) = next else { return Poll::Pending };
+    fn wait_until(&mut self, next: Option<Duration>, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(next) = next.map(|next| self.made + next) else { return Poll::Pending };
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(next)));
         // A timer that fires too early is cheaper than one that is moved at every request.
         if timer.deadline() > next || timer.is_elapsed() {

@@ -5,74 +5,15 @@ use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use super::job::Job;
+use super::order::Order;
 
-/// What an operator, the pool or the host wants of an instance. A new order replaces the old one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
-    /// Take jobs.
-    Run,
-    /// Stand still as soon as it is active.
-    Suspend,
-    /// Go, in order.
-    Stop(StopReason),
-}
-
-/// Why an instance stops in order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum StopReason {
-    /// Parked longer than `idleTimeoutMs`.
-    Idle,
-    /// The function has new code or a new configuration.
-    Updated,
-    /// The function is gone.
-    Deleted,
-    /// An operator stopped this instance.
-    Operator,
-    /// The host needs its room.
-    Evicted,
-    /// The host shuts down.
-    Shutdown,
-    /// A request in it timed out while it waited.
-    RequestTimedOut,
-    /// It answered as many requests as `maxRequestsPerInstance` allows.
-    Spent,
-}
-
-impl StopReason {
-    /// In the order of their declaration.
-    const ALL: [StopReason; 8] = [
-        StopReason::Idle,
-        StopReason::Updated,
-        StopReason::Deleted,
-        StopReason::Operator,
-        StopReason::Evicted,
-        StopReason::Shutdown,
-        StopReason::RequestTimedOut,
-        StopReason::Spent,
-    ];
-
-    /// The reason's name in logs and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            StopReason::Idle => "idle",
-            StopReason::Updated => "updated",
-            StopReason::Deleted => "deleted",
-            StopReason::Operator => "operator",
-            StopReason::Evicted => "evicted",
-            StopReason::Shutdown => "shutdown",
-            StopReason::RequestTimedOut => "request-timed-out",
-            StopReason::Spent => "spent",
-        }
-    }
-}
-
-/// An instance's mailbox. Whoever puts something in sees to it that the instance runs. The pool never hands out more
-/// jobs than the instance's concurrency, which bounds it.
+/// Jobs and the newest order for one instance. Whoever puts something in must also make the instance run. The pool never
+/// hands out more jobs than the instance's concurrency, so it is bounded.
 #[derive(Default)]
 pub struct Inbox {
     // A std mutex: holders move a job, and never wait.
     jobs: Mutex<VecDeque<Box<Job>>>,
-    /// How many there are: drivers look far more often than jobs come.
+    /// How many there are, beside the lock: a driver looks in every turn.
     count: AtomicUsize,
     order: AtomicU8,
 }
@@ -89,7 +30,7 @@ impl Inbox {
     pub fn order(&self, order: Order) {
         let stops = |before| matches!(Order::from_code(before), Order::Stop(_));
         let newest = |before| if stops(before) { None } else { Some(order.code()) };
-        // Refused only if it is told to stop already.
+        // Fails only if the instance was told to stop already.
         let _ = self.order.fetch_update(Ordering::AcqRel, Ordering::Acquire, newest);
     }
 
@@ -111,7 +52,12 @@ impl Inbox {
 
     /// Whether there are jobs that no driver took.
     pub fn has_jobs(&self) -> bool {
-        self.count.load(Ordering::Acquire) > 0
+        self.jobs() > 0
+    }
+
+    /// How many jobs there are that no driver took.
+    pub(super) fn jobs(&self) -> usize {
+        self.count.load(Ordering::Acquire)
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Box<Job>>> {
@@ -119,31 +65,9 @@ impl Inbox {
     }
 }
 
-impl Order {
-    const RUN: u8 = 0;
-    const SUSPEND: u8 = 1;
-    /// And from here on, the reasons to stop in their order.
-    const STOP: u8 = 2;
-
-    fn code(self) -> u8 {
-        match self {
-            Order::Run => Self::RUN,
-            Order::Suspend => Self::SUSPEND,
-            Order::Stop(reason) => Self::STOP + reason as u8,
-        }
-    }
-
-    fn from_code(code: u8) -> Order {
-        match code {
-            Self::RUN => Order::Run,
-            Self::SUSPEND => Order::Suspend,
-            stop => Order::Stop(StopReason::ALL[usize::from(stop - Self::STOP)]),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::order::StopReason;
     use super::*;
 
     #[test]
@@ -154,12 +78,9 @@ mod tests {
             inbox.order(order);
             assert_eq!(inbox.current_order(), order);
         }
-        for reason in StopReason::ALL {
-            let inbox = Inbox::default();
-            inbox.order(Order::Stop(reason));
-            inbox.order(Order::Run);
-            inbox.order(Order::Stop(StopReason::Shutdown));
-            assert_eq!(inbox.current_order(), Order::Stop(reason));
-        }
+        inbox.order(Order::Stop(StopReason::Idle));
+        inbox.order(Order::Run);
+        inbox.order(Order::Stop(StopReason::Shutdown));
+        assert_eq!(inbox.current_order(), Order::Stop(StopReason::Idle));
     }
 }

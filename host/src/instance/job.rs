@@ -86,8 +86,6 @@ pub enum Outcome {
     Lost,
     /// The host has no room for the instance it needs.
     HostFull,
-    /// The host shuts down.
-    Draining,
     /// It waited too long for an instance.
     QueueTimedOut,
 }
@@ -104,7 +102,6 @@ impl Outcome {
             Outcome::TimedOut => "function-timed-out",
             Outcome::Lost => "instance-lost",
             Outcome::HostFull => "host-full",
-            Outcome::Draining => "host-draining",
             Outcome::QueueTimedOut => "function-busy",
         }
     }

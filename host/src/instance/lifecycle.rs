@@ -9,7 +9,7 @@
 
 use State::{Active, Freezing, Initializing, Parked, Starting, Stopped, Stopping, Suspended};
 
-/// Where an instance is in its life.
+/// The state of an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum State {
     /// Being instantiated; left by `Booted`.
@@ -20,9 +20,9 @@ pub enum State {
     Active,
     /// In pre-freeze; left by `Frozen`, or by `Wanted` if a request comes first.
     Freezing,
-    /// A plain value that nothing polls; left by `Wanted`.
+    /// Asleep between requests: a plain value that nothing polls; left by `Wanted`.
     Parked,
-    /// Parked in the middle of execution; left by `Resume`.
+    /// Halted in the middle of execution; left by `Resume`.
     Suspended,
     /// Takes no new request, lets those in flight end, then calls pre-stop; left by `Gone`.
     Stopping,
@@ -43,15 +43,15 @@ pub enum Event {
     Frozen,
     /// A request wants the instance.
     Wanted,
-    /// An operator, or a budget, stops it where it stands.
+    /// An operator, or a budget, halts it.
     Suspend,
-    /// It may go on.
+    /// It may continue.
     Resume,
-    /// It must go, in order.
+    /// It must stop gracefully.
     Stop,
-    /// It is beyond asking: it trapped, failed to start, or was cut off.
+    /// It cannot be called any more: it trapped, failed to start, or was killed.
     Failed,
-    /// Its orderly end is over.
+    /// Pre-stop has ended, or there is none.
     Gone,
 }
 

@@ -3,17 +3,20 @@
 //! `pool` makes instances, runs them through [`Instance::poll_next`], and acts on what they report. An instance knows
 //! neither the pool nor HTTP: it is handed jobs and orders through its [`Inbox`] and reports what became of them.
 
+mod decide;
 mod driver;
 mod inbox;
 mod job;
 mod lifecycle;
 mod metrics;
+mod order;
 mod terms;
 
 pub use crate::guest::Input;
 pub use driver::{Clock, Instance, Report};
-pub use inbox::{Inbox, Order, StopReason};
+pub use inbox::Inbox;
 pub use job::{Answer, Caller, Job, Outcome, Start, Timings};
 pub use lifecycle::State;
 pub use metrics::Metrics;
+pub use order::{Order, StopReason};
 pub use terms::{Terms, Vitals};

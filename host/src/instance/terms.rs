@@ -6,19 +6,16 @@ use std::time::Duration;
 
 use super::metrics::Metrics;
 use crate::guest::{Blueprint, Entry};
-use crate::ids::FunctionName;
+use crate::ids::{FunctionName, VersionLabel};
 use crate::log::LogWriter;
 use crate::meter::{Basis, Post};
-
-/// How long instantiation may take. Start functions of language runtimes take milliseconds.
-pub(super) const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The function's part of an instance.
 pub struct Terms {
     /// The function.
     pub function: FunctionName,
-    /// The version that runs.
-    pub version: Arc<str>,
+    /// The name that instances give as their version.
+    pub version: VersionLabel,
     /// Configured memory.
     pub memory_mb: u32,
     /// What is charged.

@@ -18,17 +18,22 @@ use crate::ids::FunctionName;
 /// How long a query waits for SQLite's own locks, which are held for moments only.
 const BUSY_WAIT: Duration = Duration::from_secs(1);
 
+/// Records on a page at most.
+pub(super) const LIMIT_MAX: u32 = 10_000;
+/// Groups that one answer may have.
+pub(super) const GROUPS_MAX: usize = 100_000;
+
 /// Why a query has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {
     /// The page's size is out of bounds.
-    #[error("`limit` is {0}: it must be 1 to {max}", max = super::records::LIMIT_MAX)]
+    #[error("`limit` is {0}: it must be 1 to {max}", max = LIMIT_MAX)]
     InvalidLimit(u32),
     /// The cursor is none that a page gave.
     #[error("`after` is not a cursor that an earlier page gave as `next`")]
     InvalidCursor,
     /// The answer would have too many groups.
-    #[error("more than {max} groups: choose a shorter time or one function", max = super::usage::GROUPS_MAX)]
+    #[error("more than {max} groups: choose a shorter time or one function", max = GROUPS_MAX)]
     TooManyGroups,
     /// Readings are waiting that could not be stored in time, so the answer would be too low.
     #[error("the ledger has not stored all usage yet, so the figures would be incomplete: ask again later")]

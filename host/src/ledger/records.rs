@@ -11,14 +11,13 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::query::{Head, QueryError, Scope};
+use super::query::{Head, LIMIT_MAX, QueryError, Scope};
 use super::rows::{InvocationRow, State, WindowRow};
 use super::{Ledger, time};
 use crate::ids::FunctionName;
-use crate::meter::{Basis, compute_units};
+use crate::meter::{Basis, CalledBy, compute_units};
 
-/// Records on a page at most, and unless the caller chose.
-pub(super) const LIMIT_MAX: u32 = 10_000;
+/// Records on a page unless the caller chose.
 const LIMIT_DEFAULT: u32 = 1000;
 
 /// Which records to list. A record belongs to the time in which it starts.
@@ -156,6 +155,10 @@ pub struct InvocationRecord {
     pub queued_ms: f64,
     /// From the handler's call to its end.
     pub handler_ms: f64,
+    /// Who called the function.
+    pub called_by: CalledBy,
+    /// Which attempt at the request this was, from 1.
+    pub attempt: u32,
     /// `ok`, `cancelled`, or the code of the error.
     pub outcome: String,
     /// Whether the caller was still there for the answer.
@@ -322,6 +325,8 @@ fn invocation(head: &Head<'_>, id: u64, row: &InvocationRow<'_>) -> InvocationRe
         start: time::rfc3339_ms(row.start_us),
         queued_ms: time::to_ms(row.queued_ns),
         handler_ms: time::to_ms(row.handler_ns),
+        called_by: row.called_by,
+        attempt: row.attempt,
         outcome: row.outcome.to_owned(),
         delivered: row.delivered,
     }

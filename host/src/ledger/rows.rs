@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::time::{to_ns, to_unix_us};
 use super::varint::{self, Bytes};
 use crate::ids::InstanceId;
-use crate::meter::{self, Basis, InvocationReading, WindowReading};
+use crate::meter::{self, Basis, CalledBy, InvocationReading, WindowReading};
 
 /// Instances and outcomes that a block refers back to. The search for one takes longer the more there are.
 const KNOWN_MAX: usize = 32;
@@ -26,8 +26,15 @@ const FIRST_INSTANCE: u64 = 2;
 const NEW_OUTCOME: u64 = 0;
 const FIRST_OUTCOME: u64 = 1;
 
-/// The first byte of a request's identifier: sixteen bytes follow, or a text of so many.
+/// The first number of a request's identifier: sixteen bytes follow, or a text of so many.
 const UUID: u64 = 0;
+
+/// Stands before the identifier where the call was not a first attempt from the data plane: who called and which attempt
+/// it was follow. No identifier is a text of this length.
+const ORIGIN: u64 = 1 << 20;
+
+/// Who makes nearly all calls, and which attempt that is.
+const USUAL: (CalledBy, u32) = (CalledBy::Data, 1);
 
 /// Bits of a window's flags; the rest is its state.
 const BUSY: u64 = 1;
@@ -129,6 +136,8 @@ pub(super) struct InvocationRow<'a> {
     pub(super) handler_ns: u64,
     pub(super) outcome: &'a str,
     pub(super) delivered: bool,
+    pub(super) called_by: CalledBy,
+    pub(super) attempt: u32,
 }
 
 /// What earlier rows of a block said: the same for its writer and for its reader at every row.
@@ -255,18 +264,34 @@ impl<'a> Memory<'a> {
 
     /// The next invocation of `bytes`; none if they are damaged.
     pub(super) fn take_invocation(&mut self, base_us: i64, bytes: &mut Bytes<'a>) -> Option<InvocationRow<'a>> {
+        let (called_by, attempt) = take_origin(bytes)?;
         let request = take_request(bytes)?;
         let instance = self.take_instance(bytes)?;
         let start_us = base_us.wrapping_add(bytes.number()?.cast_signed());
         let (queued_ns, handler_ns) = (bytes.number()?, bytes.number()?);
         let (outcome, delivered) = self.take_outcome(bytes)?;
-        Some(InvocationRow { request, instance, start_us, queued_ns, handler_ns, outcome, delivered })
+        Some(InvocationRow {
+            request,
+            instance,
+            start_us,
+            queued_ns,
+            handler_ns,
+            outcome,
+            delivered,
+            called_by,
+            attempt,
+        })
     }
 }
 
 impl Memory<'static> {
     /// Appends `reading`, which starts at `base_us` or later.
     pub(super) fn put_invocation(&mut self, reading: &InvocationReading, base_us: i64, out: &mut Vec<u8>) {
+        if (reading.called_by, reading.attempt) != USUAL {
+            varint::put(out, ORIGIN);
+            varint::put(out, reading.called_by as u64);
+            varint::put(out, reading.attempt.into());
+        }
         put_request(reading.request.as_str(), out);
         match reading.instance {
             None => varint::put(out, NO_INSTANCE),
@@ -287,6 +312,17 @@ fn put_request(request: &str, out: &mut Vec<u8>) {
         }
         None => varint::put_text(out, request),
     }
+}
+
+fn take_origin(bytes: &mut Bytes<'_>) -> Option<(CalledBy, u32)> {
+    let mut ahead = *bytes;
+    if ahead.number()? != ORIGIN {
+        return Some(USUAL);
+    }
+    *bytes = ahead;
+    let number = bytes.number()?;
+    let called_by = CalledBy::ALL.into_iter().find(|called_by| *called_by as u64 == number)?;
+    Some((called_by, bytes.small()?))
 }
 
 fn take_request<'a>(bytes: &mut Bytes<'a>) -> Option<Request<'a>> {
@@ -382,6 +418,8 @@ mod tests {
             reading.delivered = number % 2 > 0;
             reading.start = UNIX_EPOCH + Duration::from_micros(BASE.unsigned_abs() + number as u64);
             reading.queued = Duration::from_nanos(1 << (number % 64));
+            reading.called_by = CalledBy::ALL[number % CalledBy::ALL.len()];
+            reading.attempt = 1 + number as u32 % 3;
             if number % 5 == 0 {
                 reading.request = crate::ids::RequestId::from_caller(&"x".repeat(1 + number)).unwrap();
             }
@@ -396,6 +434,7 @@ mod tests {
             assert_eq!((row.instance, row.start_us), (reading.instance, to_unix_us(reading.start)));
             assert_eq!((row.queued_ns, row.handler_ns), (to_ns(reading.queued), to_ns(reading.handler)));
             assert_eq!((row.outcome, row.delivered), (reading.outcome, reading.delivered));
+            assert_eq!((row.called_by, row.attempt), (reading.called_by, reading.attempt));
         }
         assert!(bytes.is_empty());
     }

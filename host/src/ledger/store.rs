@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::Context;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, TransactionBehavior, params};
 
@@ -15,14 +15,15 @@ use super::checkpoint::Checkpoints;
 use super::rows::{State, WindowRow};
 use super::time::to_unix_us;
 use crate::meter::WindowReading;
+use crate::sqlite::{self, Schema};
 
-/// The version of the schema, in the file's `user_version`.
-const SCHEMA_VERSION: i32 = 2;
-
-/// `DORM`: tells a ledger from other SQLite files.
-const APPLICATION_ID: i32 = 0x444f_524d;
-
-const SCHEMA: &str = include_str!("schema.sql");
+const SCHEMA: Schema = Schema {
+    version: 3,
+    create: include_str!("schema.sql"),
+    // Version 1 was never released. Version 3 has rows that say who called (`rows.rs`), which version 2 cannot read.
+    migrations: &[(2, "")],
+    unmarked_version: 0,
+};
 
 /// A smaller file is checked as a whole when it is opened; checking a large one would hold up the host's start.
 const CHECK_BYTES_MAX: u64 = 32 * 1024 * 1024;
@@ -204,19 +205,17 @@ pub(super) fn damaged(what: &str) -> rusqlite::Error {
 }
 
 fn open(path: &Path) -> anyhow::Result<Store> {
-    let mut connection = Connection::open(path)?;
+    let mut connection = sqlite::open(path, &SCHEMA)?;
     connection.busy_timeout(BUSY_WAIT)?;
     // Else a statement is planned again whenever its parameters change, which costs more than to run it.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
-    prepare_schema(&mut connection)?;
     if std::fs::metadata(path)?.len() <= CHECK_BYTES_MAX {
         let fault: String = connection.query_row("PRAGMA quick_check(1)", (), |row| row.get(0))?;
         if fault != "ok" {
             return Err(damaged(&fault).into());
         }
     }
-    let mode: String = connection.query_row("PRAGMA journal_mode = WAL", (), |row| row.get(0))?;
-    ensure!(mode == "wal", "its file system does not let SQLite write ahead");
+    sqlite::write_ahead(&connection)?;
     // A commit then goes to the log with a plain write, which outlives a killed process: only a crash of the machine
     // can take the last commits, and it cannot damage the file. Waiting for the disk would cost milliseconds for each.
     connection.pragma_update(None, "synchronous", "NORMAL")?;
@@ -231,34 +230,6 @@ fn open(path: &Path) -> anyhow::Result<Store> {
     let next_invocation = next_number(&connection, INVOCATION_BLOCKS)?;
     let checkpoints = Some(Checkpoints::start(path)?);
     Ok(Store { connection, checkpoints, next_window, next_invocation })
-}
-
-fn prepare_schema(connection: &mut Connection) -> anyhow::Result<()> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let version: i32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    let application: i32 = transaction.pragma_query_value(None, "application_id", |row| row.get(0))?;
-    let objects: i64 = transaction.query_row("SELECT count(*) FROM sqlite_schema", (), |row| row.get(0))?;
-    let new = version == 0 && application == 0 && objects == 0;
-    ensure!(new || application == APPLICATION_ID, "it is a database of another program");
-    if version > SCHEMA_VERSION {
-        bail!(
-            "it was written by a newer Dormouse (its schema is version {version}, this one knows {SCHEMA_VERSION}): \
-             use that version or a later one"
-        );
-    }
-    if new {
-        transaction.execute_batch(SCHEMA).context("make its tables")?;
-        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-        transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
-    } else {
-        // Version 1 was never released; a later one than this brings its predecessors up to date here.
-        ensure!(
-            version == SCHEMA_VERSION,
-            "it was written by an earlier Dormouse (its schema is version {version}, this one knows {SCHEMA_VERSION}): \
-             use that version, or move the file and its `-wal` and `-shm` away to start with an empty ledger"
-        );
-    }
-    transaction.commit().context("make its tables")
 }
 
 fn damage(error: &anyhow::Error) -> bool {

@@ -10,14 +10,11 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::query::{Head, QueryError, Scope};
+use super::query::{GROUPS_MAX, Head, QueryError, Scope};
 use super::rows::WindowRow;
 use super::{Ledger, time};
 use crate::ids::{FunctionName, InstanceId};
 use crate::meter::{Basis, compute_units};
-
-/// Groups that one answer may have.
-pub(super) const GROUPS_MAX: usize = 100_000;
 
 const BYTES_PER_GB: f64 = (1_u64 << 30) as f64;
 const HOUR_US: i64 = 3_600_000_000;

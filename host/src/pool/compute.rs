@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use super::driving::Driven;
 use crate::machine;
 
 /// A guest that runs for longer than this, at a time, computes. Going to another thread costs about a tenth of it.
@@ -24,14 +23,18 @@ const AVERAGE_OVER: i64 = 8;
 /// What counts of one run at most, so that a single one does not decide for long.
 const RUN_MAX: Duration = Duration::from_millis(1);
 
-/// The threads; they end when this is dropped.
+/// One turn of an instance.
+type Work = Box<dyn FnOnce() + Send>;
+
+/// The threads; they end when the last handle is dropped.
 #[derive(Clone)]
-pub(super) struct Compute(Arc<Owner>);
+pub(super) struct Compute(Arc<Threads>);
 
-struct Owner(Arc<Shared>);
+/// Ends the threads when it is dropped: they hold the queue, and not this.
+struct Threads(Arc<Queue>);
 
-struct Shared {
-    line: Mutex<Line<Arc<Driven>>>,
+struct Queue {
+    line: Mutex<Line<Work>>,
     came: Condvar,
 }
 
@@ -45,46 +48,46 @@ struct Line<T> {
 impl Compute {
     /// Starts a thread for each core. Guests on them find `runtime`.
     pub(super) fn start(runtime: &Handle) -> std::io::Result<Compute> {
-        let shared = Arc::new(Shared { line: Mutex::new(Line::new()), came: Condvar::new() });
+        let queue = Arc::new(Queue { line: Mutex::new(Line::new()), came: Condvar::new() });
         for _ in 0..thread::available_parallelism().map_or(1, NonZero::get) {
-            let (own, runtime) = (shared.clone(), runtime.clone());
+            let (own, runtime) = (queue.clone(), runtime.clone());
             let work = move || {
                 machine::give_way();
                 let _entered = runtime.enter();
-                while let Some(driven) = own.next() {
-                    driven.compute();
+                while let Some(work) = own.next() {
+                    work();
                 }
             };
             thread::Builder::new().name("compute".to_owned()).spawn(work)?;
         }
-        Ok(Compute(Arc::new(Owner(shared))))
+        Ok(Compute(Arc::new(Threads(queue))))
     }
 
-    /// Puts an instance in its function's line.
-    pub(super) fn push(&self, function: usize, driven: Arc<Driven>) {
-        let shared = &self.0.0;
-        let mut line = shared.lock();
-        line.push(function, driven);
+    /// Puts an instance's turn in its function's line.
+    pub(super) fn push(&self, function: usize, work: impl FnOnce() + Send + 'static) {
+        let queue = &self.0.0;
+        let mut line = queue.lock();
+        line.push(function, Box::new(work));
         drop(line);
-        shared.came.notify_one();
+        queue.came.notify_one();
     }
 }
 
-impl Drop for Owner {
+impl Drop for Threads {
     fn drop(&mut self) {
         self.0.lock().closed = true;
         self.0.came.notify_all();
     }
 }
 
-impl Shared {
-    /// The instance whose turn it is, once there is one; none when all is over.
-    fn next(&self) -> Option<Arc<Driven>> {
+impl Queue {
+    /// The next turn, once there is one; none when all is over.
+    fn next(&self) -> Option<Work> {
         let empty = |line: &mut Line<_>| line.functions.is_empty() && !line.closed;
         self.came.wait_while(self.lock(), empty).expect("no holder of this lock panics").pop()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Line<Arc<Driven>>> {
+    fn lock(&self) -> MutexGuard<'_, Line<Work>> {
         self.line.lock().expect("no holder of this lock panics")
     }
 }

@@ -40,14 +40,9 @@ impl Metrics {
         metrics
     }
 
-    pub(super) fn measure(
-        &self,
-        instances: impl IntoIterator<Item = (&'static str, u32)>,
-        waiting_requests: usize,
-        memory_bytes: u64,
-    ) {
+    pub(super) fn measure(&self, instances: [(&'static str, u32); 6], waiting_requests: usize, memory_bytes: u64) {
         self.waiting_requests.set(waiting_requests as i64);
-        for (state, count) in instances.into_iter().filter(|(state, _)| !state.is_empty()) {
+        for (state, count) in instances {
             self.instances.get_or_create(&StateLabel { state }).set(count.into());
         }
         self.memory_bytes.set(memory_bytes.cast_signed());

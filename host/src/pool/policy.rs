@@ -1,6 +1,7 @@
-//! Which instance a request gets. Pure: the pool asks with what it knows, and carries the decision out.
+//! What a pool decides: which instance a request gets, whether an instance stays at rest, and how the pool follows the
+//! catalog. Pure: the pool asks with what it knows, and carries the decision out.
 
-use crate::instance::State;
+use crate::instance::{Order, State, StopReason};
 
 /// Bounds of one function's pool.
 #[derive(Clone, Copy, Debug)]
@@ -13,6 +14,27 @@ pub struct Bounds {
     pub instances_max: u32,
     /// Requests that may wait.
     pub queue_depth: u32,
+}
+
+/// What the pool as a whole is told to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Open,
+    Suspended,
+    /// Serves what it has accepted; then its instances stop.
+    Retiring(StopReason),
+}
+
+/// How much a pool has to do, and what with.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Load {
+    pub(super) phase: Phase,
+    /// Instances that are parked.
+    pub(super) parked: usize,
+    /// Instances in all.
+    pub(super) instances: usize,
+    /// Requests that wait.
+    pub(super) waiting: usize,
 }
 
 /// An instance that is awake, as the policy sees it.
@@ -56,15 +78,12 @@ enum Preference {
     Freezing,
 }
 
-/// Decides about one request, given the awake instances, how many are parked, how many there are in all, and how many
-/// requests wait.
-pub(super) fn decide(
-    awake: impl Iterator<Item = Seat>,
-    parked: usize,
-    instances: usize,
-    waiting: usize,
-    bounds: Bounds,
-) -> Decision {
+/// Decides about one request, given the awake instances.
+pub(super) fn decide(awake: impl Iterator<Item = Seat>, load: Load, bounds: Bounds) -> Decision {
+    let wait = || if load.waiting < bounds.queue_depth as usize { Decision::Wait } else { Decision::Refuse };
+    if load.phase == Phase::Suspended {
+        return wait();
+    }
     let best = awake
         .enumerate()
         .filter(|(_, seat)| seat.has_room(bounds))
@@ -73,11 +92,10 @@ pub(super) fn decide(
         .min_by_key(|(_, seat, preference)| (*preference, std::cmp::Reverse(seat.in_flight)));
     match best {
         Some((index, _, Preference::Active)) => Decision::Lend(index),
-        Some(_) | None if parked > 0 => Decision::Thaw,
+        Some(_) | None if load.parked > 0 => Decision::Thaw,
         Some((index, _, Preference::Starting | Preference::Freezing)) => Decision::Lend(index),
-        None if instances < bounds.instances_max as usize => Decision::Start,
-        None if waiting < bounds.queue_depth as usize => Decision::Wait,
-        None => Decision::Refuse,
+        None if load.instances < bounds.instances_max as usize => Decision::Start,
+        None => wait(),
     }
 }
 
@@ -87,6 +105,79 @@ fn preference(state: State) -> Option<Preference> {
         State::Starting | State::Initializing => Some(Preference::Starting),
         State::Freezing => Some(Preference::Freezing),
         State::Parked | State::Suspended | State::Stopping | State::Stopped => None,
+    }
+}
+
+/// An instance that came to rest, as the policy sees it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Arrival {
+    /// Whether it was suspended; else it was parked.
+    pub(super) suspended: bool,
+    /// Requests it was given and has not answered.
+    pub(super) in_flight: u32,
+    /// The newest order that it was given.
+    pub(super) order: Order,
+}
+
+/// What becomes of an instance that came to rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Settling {
+    /// It stays at rest.
+    Rest,
+    /// Something came meanwhile: it is woken again.
+    Wake,
+    /// It is woken to stop.
+    Stop(StopReason),
+}
+
+/// Decides about an instance that came to rest while so many requests wait.
+pub(super) fn settle(arrival: Arrival, phase: Phase, waiting: usize) -> Settling {
+    if let Some(reason) = stop_when_done(phase, arrival.in_flight) {
+        return Settling::Stop(reason);
+    }
+    let wanted = match (arrival.suspended, arrival.order) {
+        (_, Order::Stop(_)) => true,
+        (true, order) => order != Order::Suspend,
+        (false, _) => arrival.in_flight > 0 || (waiting > 0 && phase != Phase::Suspended),
+    };
+    if wanted { Settling::Wake } else { Settling::Rest }
+}
+
+/// Why an awake instance with so many requests in flight must stop, when nobody waits for one.
+pub(super) fn stop_when_done(phase: Phase, in_flight: u32) -> Option<StopReason> {
+    match phase {
+        Phase::Retiring(reason) if in_flight == 0 => Some(reason),
+        Phase::Retiring(_) | Phase::Open | Phase::Suspended => None,
+    }
+}
+
+/// What the catalog wants of a pool whose revision has a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Whether an operator suspended the function.
+    pub suspended: bool,
+    /// Instances that are kept even when nobody calls.
+    pub instances_min: u32,
+    /// The name that instances give as their version: a number, or `LATEST`.
+    pub version: std::sync::Arc<str>,
+}
+
+/// How a pool becomes what the catalog wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    Suspend,
+    Resume,
+    Retire(StopReason),
+}
+
+/// Compares a pool with what the catalog wants of it, or with why it wants it no more; none: it is as it should be.
+pub(super) fn follow(phase: Phase, wanted: Result<&Wanted, StopReason>) -> Option<Change> {
+    match (phase, wanted) {
+        // A revision that lost its last name never gets one again, and a host that drains starts nothing new.
+        (Phase::Retiring(_), _) => None,
+        (Phase::Open | Phase::Suspended, Err(reason)) => Some(Change::Retire(reason)),
+        (Phase::Open, Ok(wanted)) => wanted.suspended.then_some(Change::Suspend),
+        (Phase::Suspended, Ok(wanted)) => (!wanted.suspended).then_some(Change::Resume),
     }
 }
 
@@ -137,7 +228,7 @@ mod tests {
         #[test]
         fn every_decision_keeps_the_bounds(awake in seats(), parked in 0..4usize, waiting in 0..5usize, bounds in bounds()) {
             let instances = awake.len() + parked;
-            match decide(awake.iter().copied(), parked, instances, waiting, bounds) {
+            match decide(awake.iter().copied(), Load { phase: Phase::Open, parked, instances, waiting }, bounds) {
                 Decision::Lend(index) => {
                     prop_assert!(has_room(awake[index], bounds), "never above concurrency, never to one that stops or is spent");
                     if parked > 0 {
@@ -172,11 +263,85 @@ mod tests {
     fn the_order_is_active_parked_starting_freezing_new() {
         let bounds = Bounds { concurrency: 1, requests_max: None, instances_max: 9, queue_depth: 1 };
         let seat = |state| Seat { state, in_flight: 0, given: 0 };
+        let load = |parked, instances| Load { phase: Phase::Open, parked, instances, waiting: 0 };
         let all = [seat(State::Freezing), seat(State::Starting), seat(State::Active)];
-        assert_eq!(decide(all.iter().copied(), 1, 4, 0, bounds), Decision::Lend(2));
-        assert_eq!(decide(all[..2].iter().copied(), 1, 3, 0, bounds), Decision::Thaw);
-        assert_eq!(decide(all[..2].iter().copied(), 0, 2, 0, bounds), Decision::Lend(1));
-        assert_eq!(decide(all[..1].iter().copied(), 0, 1, 0, bounds), Decision::Lend(0));
-        assert_eq!(decide([].into_iter(), 0, 0, 0, bounds), Decision::Start);
+        assert_eq!(decide(all.iter().copied(), load(1, 4), bounds), Decision::Lend(2));
+        assert_eq!(decide(all[..2].iter().copied(), load(1, 3), bounds), Decision::Thaw);
+        assert_eq!(decide(all[..2].iter().copied(), load(0, 2), bounds), Decision::Lend(1));
+        assert_eq!(decide(all[..1].iter().copied(), load(0, 1), bounds), Decision::Lend(0));
+        assert_eq!(decide([].into_iter(), load(0, 0), bounds), Decision::Start);
+    }
+
+    const REASON: StopReason = StopReason::Updated;
+    const PHASES: [Phase; 3] = [Phase::Open, Phase::Suspended, Phase::Retiring(REASON)];
+
+    #[test]
+    fn a_suspended_pool_lets_requests_wait_up_to_its_bound() {
+        let bounds = Bounds { concurrency: 1, requests_max: None, instances_max: 9, queue_depth: 2 };
+        let decided = |waiting| {
+            decide([].into_iter(), Load { phase: Phase::Suspended, parked: 3, instances: 3, waiting }, bounds)
+        };
+        assert_eq!([0, 1, 2].map(decided), [Decision::Wait, Decision::Wait, Decision::Refuse]);
+    }
+
+    /// Columns: open, suspended, retiring. Rows: how it rests, its requests in flight, its order, whether others wait.
+    const SETTLED: &str = "\
+parked 0 run -:         rest rest stop
+parked 0 run waiting:   wake rest stop
+parked 0 suspend -:     rest rest stop
+parked 0 suspend waiting: wake rest stop
+parked 0 stop -:        wake wake stop
+parked 0 stop waiting:  wake wake stop
+parked 1 run -:         wake wake wake
+parked 1 run waiting:   wake wake wake
+parked 1 suspend -:     wake wake wake
+parked 1 suspend waiting: wake wake wake
+parked 1 stop -:        wake wake wake
+parked 1 stop waiting:  wake wake wake
+suspended 0 run -:      wake wake stop
+suspended 0 run waiting: wake wake stop
+suspended 0 suspend -:  rest rest stop
+suspended 0 suspend waiting: rest rest stop
+suspended 0 stop -:     wake wake stop
+suspended 0 stop waiting: wake wake stop
+suspended 1 run -:      wake wake wake
+suspended 1 run waiting: wake wake wake
+suspended 1 suspend -:  rest rest rest
+suspended 1 suspend waiting: rest rest rest
+suspended 1 stop -:     wake wake wake
+suspended 1 stop waiting: wake wake wake
+";
+
+    #[test]
+    fn what_becomes_of_an_instance_at_rest_is_in_the_table() {
+        let orders = [("run", Order::Run), ("suspend", Order::Suspend), ("stop", Order::Stop(StopReason::Operator))];
+        let mut printed = String::new();
+        for (suspended, in_flight) in [(false, 0), (false, 1), (true, 0), (true, 1)] {
+            for (name, order) in orders {
+                for (waiting, wait) in [(0, "-"), (1, "waiting")] {
+                    let arrival = Arrival { suspended, in_flight, order };
+                    let settled = PHASES.map(|phase| match settle(arrival, phase, waiting) {
+                        Settling::Rest => "rest",
+                        Settling::Wake => "wake",
+                        Settling::Stop(_) => "stop",
+                    });
+                    let how = if suspended { "suspended" } else { "parked" };
+                    let row = format!("{how} {in_flight} {name} {wait}:");
+                    printed += &format!("{row:<23} {}\n", settled.join(" "));
+                }
+            }
+        }
+        assert_eq!(printed, SETTLED);
+    }
+
+    #[test]
+    fn a_pool_becomes_what_the_catalog_wants_from_wherever_it_is() {
+        let wanted = |suspended| Wanted { suspended, instances_min: 0, version: "1".into() };
+        let (running, suspended) = (wanted(false), wanted(true));
+        let changes = |wanted| PHASES.map(|phase| follow(phase, wanted));
+        assert_eq!(changes(Ok(&running)), [None, Some(Change::Resume), None]);
+        assert_eq!(changes(Ok(&suspended)), [Some(Change::Suspend), None, None]);
+        let retired = Some(Change::Retire(REASON));
+        assert_eq!(changes(Err(REASON)), [retired, retired, None]);
     }
 }

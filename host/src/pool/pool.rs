@@ -1,12 +1,11 @@
-//! The instances of one function: borrow, return, wait.
+//! The instances of one revision: which of them gets a request, and what waits for one.
 //!
-//! The pool counts and chooses; only an instance's driver moves its state. [`Driven`] runs the driver and passes its
-//! reports on to the pool.
+//! The pool counts and chooses, as `policy` says; only an instance's driver moves its state. A [`Runner`] runs the driver
+//! and reports to the pool (`owner.rs`); what an operator, the catalog and the host order is in `orders.rs`.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::task::Wake;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
@@ -14,15 +13,14 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
 use super::compute::Pace;
-use super::driving::Driven;
-use super::inside::{Inside, Phase, Placed};
-use super::lot::Lot;
-use super::policy::{Bounds, Decision};
-use super::seat::{InstanceCounts, Portrait, Seated};
-use super::{Ground, Refused};
-use crate::ids::{InstanceId, RequestId};
-use crate::instance::{Answer, Caller, Input, Job, Order, Outcome, Start, State, StopReason, Terms, Timings};
-use crate::meter::InvocationMeter;
+use super::context::Context;
+use super::entry::{Awake, Entry, Resting};
+use super::policy::{Bounds, Decision, Phase};
+use super::runner::Runner;
+use super::state::State;
+use crate::ids::{RequestId, RevisionId};
+use crate::instance::{self, Answer, Caller, Input, Instance, Job, Order, Outcome, Start, Terms, Timings};
+use crate::meter::{AcceptedCall, CalledBy, InvocationMeter};
 
 /// How long after an instance went its replacement starts, if one is always kept.
 const RESTART_DELAY: Duration = Duration::from_secs(1);
@@ -32,88 +30,160 @@ const RESTART_DELAY: Duration = Duration::from_secs(1);
 pub struct PoolSettings {
     /// Instances and queue.
     pub bounds: Bounds,
-    /// Instances that are kept even when nobody calls.
-    pub instances_min: u32,
     /// Parked this long, an instance is stopped.
     pub idle_timeout: Duration,
     /// The longest wait for an instance.
     pub queue_timeout: Duration,
     /// The longest time in the handler.
     pub request_timeout: Duration,
-    /// Whether the pool begins suspended.
-    pub suspended: bool,
 }
 
 /// A request for a function.
 pub struct Request {
     /// Its identifier.
     pub id: RequestId,
+    /// Under which name the revision was asked for: a version's number, or `LATEST`.
+    pub version: Arc<str>,
+    /// Who called.
+    pub called_by: CalledBy,
+    /// Which attempt at the request this is, from 1.
+    pub attempt: u32,
     /// What the handler gets.
     pub input: Input,
     /// The caller's W3C trace context.
     pub traceparent: Option<String>,
 }
 
-/// A cheap handle to the pool of one function's one revision.
-#[derive(Clone)]
-pub struct Pool(pub(super) Arc<Shared>);
+/// Why a request got no instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// All instances are busy and the queue is full.
+    #[error("all instances are busy and the queue is full")]
+    Busy,
+    /// The host drains.
+    #[error("the host is shutting down")]
+    Draining,
+    /// Its instance was lost through a fault of the host.
+    #[error("the instance was lost through a fault of the host")]
+    Lost,
+}
 
-pub(super) struct Shared {
+/// A cheap handle to the pool of one revision.
+#[derive(Clone)]
+pub struct Pool(pub(super) Arc<Inner>);
+
+/// Keeps a pool known to the host while a request for it is on its way, even if nothing else would.
+pub struct Pinned(Pool);
+
+pub(super) struct Inner {
+    pub(super) revision: RevisionId,
     pub(super) terms: Arc<Terms>,
     pub(super) settings: PoolSettings,
-    pub(super) ground: Ground,
+    pub(super) context: Context,
     // A std mutex: holders move values between lists and never wait.
-    state: Mutex<Inside>,
+    state: Mutex<State>,
+    pins: AtomicU32,
+    /// The same as the phase says, for those who ask at every request.
+    pub(super) retiring: AtomicBool,
     tickets: AtomicU64,
     pub(super) pace: Pace,
     /// The counter of answered requests: looking it up by its labels each time would cost an allocation.
     ok: Counter,
+    /// Itself, for tasks that go on by themselves.
+    me: Weak<Inner>,
+}
+
+/// What became of a job.
+enum Placed {
+    /// This instance has it, and must be run.
+    Given(Arc<Runner>),
+    /// Nobody has it, as was decided.
+    Left(Box<Job>, Decision),
 }
 
 impl Pool {
-    pub(super) fn new(terms: Arc<Terms>, settings: PoolSettings, ground: Ground) -> Pool {
-        let phase = if settings.suspended { Phase::Suspended } else { Phase::Open };
-        let inside = Inside { phase, awake: Vec::new(), lot: Lot::default(), waiting: VecDeque::new() };
-        let ok = ground.metrics.counter(&terms.function, "ok");
-        let state = Mutex::new(inside);
+    pub(super) fn new(revision: RevisionId, terms: Arc<Terms>, settings: PoolSettings, context: Context) -> Pool {
+        let ok = context.metrics.counter(&terms.function, "ok");
+        let state = Mutex::new(State::new(Phase::Open, 0));
+        let (pins, retiring) = (AtomicU32::new(0), AtomicBool::new(false));
         let (tickets, pace) = (AtomicU64::new(0), Pace::default());
-        Pool(Arc::new(Shared { terms, settings, ground, state, tickets, pace, ok }))
+        Pool(Arc::new_cyclic(|me| Inner {
+            revision,
+            terms,
+            settings,
+            context,
+            state,
+            pins,
+            retiring,
+            tickets,
+            pace,
+            ok,
+            me: me.clone(),
+        }))
     }
 
+    /// Pins the pool.
+    pub(super) fn pin(self) -> Pinned {
+        self.0.pins.fetch_add(1, Ordering::Relaxed);
+        Pinned(self)
+    }
+
+    /// Whether nothing is left in it, and no request is on its way to it.
+    pub(super) fn is_over(&self) -> bool {
+        let state = self.0.lock();
+        matches!(state.phase, Phase::Retiring(_)) && state.is_empty() && self.0.pins.load(Ordering::Relaxed) == 0
+    }
+}
+
+impl Pinned {
     /// Runs a request and waits for its answer. If the caller leaves, a request that has an instance goes on; one that
     /// still waits is never started.
     pub async fn call(&self, request: Request) -> Result<Answer, Refused> {
+        let inner = &*self.0.0;
         let (reply, mut answer) = oneshot::channel();
-        let terms = &self.0.terms;
-        let ticket = self.0.tickets.fetch_add(1, Ordering::Relaxed);
+        let ticket = inner.tickets.fetch_add(1, Ordering::Relaxed);
         let now = Instant::now();
-        let (function, version) = (terms.function.clone(), terms.version.clone());
-        let meter = InvocationMeter::accept(request.id.clone(), function, version, now, terms.post.clone());
+        let call = AcceptedCall {
+            request: request.id.clone(),
+            function: inner.terms.function.clone(),
+            version: request.version,
+            called_by: request.called_by,
+            attempt: request.attempt,
+        };
         let job = Box::new(Job {
             ticket,
             request: request.id,
             input: request.input,
             traceparent: request.traceparent,
-            timeout: self.0.settings.request_timeout,
+            timeout: inner.settings.request_timeout,
             start: Start::Active,
             accepted: now,
             assigned: now,
-            meter,
+            meter: InvocationMeter::accept(call, now, inner.terms.post.clone()),
             caller: Caller::Waiting(reply),
         });
-        match self.give(job)? {
-            Some(driven) => driven.run(Some(ticket)),
-            None => match timeout(self.0.settings.queue_timeout, &mut answer).await {
-                Ok(answer) => return answer.map_err(|_| self.unanswered()),
-                Err(_elapsed) => self.give_up(ticket, now),
+        match inner.give(job)? {
+            Some(runner) => runner.run(Some(ticket)),
+            None => match timeout(inner.settings.queue_timeout, &mut answer).await {
+                Ok(answer) => return answer.map_err(|_| inner.unanswered()),
+                Err(_elapsed) => inner.give_up(ticket, now),
             },
         }
-        answer.await.map_err(|_| self.unanswered())
+        answer.await.map_err(|_| inner.unanswered())
     }
+}
 
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        self.0.0.pins.fetch_sub(1, Ordering::Relaxed);
+        self.0.0.look_whether_it_is_over();
+    }
+}
+
+impl Inner {
     /// Why a request was dropped without an answer: the drain's time was over, or the engine itself failed.
     fn unanswered(&self) -> Refused {
-        if self.0.ground.tasks.draining() { Refused::Draining } else { Refused::Lost }
+        if self.context.tasks.draining() { Refused::Draining } else { Refused::Lost }
     }
 
     /// Answers a request that waited too long, unless an instance took it meanwhile.
@@ -128,27 +198,27 @@ impl Pool {
     /// Takes back jobs that an instance was given and will not run. They wait first in line, but not for ever.
     pub(super) fn take_back(&self, jobs: impl DoubleEndedIterator<Item = Box<Job>>) {
         for job in jobs.rev() {
-            let (pool, ticket) = (self.clone(), job.ticket);
+            let ticket = job.ticket;
             self.lock().waiting.push_front(job);
-            self.0.ground.spawn(async move {
-                let since = Instant::now();
+            let (Some(pool), since) = (self.me.upgrade(), Instant::now()) else { return };
+            self.context.spawn(async move {
                 tokio::select! {
-                    () = tokio::time::sleep(pool.0.settings.queue_timeout) => pool.give_up(ticket, since),
-                    () = pool.0.ground.tasks.closing() => {}
+                    () = tokio::time::sleep(pool.settings.queue_timeout) => pool.give_up(ticket, since),
+                    () = pool.context.tasks.closing() => {}
                 }
             });
         }
     }
 
     /// Finds an instance for a job, which must be run then; none if the job has to wait.
-    fn give(&self, job: Box<Job>) -> Result<Option<Arc<Driven>>, Refused> {
-        let mut inside = self.lock();
-        let (job, left) = match inside.place(job, self) {
-            Placed::Given(driven) => return Ok(Some(driven)),
+    fn give(&self, job: Box<Job>) -> Result<Option<Arc<Runner>>, Refused> {
+        let mut state = self.lock();
+        let (job, left) = match self.place(&mut state, job) {
+            Placed::Given(runner) => return Ok(Some(runner)),
             // Callers that left do not keep others out.
-            Placed::Left(job, Decision::Refuse) => match inside.take_abandoned() {
+            Placed::Left(job, Decision::Refuse) => match state.take_abandoned() {
                 left if left.is_empty() => {
-                    drop(inside);
+                    drop(state);
                     job.meter.forget();
                     self.count("function-busy");
                     return Err(Refused::Busy);
@@ -157,8 +227,8 @@ impl Pool {
             },
             Placed::Left(job, _) => (job, VecDeque::new()),
         };
-        inside.waiting.push_back(job);
-        drop(inside);
+        state.waiting.push_back(job);
+        drop(state);
         self.drop_cancelled(left);
         Ok(None)
     }
@@ -166,179 +236,154 @@ impl Pool {
     /// Gives waiting requests to instances for as long as there is one for them.
     pub(super) fn serve_waiting(&self) {
         loop {
-            let mut inside = self.lock();
-            let Some(mut job) = inside.waiting.pop_front() else { return };
+            let mut state = self.lock();
+            let Some(mut job) = state.waiting.pop_front() else { return };
             if job.is_abandoned() {
-                drop(inside);
+                drop(state);
                 self.drop_cancelled([job]);
                 continue;
             }
             job.assigned = Instant::now();
-            match inside.place(job, self) {
-                Placed::Given(driven) => {
-                    drop(inside);
-                    driven.wake();
+            match self.place(&mut state, job) {
+                Placed::Given(runner) => {
+                    drop(state);
+                    runner.wake();
                 }
-                Placed::Left(job, _) => return inside.waiting.push_front(job),
+                Placed::Left(job, _) => return state.waiting.push_front(job),
             }
         }
+    }
+
+    /// Finds an instance for a job, or says why it got none.
+    fn place(&self, state: &mut State, mut job: Box<Job>) -> Placed {
+        let decision = state.decide(self.settings.bounds);
+        match decision {
+            Decision::Lend(index) => {
+                let Awake { entry, runner } = &mut state.awake[index];
+                job.start = match entry.state() {
+                    instance::State::Starting | instance::State::Initializing => Start::Cold,
+                    _ => Start::Active,
+                };
+                entry.give(job);
+                Placed::Given(runner.clone())
+            }
+            Decision::Thaw => match state.take_newest_parked() {
+                Some(resting) => {
+                    job.start = Start::Parked;
+                    Placed::Given(self.wake(state, resting, Some(job)))
+                }
+                None => Placed::Left(job, decision),
+            },
+            Decision::Start => {
+                job.start = Start::Cold;
+                Placed::Given(self.start(state, Some(job)))
+            }
+            Decision::Wait | Decision::Refuse => Placed::Left(job, decision),
+        }
+    }
+
+    /// Wakes an instance at rest, for a job if there is one. It must be run then.
+    pub(super) fn wake(&self, state: &mut State, resting: Resting, job: Option<Box<Job>>) -> Arc<Runner> {
+        let Resting { mut instance, mut entry, .. } = resting;
+        if let Some(job) = job {
+            entry.give(job);
+        }
+        if state.phase != Phase::Suspended {
+            // An order to suspend may have come when it was about to park.
+            entry.inbox.order(Order::Run);
+        }
+        instance.wake();
+        // Now, not when the driver reports it: requests that come with this one share the instance.
+        entry.note(instance.state(), instance.now());
+        let runner = self.runner(&instance);
+        runner.admit(instance);
+        state.awake.push(Awake { entry, runner: runner.clone() });
+        runner
+    }
+
+    /// Starts an instance, for a job if there is one. It must be run then.
+    fn start(&self, state: &mut State, job: Option<Box<Job>>) -> Arc<Runner> {
+        let instance = Box::new(Instance::new(self.terms.clone()));
+        let runner = self.runner(&instance);
+        let mut entry = Entry::new(&instance);
+        if let Some(job) = job {
+            entry.give(job);
+        }
+        entry.reservation = self.context.capacity.reserve(self.maps_per_instance());
+        if entry.reservation.is_some() {
+            runner.admit(instance);
+        } else if let Some(pool) = self.me.upgrade() {
+            let waiting = runner.clone();
+            self.context.spawn(async move { pool.start_when_there_is_room(instance, waiting).await });
+        }
+        state.awake.push(Awake { entry, runner: runner.clone() });
+        runner
+    }
+
+    fn runner(&self, instance: &Instance) -> Arc<Runner> {
+        // Whoever has a reference to the pool's inside has it through the handle, so it is there.
+        let owner = self.me.upgrade().expect("a pool in use is there");
+        Runner::new(instance, owner, self.context.clone())
+    }
+
+    /// Waits until the host has room for a new instance. If it has none, its requests are told so.
+    async fn start_when_there_is_room(&self, instance: Box<Instance>, runner: Arc<Runner>) {
+        let (id, inbox) = (instance.id(), instance.inbox());
+        let reserved = timeout(self.settings.queue_timeout, self.context.reserve(self.maps_per_instance())).await;
+        if let Some(reservation) = reserved.ok().flatten() {
+            if let Some(awake) = self.lock().find(id) {
+                awake.entry.reservation = Some(reservation);
+            }
+            runner.admit(instance);
+            return runner.run(None);
+        }
+        let gone = self.lock().take_awake(id);
+        drop(gone);
+        while let Some(job) = inbox.take() {
+            let timings = Timings { start: job.assigned.elapsed(), ..Timings::default() };
+            self.count("host-full");
+            job.answer(Outcome::HostFull, timings);
+        }
+        self.serve_waiting();
     }
 
     /// Starts instances until there are as many as are always kept.
     pub(super) fn keep_minimum(&self) {
         loop {
-            let mut inside = self.lock();
-            let enough = inside.awake.len() + inside.lot.count() >= self.0.settings.instances_min as usize;
-            if enough || inside.phase != Phase::Open {
+            let mut state = self.lock();
+            if state.has_enough_instances() || state.phase != Phase::Open {
                 return;
             }
-            let driven = inside.start(self, None);
-            drop(inside);
-            driven.wake();
+            let runner = self.start(&mut state, None);
+            drop(state);
+            runner.wake();
         }
     }
 
     /// The same after a while, so that a function that cannot start does not keep the host busy.
     pub(super) fn keep_minimum_soon(&self) {
-        if self.0.settings.instances_min == 0 {
+        if self.lock().instances_min == 0 {
             return;
         }
-        let pool = self.clone();
-        self.0.ground.spawn(async move {
+        let Some(pool) = self.me.upgrade() else { return };
+        self.context.spawn(async move {
             tokio::select! {
                 () = tokio::time::sleep(RESTART_DELAY) => pool.keep_minimum(),
-                () = pool.0.ground.tasks.drained() => {}
+                () = pool.context.tasks.drained() => {}
             }
         });
     }
 
-    /// Stops every instance where it stands; requests that come now wait.
-    pub fn suspend(&self) {
-        let mut inside = self.lock();
-        if inside.phase == Phase::Open {
-            inside.phase = Phase::Suspended;
-            inside.awake.iter().for_each(|seated| seated.order(Order::Suspend));
+    /// Asks for a look at all pools if this one may have served its time.
+    pub(super) fn look_whether_it_is_over(&self) {
+        if self.retiring.load(Ordering::Relaxed) {
+            self.context.reaper.expect(Instant::now());
         }
-    }
-
-    /// Lets all instances go on.
-    pub fn resume(&self) {
-        let mut inside = self.lock();
-        if inside.phase != Phase::Suspended {
-            return;
-        }
-        inside.phase = Phase::Open;
-        inside.awake.iter().for_each(|seated| seated.order(Order::Run));
-        let woken = inside.wake_suspended(Order::Run, self);
-        drop(inside);
-        woken.into_iter().for_each(Wake::wake);
-        self.serve_waiting();
-        self.keep_minimum();
-    }
-
-    /// Serves what was accepted, takes nothing new, and stops every instance that is done.
-    pub(super) fn retire(&self, reason: StopReason) {
-        let mut inside = self.lock();
-        inside.phase = Phase::Retiring(reason);
-        let mut woken = inside.wake_suspended(Order::Stop(reason), self);
-        while let Some(resting) = inside.lot.take_oldest() {
-            resting.seated.inbox.order(Order::Stop(reason));
-            woken.push(inside.seat(resting, None, self));
-        }
-        for seated in &inside.awake {
-            seated.order(Order::Run); // Ends a suspension that was ordered and not yet carried out.
-            if seated.in_flight == 0 {
-                seated.order(Order::Stop(reason));
-            }
-        }
-        drop(inside);
-        woken.into_iter().for_each(Wake::wake);
-        self.serve_waiting();
-    }
-
-    /// Stops one instance, in order. False if it is not here.
-    pub fn stop(&self, id: InstanceId, reason: StopReason) -> bool {
-        let mut inside = self.lock();
-        if let Some(seated) = inside.awake.iter().find(|seated| seated.id == id) {
-            seated.order(Order::Stop(reason));
-            return true;
-        }
-        let Some(resting) = inside.lot.take(id) else { return false };
-        resting.seated.inbox.order(Order::Stop(reason));
-        let driven = inside.seat(resting, None, self);
-        drop(inside);
-        driven.wake();
-        true
     }
 
     /// Kernel maps that each of its instances needs.
     pub(super) fn maps_per_instance(&self) -> u64 {
-        self.0.terms.blueprint.maps_per_instance
-    }
-
-    /// Since when its longest parked instance has been parked.
-    pub(super) fn oldest_parked(&self) -> Option<Instant> {
-        self.lock().lot.oldest_since()
-    }
-
-    /// Stops the longest parked instance, in order.
-    pub(super) fn stop_oldest(&self, reason: StopReason) -> bool {
-        let mut inside = self.lock();
-        let Some(resting) = inside.lot.take_oldest() else { return false };
-        resting.seated.inbox.order(Order::Stop(reason));
-        let driven = inside.seat(resting, None, self);
-        drop(inside);
-        driven.wake();
-        true
-    }
-
-    /// Stops instances that are parked too long; says when the next one will be.
-    pub(super) fn stop_idle(&self, now: Instant) -> Option<Instant> {
-        let idle_timeout = self.0.settings.idle_timeout;
-        loop {
-            let mut inside = self.lock();
-            if inside.awake.len() + inside.lot.count() <= self.0.settings.instances_min as usize {
-                return None;
-            }
-            let Some(latest) = now.checked_sub(idle_timeout) else { return Some(now + idle_timeout) };
-            let Some(resting) = inside.lot.take_parked_by(latest) else {
-                return inside.lot.oldest_since().map(|since| since + idle_timeout);
-            };
-            resting.seated.inbox.order(Order::Stop(StopReason::Idle));
-            let driven = inside.seat(resting, None, self);
-            drop(inside);
-            driven.wake();
-        }
-    }
-
-    /// All instances, oldest state first.
-    pub fn portraits(&self) -> Vec<Portrait> {
-        let inside = self.lock();
-        let resting = inside.lot.iter().map(|resting| &resting.seated);
-        let mut portraits: Vec<Portrait> = inside.awake.iter().chain(resting).map(Seated::portrait).collect();
-        portraits.sort_by_key(|portrait| portrait.since);
-        portraits
-    }
-
-    /// How many instances are in which state.
-    pub fn counts(&self) -> InstanceCounts {
-        let inside = self.lock();
-        let mut counts = InstanceCounts::default();
-        let resting = inside.lot.iter().map(|resting| &resting.seated);
-        inside.awake.iter().chain(resting).for_each(|seated| counts.add(seated.state));
-        counts
-    }
-
-    /// How long instances that are parked now have been parked, and their memory.
-    pub fn parked(&self) -> Vec<(Duration, u64)> {
-        let inside = self.lock();
-        let parked = inside.lot.iter().filter(|resting| resting.seated.state == State::Parked);
-        parked.map(|resting| (resting.since.elapsed(), resting.seated.vitals.memory_bytes())).collect()
-    }
-
-    /// Requests that wait for an instance.
-    pub(super) fn waiting(&self) -> usize {
-        self.lock().waiting.len()
+        self.terms.blueprint.maps_per_instance
     }
 
     /// Closes the records of requests whose callers left before an instance took them.
@@ -351,12 +396,12 @@ impl Pool {
 
     pub(super) fn count(&self, code: &'static str) {
         match code {
-            "ok" => self.0.ok.inc(),
-            code => self.0.ground.metrics.counter(&self.0.terms.function, code).inc(),
+            "ok" => self.ok.inc(),
+            code => self.context.metrics.counter(&self.terms.function, code).inc(),
         };
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, Inside> {
-        self.0.state.lock().expect("no holder of this lock panics")
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no holder of this lock panics")
     }
 }

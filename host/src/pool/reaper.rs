@@ -11,10 +11,10 @@ const INTERVAL_MIN: Duration = Duration::from_millis(20);
 
 /// The reaper's alarm clock; cheap to clone.
 #[derive(Clone, Default)]
-pub(super) struct Reaper(Arc<Shared>);
+pub(super) struct Reaper(Arc<Alarm>);
 
 #[derive(Default)]
-struct Shared {
+struct Alarm {
     next: Mutex<Option<Instant>>,
     earlier: Notify,
 }

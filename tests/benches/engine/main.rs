@@ -16,10 +16,10 @@ use std::time::{Duration, Instant};
 use dormouse::guest::{
     Blueprint, Call, CallContext, CallId, Component, Engine, Entry, EntryNames, Event, Guest, HookName, Input, Sandbox,
 };
-use dormouse::ids::{FunctionName, InstanceId, RequestId};
+use dormouse::ids::{FunctionName, InstanceId, RequestId, VersionLabel};
 use dormouse::instance::{Caller, Clock, Instance, Job, Metrics, Outcome, Report, Start, State, Terms};
 use dormouse::log::Log;
-use dormouse::meter::{Account, Basis, InvocationMeter, Post, Reading, Rest, WindowMeter};
+use dormouse::meter::{AcceptedCall, Account, Basis, CalledBy, InvocationMeter, Post, Reading, Rest, WindowMeter};
 use tokio::sync::oneshot;
 
 /// Rounds of each case; the median counts.
@@ -214,7 +214,7 @@ fn sandbox() -> Sandbox<'static> {
         memory_mb: 128,
         environment: &NONE,
         outbound_hosts: Vec::new(),
-        log: Log::default().of_version("1".into()),
+        log: Log::default().of_version(VersionLabel::new("1".into())),
     }
 }
 
@@ -273,7 +273,7 @@ fn first_call(blueprint: Arc<Blueprint>) {
 fn terms(blueprint: Arc<Blueprint>) -> Arc<Terms> {
     Arc::new(Terms {
         function: "bench".parse().expect("a name"),
-        version: "LATEST".into(),
+        version: VersionLabel::new("LATEST".into()),
         memory_mb: 128,
         basis: Basis::Execution,
         concurrency: 1,
@@ -283,7 +283,7 @@ fn terms(blueprint: Arc<Blueprint>) -> Arc<Terms> {
         pre_freeze_timeout: Duration::from_secs(3),
         pre_stop_timeout: Duration::from_secs(3),
         blueprint,
-        log: Log::default().of_version("1".into()),
+        log: Log::default().of_version(VersionLabel::new("1".into())),
         post: Arc::new(|_| {}),
         metrics: Arc::new(Metrics::register(&mut prometheus_client::registry::Registry::default())),
     })
@@ -303,7 +303,9 @@ impl Client {
     }
 
     fn accept(&self, request: RequestId, now: tokio::time::Instant) -> InvocationMeter {
-        InvocationMeter::accept(request, self.function.clone(), self.version.clone(), now, self.post.clone())
+        let (function, version) = (self.function.clone(), self.version.clone());
+        let call = AcceptedCall { request, function, version, called_by: CalledBy::Data, attempt: 1 };
+        InvocationMeter::accept(call, now, self.post.clone())
     }
 }
 

@@ -23,6 +23,11 @@ impl TestFunction {
         self.client.post(format!("{}/invoke/{}", self.data, self.name)).body(event)
     }
 
+    /// The same under a qualifier.
+    pub(crate) fn request_to(&self, qualifier: &str, event: impl Into<reqwest::Body>) -> reqwest::RequestBuilder {
+        self.client.post(format!("{}/invoke/{}?qualifier={qualifier}", self.data, self.name)).body(event)
+    }
+
     /// Where a path of the function is served.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("{}/fn/{}{path}", self.data, self.name)

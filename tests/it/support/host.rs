@@ -45,6 +45,11 @@ impl TestHostBuilder {
         self
     }
 
+    /// The folder of the host's state.
+    pub(crate) fn state_dir(&self) -> PathBuf {
+        self.state.path().to_owned()
+    }
+
     /// The command that starts the host.
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_host-under-test"));
@@ -298,7 +303,7 @@ impl TestHost {
 
     /// The folder of the host's state.
     pub(crate) fn state_dir(&self) -> PathBuf {
-        self.builder.state.path().to_owned()
+        self.builder.state_dir()
     }
 
     /// The builder that started this host, for another on the same state.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use dormouse::ids::{FunctionName, InstanceId, LATEST, RequestId};
 use dormouse::ledger::{self, Ledger};
-use dormouse::meter::{Account, Basis, InvocationMeter, Rest, WindowMeter};
+use dormouse::meter::{AcceptedCall, Account, Basis, CalledBy, InvocationMeter, Rest, WindowMeter};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -79,7 +79,9 @@ fn metered_requests(ledger: &Ledger, requests: u32) -> Result<f64> {
     for id in ids {
         // Four readings of the clock, as on the host's path of a request.
         let (accepted, version) = (Instant::now(), account.version.clone());
-        let mut meter = InvocationMeter::accept(id, function.clone(), version, accepted, ledger.post());
+        let called_by = CalledBy::Data;
+        let call = AcceptedCall { request: id, function: function.clone(), version, called_by, attempt: 1 };
+        let mut meter = InvocationMeter::accept(call, accepted, ledger.post());
         meter.began(instance, Instant::now());
         let from = Instant::now();
         window.request_began(from);

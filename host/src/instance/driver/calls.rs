@@ -1,5 +1,6 @@
 //! Calls into the guest, and what comes back: requests, hooks, and the guest's own events.
 
+use std::sync::Arc;
 use std::task::Context;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -8,10 +9,18 @@ use tokio::time::Instant;
 use super::{Answered, Clock, HookCall, Instance, Report, Running};
 use crate::guest::{self, Call, CallContext, CallId, Entry, Fault, Input, Response, Returned};
 use crate::ids::RequestId;
+use crate::instance::decide::{self, AfterHook};
 use crate::instance::job::{Job, Outcome, Timings};
-use crate::instance::lifecycle::{Event, State};
+use crate::instance::lifecycle::Event;
 use crate::machine;
 use crate::meter::WindowMeter;
+
+/// What differs between the calls of one instance.
+struct Told {
+    version: Arc<str>,
+    attempt: u32,
+    traceparent: Option<String>,
+}
 
 impl Instance {
     pub(super) fn run_guest(&mut self, cx: &mut Context<'_>, clock: Clock) {
@@ -44,7 +53,6 @@ impl Instance {
                 guest::Event::Ended(ending) => return self.fail(ending),
             }
         }
-        self.drop_if_overdue_code_runs();
     }
 
     pub(super) fn started(&mut self) {
@@ -70,18 +78,18 @@ impl Instance {
         id
     }
 
-    pub(super) fn context(&self, request: &RequestId, timeout: Duration, traceparent: Option<String>) -> CallContext {
+    fn context(&self, request: &RequestId, timeout: Duration, told: Told) -> CallContext {
         let wall = self.meter.as_ref().map_or_else(SystemTime::now, |meter| meter.wall(self.now));
         let deadline = (wall + timeout).duration_since(UNIX_EPOCH);
         CallContext {
             request_id: request.shared(),
             function: self.terms.function.shared(),
-            version: self.terms.version.clone(),
+            version: told.version,
             instance_id: self.id_text.clone(),
             memory_mb: self.terms.memory_mb,
             deadline_ms: deadline.map_or(0, |since| since.as_millis() as u64),
-            attempt: 1,
-            traceparent,
+            attempt: told.attempt,
+            traceparent: told.traceparent,
         }
     }
 
@@ -89,7 +97,10 @@ impl Instance {
         let now = self.now;
         self.linger_ends = None;
         job.meter.began(self.id, now);
-        let context = self.context(&job.request, job.timeout, job.traceparent.take());
+        let accepted = job.meter.reading();
+        let (version, attempt) = (accepted.version.clone(), accepted.attempt);
+        let told = Told { version, attempt, traceparent: job.traceparent.take() };
+        let context = self.context(&job.request, job.timeout, told);
         let input = std::mem::take(&mut job.input);
         let call = self.call(Entry::Handler, job.request.clone(), context, input);
         let mut executed_before = Duration::ZERO;
@@ -104,7 +115,8 @@ impl Instance {
 
     pub(super) fn begin_hook(&mut self, entry: Entry) {
         let request = RequestId::new();
-        let context = self.context(&request, self.terms.timeout(entry), None);
+        let told = Told { version: self.terms.version.get(), attempt: 1, traceparent: None };
+        let context = self.context(&request, self.terms.timeout(entry), told);
         let call = self.call(entry, request.clone(), context, Input::Nothing);
         self.terms.metrics.hook_called(entry);
         self.wait_for_hook(call, entry, request, false);
@@ -168,27 +180,27 @@ impl Instance {
         }
     }
 
-    pub(super) fn hook_returned(&mut self, returned: Returned) {
+    fn hook_returned(&mut self, returned: Returned) {
+        let view = self.view();
         let Some(hook) = self.hook.take() else { return };
         if let Some(meter) = &mut self.meter {
             meter.ended_one(self.now);
         }
-        if let (Entry::PreFreeze | Entry::PreStop, Err(Fault::Failed(error) | Fault::BadResponse(error))) =
-            (hook.entry, &returned)
-        {
+        let error = returned.err().map(|(Fault::Failed(error) | Fault::BadResponse(error))| error);
+        if error.is_some() {
             self.count_hook_failure(hook.entry, "failed");
+        }
+        let next = decide::after_hook(error.is_none(), &view);
+        if next == AfterHook::FailInstance {
+            return self.initializer_failed(&hook.request, Outcome::Failed, error.unwrap_or_default());
+        }
+        if let Some(error) = error {
             self.tell(Some(&hook.request), &format!("{} failed: {error}", hook.entry.as_str()));
         }
-        match (hook.entry, returned) {
-            (Entry::Initializer, Ok(_)) if self.state == State::Initializing => self.ready(),
-            (Entry::Initializer, Err(Fault::Failed(error) | Fault::BadResponse(error))) => {
-                self.count_hook_failure(Entry::Initializer, "failed");
-                self.initializer_failed(&hook.request, Outcome::Failed, error);
-            }
-            (Entry::PreFreeze, _) if hook.earlier && self.state == State::Freezing && !self.inbox.has_jobs() => {
-                self.begin_hook(Entry::PreFreeze);
-            }
-            (_, _) => {}
+        match next {
+            AfterHook::Ready => self.ready(),
+            AfterHook::CallPreFreeze => self.begin_hook(Entry::PreFreeze),
+            AfterHook::FailInstance | AfterHook::Nothing => {}
         }
     }
 

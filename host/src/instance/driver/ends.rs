@@ -3,10 +3,11 @@
 use super::{Answered, Instance, Report};
 use crate::guest::{Ending, Entry, Preempted, Trap};
 use crate::ids::RequestId;
-use crate::instance::inbox::StopReason;
+use crate::instance::decide::LateHook;
 use crate::instance::job::{Outcome, Timings};
 use crate::instance::lifecycle::{Event, State};
 use crate::instance::metrics::{CrashLabel, HookFailureLabels, StopLabel};
+use crate::instance::order::StopReason;
 use crate::log::{Author, Stream};
 
 impl Instance {
@@ -26,49 +27,55 @@ impl Instance {
         self.reports.push_back(Report::Stopped(Vec::new()));
     }
 
-    /// The caller gets its answer at once. The instance goes when its other requests ended; if the late request's code
-    /// holds the CPU, now or in a later slice, it goes there and then.
-    pub(super) fn time_out(&mut self, index: usize) {
+    pub(super) fn return_jobs(&mut self) {
+        while let Some(job) = self.inbox.take() {
+            self.reports.push_back(Report::Bounced(job));
+        }
+    }
+
+    /// Answers the caller of a request that is late, at once. The call itself goes on; `stop` is why the instance, which
+    /// takes no more requests then, stops when its other requests ended.
+    pub(super) fn time_out(&mut self, stop: Option<StopReason>) {
+        let Some(index) = self.running.iter().position(|running| self.now >= running.deadline) else { return };
         let request = self.running[index].job.request.clone();
         self.overdue.push((self.running[index].call, request.clone()));
         self.tell(Some(&request), "request timed out; the instance takes no more and will stop");
-        if self.state == State::Active {
-            self.begin_stop(StopReason::RequestTimedOut);
+        if let Some(reason) = stop {
+            self.begin_stop(reason);
         }
         let answered = self.take_running(index, Outcome::TimedOut);
         self.reports.push_back(Report::Answered(answered));
-        self.drop_if_overdue_code_runs();
     }
 
-    pub(super) fn drop_if_overdue_code_runs(&mut self) {
-        let Preempted::Call(call) = self.guest.preempted() else { return };
-        if self.overdue.iter().any(|(overdue, _)| *overdue == call) {
-            let summary = "code of a request ran on after its deadline".to_owned();
-            let trap = Trap { name: "deadline", backtrace: summary.clone(), summary };
-            self.fail(Ending::Crashed { trap, blamed: Some(call) });
-        }
+    /// Ends an instance in which the code of a request that timed out holds the CPU.
+    pub(super) fn kill_overdue(&mut self) {
+        let blamed = match self.guest.preempted() {
+            Preempted::Call(call) => Some(call),
+            Preempted::No | Preempted::Unknown => None,
+        };
+        let summary = "still running after the request timed out; killed".to_owned();
+        let trap = Trap { name: "deadline", backtrace: summary.clone(), summary };
+        self.fail(Ending::Crashed { trap, blamed });
     }
 
-    pub(super) fn hook_overran(&mut self) {
+    pub(super) fn time_out_hook(&mut self, late: LateHook) {
         let Some(hook) = &self.hook else { return };
-        let (entry, request, call) = (hook.entry, hook.request.clone(), hook.call);
+        let (entry, request) = (hook.entry, hook.request.clone());
         self.count_hook_failure(entry, "timed-out");
         let timeout_ms = self.terms.timeout(entry).as_millis();
         let text = format!("{} did not end within {timeout_ms} ms", entry.as_str());
-        match entry {
-            Entry::Initializer => self.initializer_failed(&request, |_| Outcome::TimedOut, text),
-            Entry::PreFreeze if self.guest.preempted() == Preempted::Call(call) => {
+        match late {
+            LateHook::FailsInstance => self.initializer_failed(&request, |_| Outcome::TimedOut, text),
+            LateHook::Kills => {
                 self.tell(Some(&request), &format!("{text} and holds the CPU; the instance is dropped"));
                 self.abandon_hook();
                 let trap = Trap { name: "hook-timeout", summary: text.clone(), backtrace: text };
                 self.fail(Ending::Crashed { trap, blamed: None });
             }
-            Entry::PreFreeze => {
-                self.tell(Some(&request), &format!("{text}; it goes on at the next thaw"));
-                self.abandon_hook();
-            }
-            Entry::PreStop | Entry::Handler => {
-                self.tell(Some(&request), &format!("{text}; the instance is dropped"));
+            LateHook::IsLeft => {
+                let then =
+                    if entry == Entry::PreFreeze { "it goes on at the next thaw" } else { "the instance is dropped" };
+                self.tell(Some(&request), &format!("{text}; {then}"));
                 self.abandon_hook();
             }
         }
@@ -80,13 +87,14 @@ impl Instance {
         self.finish_failed(|| outcome(text.clone()));
     }
 
-    /// The guest cannot be asked any more. Requests get their answers; the one to blame learns why.
+    /// Ends an instance whose guest cannot run any more. The request to blame gets the cause as its answer, the others that
+    /// they were lost with it.
     pub(super) fn fail(&mut self, ending: Ending) {
         let blamed = ending.blamed();
         if let Some(hook) = &self.hook {
             self.count_hook_failure(hook.entry, "crashed");
         }
-        // A request that is alone is to blame if nobody else is known to be: a late one's code, or a hook's.
+        // If the engine cannot tell whose code it was, a request that is alone is to blame.
         let only = self.running.len() == 1;
         let culprit = self.running.iter().find(|running| blamed.map_or(only, |call| call == running.call));
         let culprit_call = culprit.map(|running| running.call);
@@ -148,7 +156,7 @@ impl Instance {
     /// Says something about the instance, to the operator and in the function's log.
     pub(super) fn tell(&self, request: Option<&RequestId>, text: &str) {
         let shown = request.map_or("-", RequestId::as_str);
-        // A line in the operator's log; backtraces are in the function's.
+        // The operator's log gets one line; backtraces are in the function's log.
         let line = text.lines().next().unwrap_or_default();
         tracing::warn!(function = %self.terms.function, instance = %self.id, request = shown, "{line}");
         let author = request.map_or(Author::Nobody, |request| Author::Request(request.clone()));

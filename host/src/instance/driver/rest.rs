@@ -1,4 +1,4 @@
-//! Rest, and its end: windows open and close, clocks stop and go on.
+//! Parking and suspending, thawing and resuming: windows open and close, clocks stop and go on.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ impl Instance {
         self.vitals.add_window();
         let account = Account {
             function: self.terms.function.clone(),
-            version: self.terms.version.clone(),
+            version: self.terms.version.get(),
             instance: self.id,
             memory_mb: self.terms.memory_mb,
             basis: self.terms.basis,
@@ -28,7 +28,7 @@ impl Instance {
         }
     }
 
-    /// Leaves nothing behind that could run: the report of the state says the rest.
+    /// Makes a parked instance a plain value: no timer, no open window, no idle connection, no spare memory.
     pub(super) fn rest(&mut self) {
         self.close_window();
         self.guest.rest();

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::ids::{InstanceId, RequestId};
-use crate::meter::{Basis, InvocationReading, Reading, WindowReading};
+use crate::meter::{Basis, CalledBy, InvocationReading, Reading, WindowReading};
 
 const MS: fn(u64) -> Duration = Duration::from_millis;
 const DAY: Duration = Duration::from_secs(86_400);
@@ -48,6 +48,8 @@ pub(super) fn window(function: &str) -> WindowReading {
 /// A request to `function` that went well.
 pub(super) fn invocation(function: &str) -> InvocationReading {
     InvocationReading {
+        called_by: CalledBy::Data,
+        attempt: 1,
         request: RequestId::new(),
         function: function.parse().unwrap(),
         version: "LATEST".into(),

@@ -48,6 +48,8 @@ fn a_record_tells_what_was_posted() {
     host.invocation(reading.clone());
     host.invocation(reading.clone());
     let expected = |id| InvocationRecord {
+        called_by: CalledBy::Data,
+        attempt: 1,
         id,
         request: reading.request.to_string(),
         function: "g".to_owned(),
@@ -286,12 +288,12 @@ fn a_damaged_block_is_an_error_and_no_short_answer() {
 fn an_answer_with_too_many_groups_is_refused() {
     let host = Fixture::new();
     let (post, reading) = (host.ledger.post(), window("f"));
-    for _ in 0..=usage::GROUPS_MAX {
+    for _ in 0..=query::GROUPS_MAX {
         post(Reading::Window(&WindowReading { instance: InstanceId::random(), ..reading.clone() }));
     }
     let by = |group| host.ledger.usage(&UsageQuery { group, ..UsageQuery::default() });
     assert!(matches!(by(Group::Instance), Err(QueryError::TooManyGroups)));
-    assert_eq!(by(Group::Function).unwrap().total.windows, 1 + usage::GROUPS_MAX as u64);
+    assert_eq!(by(Group::Function).unwrap().total.windows, 1 + query::GROUPS_MAX as u64);
 }
 
 #[test]

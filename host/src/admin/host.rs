@@ -1,0 +1,15 @@
+//! The host itself: which program it is, and where callers reach it.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+
+use super::Plane;
+use super::model::HostView;
+
+/// The host.
+#[utoipa::path(get, path = "/v1/host", operation_id = "showHost", responses((status = 200, body = HostView)))]
+pub(super) async fn show(State(plane): State<Arc<Plane>>) -> Json<HostView> {
+    Json(HostView { version: env!("CARGO_PKG_VERSION").to_owned(), data_address: plane.data.to_string() })
+}

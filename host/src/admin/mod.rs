@@ -1,0 +1,135 @@
+//! The admin plane: operators deploy, publish, look, suspend, stop and read the bill here.
+//!
+//! One file a resource, each handler thin: decode, one call of [`Host`], encode. `guard` decides who may, `model` holds
+//! the JSON, and the OpenAPI document at `/openapi.json` is made from the handlers themselves. Never on a request's way.
+
+mod aliases;
+mod functions;
+mod guard;
+mod health;
+mod host;
+mod instances;
+mod logs;
+pub mod model;
+mod reject;
+mod usage;
+mod versions;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::middleware;
+use axum::routing::get;
+use http::header;
+use hyper::body::Incoming;
+use tokio::net::TcpListener;
+use tower::ServiceExt as _;
+use tracing::Instrument as _;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::config::AdminConfig;
+use crate::host::Host;
+use crate::ids::RequestId;
+use crate::shutdown::Tasks;
+use crate::web::linger::Lingering;
+use crate::web::listener::{self, Service};
+use crate::web::problem::Failure;
+use crate::web::{headers, span};
+
+/// Connections that operators may have open at once.
+const CONNECTIONS_MAX: usize = 1000;
+
+/// What the handlers share.
+struct Plane {
+    host: Arc<Host>,
+    config: AdminConfig,
+    /// Where callers reach functions.
+    data: SocketAddr,
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Dormouse admin API",
+        description = "Deploys functions, shows and steers their instances, and answers what they used. Errors are \
+                       `application/problem+json`."
+    ),
+    components(schemas(model::Problem))
+)]
+struct Document;
+
+/// Serves operators until the host closes.
+pub async fn serve(listener: TcpListener, host: Arc<Host>, config: AdminConfig, data: SocketAddr) {
+    let tasks = host.tasks().clone();
+    let pages = Pages { tasks: tasks.clone(), router: router(Plane { host, config, data }) };
+    listener::serve(listener, pages, CONNECTIONS_MAX, tasks).await;
+}
+
+/// The admin plane's handlers.
+struct Pages {
+    router: Router,
+    tasks: Tasks,
+}
+
+impl Service for Pages {
+    type Body = Body;
+
+    async fn answer(&self, request: http::Request<Incoming>) -> http::Response<Body> {
+        let id = headers::request_id(request.headers());
+        let request = request.map(|body| Body::new(Lingering::new(body, self.tasks.clone())));
+        let Ok(mut response) = self.router.clone().oneshot(request).instrument(span::of(&id)).await;
+        if let Some(failure) = response.extensions_mut().remove::<Failure>() {
+            return answer_with(failure, response, &id);
+        }
+        response.headers_mut().insert(headers::REQUEST_ID, headers::value(&id));
+        response
+    }
+}
+
+/// The problem that a handler ended with, and the methods that the router knows for its path.
+fn answer_with(failure: Failure, mut response: http::Response<Body>, request: &RequestId) -> http::Response<Body> {
+    let mut problem = failure.reply(request).map(Body::new);
+    if let Some(methods) = response.headers_mut().remove(header::ALLOW) {
+        problem.headers_mut().insert(header::ALLOW, methods);
+    }
+    problem
+}
+
+fn router(plane: Plane) -> Router {
+    let plane = Arc::new(plane);
+    let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(functions::list))
+        .routes(routes!(functions::show, functions::configure, functions::delete))
+        .routes(routes!(functions::deploy))
+        .routes(routes!(functions::suspend))
+        .routes(routes!(functions::resume))
+        .routes(routes!(functions::disable))
+        .routes(routes!(functions::enable))
+        .routes(routes!(versions::list, versions::publish))
+        .routes(routes!(versions::show, versions::delete))
+        .routes(routes!(aliases::list))
+        .routes(routes!(aliases::show, aliases::set, aliases::delete))
+        .routes(routes!(aliases::roll_back))
+        .routes(routes!(instances::list))
+        .routes(routes!(instances::show))
+        .routes(routes!(instances::stop))
+        .routes(routes!(logs::read))
+        .routes(routes!(usage::sums))
+        .routes(routes!(usage::windows))
+        .routes(routes!(usage::invocations))
+        .routes(routes!(host::show))
+        .routes(routes!(health::alive))
+        .routes(routes!(health::ready))
+        .routes(routes!(health::metrics))
+        .split_for_parts();
+    router
+        .route("/openapi.json", get(async move || axum::Json(document)))
+        .fallback(reject::no_such_path)
+        .method_not_allowed_fallback(reject::wrong_method)
+        .layer(middleware::from_fn_with_state(plane.clone(), guard::admit))
+        .with_state(plane)
+}

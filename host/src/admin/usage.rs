@@ -1,0 +1,43 @@
+//! The bill: sums, and the records behind them.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+
+use super::Plane;
+use super::model::Problem;
+use crate::ledger::{InvocationPage, RecordQuery, Usage, UsageQuery, WindowPage};
+use crate::web::problem::Failure;
+
+type Shared = State<Arc<Plane>>;
+type Queried<Q> = Result<Query<Q>, QueryRejection>;
+
+/// What functions used, and what it is charged. Time that instances are parked now is included.
+#[utoipa::path(get, path = "/v1/usage", operation_id = "sumUsage", params(UsageQuery), responses(
+    (status = 200, body = Usage), (status = 400, body = Problem)))]
+pub(super) async fn sums(State(plane): Shared, query: Queried<UsageQuery>) -> Result<Json<Usage>, Failure> {
+    let Query(query) = query?;
+    let host = plane.host.clone();
+    Ok(Json(plane.host.tasks().blocking(move || host.usage(&query)).await??))
+}
+
+/// Active windows, newest last.
+#[utoipa::path(get, path = "/v1/usage/windows", operation_id = "listWindows", params(RecordQuery), responses(
+    (status = 200, body = WindowPage), (status = 400, body = Problem)))]
+pub(super) async fn windows(State(plane): Shared, query: Queried<RecordQuery>) -> Result<Json<WindowPage>, Failure> {
+    let Query(query) = query?;
+    Ok(Json(plane.host.ask_ledger(move |ledger| ledger.windows(&query)).await??))
+}
+
+/// Requests, newest last.
+#[utoipa::path(get, path = "/v1/usage/invocations", operation_id = "listInvocations", params(RecordQuery), responses(
+    (status = 200, body = InvocationPage), (status = 400, body = Problem)))]
+pub(super) async fn invocations(
+    State(plane): Shared,
+    query: Queried<RecordQuery>,
+) -> Result<Json<InvocationPage>, Failure> {
+    let Query(query) = query?;
+    Ok(Json(plane.host.ask_ledger(move |ledger| ledger.invocations(&query)).await??))
+}

@@ -1,0 +1,66 @@
+-- Version 1 had one table: a function with the only revision it had, counted for each function by itself.
+ALTER TABLE functions RENAME TO functions_1;
+
+-- What functions were at one time. `AUTOINCREMENT`: an identifier is never used again, whatever is deleted.
+CREATE TABLE revisions (
+    id              INTEGER PRIMARY KEY AUTOINCREMENT,
+    function        TEXT NOT NULL,
+    sha256          TEXT NOT NULL,
+    component_bytes INTEGER NOT NULL,
+    exports         TEXT NOT NULL,
+    settings        TEXT NOT NULL,
+    created_us      INTEGER NOT NULL
+) STRICT;
+CREATE INDEX revisions_function ON revisions (function);
+
+CREATE TABLE functions (
+    name        TEXT PRIMARY KEY,
+    latest      INTEGER NOT NULL REFERENCES revisions (id),
+    description TEXT NOT NULL,
+    tags        TEXT NOT NULL,
+    suspended   INTEGER NOT NULL,
+    disabled    TEXT, -- why; NULL: it is enabled
+    created_us  INTEGER NOT NULL,
+    updated_us  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE versions (
+    function    TEXT NOT NULL,
+    number      INTEGER NOT NULL,
+    revision    INTEGER NOT NULL REFERENCES revisions (id),
+    description TEXT NOT NULL,
+    created_us  INTEGER NOT NULL,
+    PRIMARY KEY (function, number)
+) STRICT, WITHOUT ROWID;
+
+-- The last number that a version of the function got. It stays when the version or the function is deleted.
+CREATE TABLE last_versions (
+    function TEXT PRIMARY KEY,
+    number   INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE aliases (
+    function    TEXT NOT NULL,
+    name        TEXT NOT NULL,
+    version     INTEGER NOT NULL,
+    weights     TEXT NOT NULL, -- share by version
+    earlier     TEXT NOT NULL, -- the versions that it named before, the latest last
+    description TEXT NOT NULL,
+    created_us  INTEGER NOT NULL,
+    updated_us  INTEGER NOT NULL,
+    PRIMARY KEY (function, name)
+) STRICT, WITHOUT ROWID;
+
+-- A number that was in use then must not mean another revision now.
+INSERT INTO sqlite_sequence (name, seq) SELECT 'revisions', coalesce(max(revision), 0) FROM functions_1;
+
+INSERT INTO revisions (function, sha256, component_bytes, exports, settings, created_us)
+    SELECT name, sha256, component_bytes, exports, json_remove(settings, '$.description', '$.tags'), updated_us
+    FROM functions_1 ORDER BY name;
+
+INSERT INTO functions (name, latest, description, tags, suspended, disabled, created_us, updated_us)
+    SELECT old.name, new.id, coalesce(json_extract(old.settings, '$.description'), ''),
+        coalesce(json_extract(old.settings, '$.tags'), '{}'), old.suspended, NULL, old.created_us, old.updated_us
+    FROM functions_1 AS old JOIN revisions AS new ON new.function = old.name;
+
+DROP TABLE functions_1;

@@ -1,0 +1,106 @@
+//! Reading events: each up to a size, and all of them together up to a sum, so that many large ones at once make callers
+//! wait instead of filling the host's memory.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use http::{HeaderMap, header};
+use http_body_util::BodyExt as _;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+use crate::web::linger::Lingering;
+use crate::web::problem::{Code, Failure};
+
+/// How long a caller may take to send an event.
+const EVENT_TIMEOUT: Duration = Duration::from_secs(60);
+/// Bytes that all events under way may have together, beside small ones.
+const TOTAL_BYTES_MAX: usize = 512 << 20;
+/// Events up to this size are not counted: connections are bounded, and most events are small.
+const SMALL_BYTES: usize = 64 << 10;
+
+/// Reads events within the bounds.
+pub(super) struct EventReader {
+    bytes_max: usize,
+    room: Arc<Semaphore>,
+}
+
+impl EventReader {
+    pub(super) fn new(bytes_max: usize) -> EventReader {
+        EventReader { bytes_max, room: Arc::new(Semaphore::new(TOTAL_BYTES_MAX / SMALL_BYTES)) }
+    }
+
+    pub(super) async fn read(&self, fields: &HeaderMap, body: Lingering) -> Result<Vec<u8>, Failure> {
+        let announced = fields.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        if announced.is_some_and(|bytes: usize| bytes > self.bytes_max) {
+            return Err(self.too_large());
+        }
+        let _share = self.share(announced.unwrap_or(self.bytes_max)).await?;
+        match at_once_or_within(EVENT_TIMEOUT, self.collect(announced, body)).await {
+            Some(bytes) => bytes,
+            None => {
+                let detail = format!("the event did not arrive within {} s", EVENT_TIMEOUT.as_secs());
+                Err(Failure::new(Code::EventTimedOut, detail))
+            }
+        }
+    }
+
+    async fn collect(&self, announced: Option<usize>, mut body: Lingering) -> Result<Vec<u8>, Failure> {
+        // What is announced may never come, so room for a large event is made as it does.
+        let mut bytes = Vec::with_capacity(announced.unwrap_or_default().min(SMALL_BYTES));
+        while let Some(frame) = body.frame().await {
+            let Ok(frame) = frame else {
+                let detail = "the event ended before its announced length";
+                return Err(Failure::new(Code::EventIncomplete, detail));
+            };
+            let Some(data) = frame.data_ref() else { continue };
+            if data.len() > self.bytes_max - bytes.len() {
+                return Err(self.too_large());
+            }
+            bytes.extend_from_slice(data);
+        }
+        Ok(bytes)
+    }
+
+    fn too_large(&self) -> Failure {
+        let detail = format!("the event is larger than {} bytes, the most this host takes", self.bytes_max);
+        Failure::new(Code::EventTooLarge, detail)
+    }
+
+    async fn share(&self, bytes: usize) -> Result<Option<OwnedSemaphorePermit>, Failure> {
+        if bytes <= SMALL_BYTES {
+            return Ok(None);
+        }
+        let parts = u32::try_from(bytes.div_ceil(SMALL_BYTES)).unwrap_or(u32::MAX);
+        match timeout(EVENT_TIMEOUT, self.room.clone().acquire_many_owned(parts)).await {
+            Ok(Ok(share)) => Ok(Some(share)),
+            Ok(Err(_)) | Err(_) => {
+                let detail = "too many large events are under way";
+                Err(Failure::new(Code::HostFull, detail))
+            }
+        }
+    }
+}
+
+/// `work`, unless it takes longer than `limit`. The timer starts at the second look that finds it unfinished: what came
+/// with the request's head is there at the second look, and most events are, so that few need a timer.
+async fn at_once_or_within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
+    let mut looked = false;
+    let early = poll_fn(|cx| match work.as_mut().poll(cx) {
+        Poll::Ready(done) => Poll::Ready(Some(done)),
+        Poll::Pending if looked => Poll::Ready(None),
+        Poll::Pending => {
+            looked = true;
+            cx.waker().wake_by_ref(); // Nothing else promises a second look.
+            Poll::Pending
+        }
+    });
+    match early.await {
+        Some(done) => Some(done),
+        None => timeout(limit, work).await.ok(),
+    }
+}

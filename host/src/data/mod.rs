@@ -1,0 +1,42 @@
+//! The data plane: callers reach functions here.
+//!
+//! One request: `route` reads the address, `call` makes a call of it for the host's one door, `reply` makes an answer of
+//! what comes back, and `reject` turns every way this can fail into a problem. Nothing here decides what runs.
+
+mod call;
+mod event;
+mod reject;
+mod reply;
+mod route;
+
+use std::sync::Arc;
+
+use hyper::body::Incoming;
+use tokio::net::TcpListener;
+
+use self::event::EventReader;
+use self::reply::{ReplyBody, Response};
+use crate::config::DataConfig;
+use crate::host::Host;
+use crate::web::listener::{self, Service};
+
+/// What all requests share.
+struct Plane {
+    host: Arc<Host>,
+    events: EventReader,
+}
+
+impl Service for Plane {
+    type Body = ReplyBody;
+
+    async fn answer(&self, request: http::Request<Incoming>) -> Response {
+        call::answer(&self.host, &self.events, request).await
+    }
+}
+
+/// Serves callers until the host closes.
+pub async fn serve(listener: TcpListener, host: Arc<Host>, config: DataConfig) {
+    let tasks = host.tasks().clone();
+    let plane = Plane { host, events: EventReader::new(config.event_bytes_max) };
+    listener::serve(listener, plane, config.connections_max, tasks).await;
+}

@@ -1,0 +1,161 @@
+//! Answers to callers: of events' replies, of functions' own HTTP responses, and of what went wrong.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::{Body, Bytes, Frame, SizeHint};
+
+use super::reject::{self, Answered};
+use crate::guest::{self, BodyError, ResponseBody};
+use crate::ids::RequestId;
+use crate::instance::{Answer, Timings};
+use crate::web::headers;
+use crate::web::problem::{Code, Failure};
+
+/// A response that announces no more than this is sent when all of it is there, so that half of one can be told from a
+/// whole one by its status. Longer ones, and those that announce nothing, are sent as they come.
+const HELD_BYTES_MAX: u64 = 64 << 10;
+/// How much of a function's error is shown.
+const ERROR_BYTES_MAX: usize = 64 << 10;
+
+/// What a caller gets.
+pub(super) type Response = http::Response<ReplyBody>;
+
+/// The body of a reply.
+pub(super) enum ReplyBody {
+    /// It is all there.
+    Whole(Full<Bytes>),
+    /// It comes from a guest.
+    Streamed(Box<ResponseBody>),
+}
+
+impl Body for ReplyBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            ReplyBody::Whole(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
+            ReplyBody::Streamed(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            ReplyBody::Whole(body) => body.is_end_stream(),
+            ReplyBody::Streamed(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            ReplyBody::Whole(body) => body.size_hint(),
+            ReplyBody::Streamed(body) => body.size_hint(),
+        }
+    }
+}
+
+/// What never reached a function.
+pub(super) fn failed(failure: Failure, request: &RequestId) -> Response {
+    let wrong_method = failure.code == Code::MethodNotAllowed;
+    let mut response = failure.reply(request).map(ReplyBody::Whole);
+    if wrong_method {
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+    }
+    response
+}
+
+/// The answer to an event.
+pub(super) async fn to_invocation(answer: Answer, request: &RequestId) -> Response {
+    let about = About::of(&answer);
+    let response = match reject::result(answer.outcome) {
+        Ok(Answered::Event(reply)) => event(reply),
+        Ok(Answered::Http(response)) => match invoked(*response).await {
+            Ok(response) => response,
+            Err(failure) => return about.note(failed(failure, request), request),
+        },
+        Err(failure) => return about.note(failed(failure, request), request),
+    };
+    about.note(response, request)
+}
+
+/// The answer to an HTTP request.
+pub(super) async fn to_request(answer: Answer, request: &RequestId, method: &Method) -> Response {
+    let about = About::of(&answer);
+    let response = match reject::result(answer.outcome) {
+        Ok(Answered::Event(reply)) => Ok(event(reply)),
+        Ok(Answered::Http(response)) => held(*response, method).await,
+        Err(failure) => Err(failure),
+    };
+    about.note(response.unwrap_or_else(|failure| failed(failure, request)), request)
+}
+
+fn event(reply: Vec<u8>) -> Response {
+    let mut response = Response::new(ReplyBody::Whole(Bytes::from(reply).into()));
+    let fields = response.headers_mut();
+    fields.reserve(headers::REPLY_FIELDS);
+    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    response
+}
+
+/// A response as it is, once its body is whole if it is short.
+async fn held(response: guest::Response, method: &Method) -> Result<Response, Failure> {
+    // These announce what they do not hold (RFC 9110, section 6.4.1).
+    if method == Method::HEAD || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+        let (head, body) = response.into_parts();
+        body.skip().await;
+        return Ok(Response::from_parts(head, ReplyBody::Whole(Full::default())));
+    }
+    let short = response.body().length().is_some_and(|bytes| bytes <= HELD_BYTES_MAX);
+    if !short {
+        return Ok(response.map(|body| ReplyBody::Streamed(Box::new(body))));
+    }
+    let (head, body) = response.into_parts();
+    match body.collect().await {
+        Ok(body) => Ok(Response::from_parts(head, ReplyBody::Whole(body.to_bytes().into()))),
+        Err(_) => Err(Failure::new(
+            Code::FunctionResponseInvalid,
+            "the function's response ended before its announced length",
+        )),
+    }
+}
+
+/// The response to `POST /invoke`: its body is the result, or the error's text, as its status says.
+async fn invoked(response: guest::Response) -> Result<Response, Failure> {
+    let status = response.status();
+    if status.as_u16() < 400 {
+        let mut response = held(response, &Method::POST).await?;
+        *response.status_mut() = StatusCode::OK;
+        return Ok(response);
+    }
+    let text = Limited::new(response.into_body(), ERROR_BYTES_MAX).collect().await;
+    let text =
+        text.map_or_else(|error| error.to_string(), |text| String::from_utf8_lossy(&text.to_bytes()).into_owned());
+    let detail = format!("{status}: {text}");
+    Err(Failure::new(Code::FunctionFailed, detail))
+}
+
+/// What every answer of a function says about its call.
+struct About {
+    start: Option<&'static str>,
+    timings: Timings,
+}
+
+impl About {
+    fn of(answer: &Answer) -> About {
+        About { start: answer.instance.map(|_| answer.start.as_str()), timings: answer.timings }
+    }
+
+    fn note(&self, mut response: Response, request: &RequestId) -> Response {
+        let fields: &mut HeaderMap = response.headers_mut();
+        fields.insert(headers::REQUEST_ID, headers::value(request));
+        if let Some(start) = self.start {
+            fields.insert(headers::START, HeaderValue::from_static(start));
+        }
+        // A list, to which the function may have added its own.
+        fields.append(headers::SERVER_TIMING, headers::server_timing(&self.timings));
+        response
+    }
+}

@@ -1,0 +1,119 @@
+//! Addresses on the data plane.
+
+use std::borrow::Cow;
+
+use http::Method;
+use http::request::Parts as Head;
+use percent_encoding::percent_decode_str;
+
+use crate::web::problem::{Code, Failure};
+
+const INVOKE: &str = "/invoke/";
+const SERVE: &str = "/fn/";
+
+/// Where a request goes.
+pub(super) struct Route<'a> {
+    pub(super) way: Way,
+    /// The function.
+    pub(super) function: Cow<'a, str>,
+    /// The version or alias that the address asks for.
+    pub(super) qualifier: Option<Cow<'a, str>>,
+    /// What the function sees as its path; it begins with `/`.
+    pub(super) path: &'a str,
+}
+
+/// The two ways to a function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// `POST /invoke/{function}`: the body is an event.
+    Invoke,
+    /// Any method, `/fn/{function}/{path...}`: the request is the function's.
+    Serve,
+}
+
+impl Route<'_> {
+    /// Reads a request's address.
+    pub(super) fn of(head: &Head) -> Result<Route<'_>, Failure> {
+        let path = head.uri.path();
+        if let Some(name) = path.strip_prefix(INVOKE).filter(|name| !name.is_empty() && !name.contains('/')) {
+            if head.method != Method::POST {
+                let detail = "functions are invoked with POST; the body is the event";
+                return Err(Failure::new(Code::MethodNotAllowed, detail));
+            }
+            let (function, qualifier) = (decoded(name)?, asked_for(head)?);
+            return Ok(Route { way: Way::Invoke, function, qualifier, path: "/" });
+        }
+        if let Some(rest) = path.strip_prefix(SERVE).filter(|rest| !rest.is_empty() && !rest.starts_with('/')) {
+            let (name, path) = rest.find('/').map_or((rest, "/"), |end| rest.split_at(end));
+            // Here too, because a function's links stay under its address, and lose a query.
+            let name = decoded(name)?;
+            let parted = name.split_once(':').map(|(function, qualifier)| (function.to_owned(), qualifier.to_owned()));
+            let (function, qualifier) = match parted {
+                Some((function, qualifier)) => (Cow::Owned(function), Some(Cow::Owned(qualifier))),
+                None => (name, None),
+            };
+            let qualifier = match (qualifier, asked_for(head)?) {
+                (Some(_), Some(_)) => {
+                    return Err(invalid("the path and the query both name a qualifier; leave one out"));
+                }
+                (one, other) => one.or(other),
+            };
+            return Ok(Route { way: Way::Serve, function, qualifier, path });
+        }
+        let detail = "there is nothing here; functions are at POST /invoke/{function} and /fn/{function}/{path}";
+        Err(Failure::new(Code::NotFound, detail))
+    }
+}
+
+fn decoded(name: &str) -> Result<Cow<'_, str>, Failure> {
+    percent_decode_str(name).decode_utf8().map_err(|_| invalid("the path is not UTF-8"))
+}
+
+/// The version or alias that the query asks for.
+fn asked_for(head: &Head) -> Result<Option<Cow<'_, str>>, Failure> {
+    let Some(query) = head.uri.query() else { return Ok(None) };
+    let mut named = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == "qualifier");
+    let qualifier = named.next().map(|(_, value)| value);
+    match named.next() {
+        None => Ok(qualifier),
+        Some(_) => Err(invalid("the query has more than one `qualifier`")),
+    }
+}
+
+/// A request that cannot be meant.
+pub(super) fn invalid(detail: &str) -> Failure {
+    Failure::new(Code::InvalidRequest, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(uri: &str) -> Result<(String, Option<String>, String), Failure> {
+        let (head, ()) = http::Request::post(uri).body(()).unwrap().into_parts();
+        let route = Route::of(&head)?;
+        Ok((route.function.into_owned(), route.qualifier.map(Cow::into_owned), route.path.to_owned()))
+    }
+
+    #[test]
+    fn qualifiers_stand_in_the_query_or_behind_the_function() {
+        for (uri, function, qualifier, path) in [
+            ("/invoke/f", "f", None, "/"),
+            ("/invoke/f?a=b&qualifier=prod", "f", Some("prod"), "/"),
+            ("/fn/f", "f", None, "/"),
+            ("/fn/f/a/b?qualifier=2&x=y", "f", Some("2"), "/a/b"),
+            ("/fn/f:prod/a:b", "f", Some("prod"), "/a:b"),
+            ("/fn/f%3Aprod", "f", Some("prod"), "/"),
+            ("/fn/f:/x", "f", Some(""), "/x"),
+        ] {
+            let expected = (function.to_owned(), qualifier.map(str::to_owned), path.to_owned());
+            assert_eq!(read(uri).unwrap(), expected, "{uri}");
+        }
+        for uri in ["/fn/f:prod?qualifier=2", "/invoke/f?qualifier=1&qualifier=2", "/fn/%FF"] {
+            assert_eq!(read(uri).err().unwrap().code, Code::InvalidRequest, "{uri}");
+        }
+        for uri in ["/", "/fn/", "/fn//x", "/invoke/", "/invoke/f/x"] {
+            assert_eq!(read(uri).err().unwrap().code, Code::NotFound, "{uri}");
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! For which call the guest works at the moment: whose line it writes, whose trace its outgoing request continues.
+//!
+//! Guests do not say so. If only one call can be meant, it is that one. If several can, the engine is asked which task is
+//! running; that takes longer than most host calls, so it is done only then (see `running::record_task`).
+
+use std::collections::VecDeque;
+
+use wasmtime::component::GuestTaskId;
+
+use super::call::CallId;
+use crate::ids::RequestId;
+use crate::log::Author;
+
+/// Answered calls that are remembered because something of them may still run: enough to name the request of a late line,
+/// and a bound for guests that start work with each request and never end it.
+const ANSWERED_MAX: usize = 16;
+
+/// Whom a call is made for.
+#[derive(Clone)]
+pub(super) struct Origin {
+    /// The request, or the hook's own identifier.
+    pub(super) request: RequestId,
+    /// The caller's W3C trace context.
+    pub(super) traceparent: Option<String>,
+}
+
+/// The calls whose code may be running.
+#[derive(Default)]
+pub(super) struct Attribution {
+    in_flight: Vec<Running>,
+    /// Calls that returned, the latest last, and may have left background work.
+    answered: VecDeque<Running>,
+    /// The task whose host call is being served, where the engine had to be asked.
+    current: Option<GuestTaskId>,
+}
+
+/// A call and the engine's task for it.
+struct Running {
+    task: GuestTaskId,
+    call: CallId,
+    origin: Origin,
+}
+
+/// Several calls may be meant, and the engine cannot tell which.
+struct Ambiguous;
+
+impl Attribution {
+    /// A call became a task.
+    pub(super) fn begin(&mut self, call: CallId, task: GuestTaskId, origin: Origin) {
+        // The engine gives the identifiers of finished tasks to new ones.
+        self.answered.retain(|running| running.task != task);
+        self.in_flight.push(Running { task, call, origin });
+    }
+
+    /// A call returned. If the guest is `silent`, no task is left in it, so nothing can be running for any answered call.
+    pub(super) fn end(&mut self, call: CallId, silent: bool) {
+        // A hook that the component does not have never became a task.
+        let Some(index) = self.in_flight.iter().position(|running| running.call == call) else { return };
+        let running = self.in_flight.swap_remove(index);
+        if silent {
+            self.answered.clear();
+            return;
+        }
+        if self.answered.len() == ANSWERED_MAX {
+            self.answered.pop_front();
+        }
+        self.answered.push_back(running);
+    }
+
+    /// Whether calls that returned are remembered.
+    pub(super) fn has_answered(&self) -> bool {
+        !self.answered.is_empty()
+    }
+
+    /// No task is left in the guest.
+    pub(super) fn forget_answered(&mut self) {
+        self.answered.clear();
+    }
+
+    /// Whether the engine must be asked which call is running.
+    pub(super) fn is_ambiguous(&self) -> bool {
+        self.candidates().nth(1).is_some()
+    }
+
+    /// What the engine said: the task that called the host, or none when guest code runs again.
+    pub(super) fn set_current(&mut self, task: Option<GuestTaskId>) {
+        self.current = task;
+    }
+
+    /// The call in flight that `task` is.
+    pub(super) fn call_of(&self, task: GuestTaskId) -> Option<CallId> {
+        self.in_flight.iter().find(|running| running.task == task).map(|running| running.call)
+    }
+
+    /// Whom the guest works for, if that is a call and known.
+    pub(super) fn origin(&self) -> Option<Origin> {
+        self.working_for().ok().flatten().map(|running| running.origin.clone())
+    }
+
+    /// Whose line the guest writes.
+    pub(super) fn author(&self) -> Author {
+        match self.working_for() {
+            Ok(Some(running)) => Author::Request(running.origin.request.clone()),
+            Ok(None) => Author::Nobody,
+            Err(Ambiguous) => Author::Unknown,
+        }
+    }
+
+    fn candidates(&self) -> impl Iterator<Item = &Running> {
+        self.in_flight.iter().chain(&self.answered)
+    }
+
+    fn working_for(&self) -> Result<Option<&Running>, Ambiguous> {
+        if !self.is_ambiguous() {
+            return Ok(self.candidates().next());
+        }
+        self.candidates().find(|running| Some(running.task) == self.current).map(Some).ok_or(Ambiguous)
+    }
+}

@@ -1,0 +1,89 @@
+//! What all instances of a function have in common for the engine.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use wasmtime::Store;
+use wasmtime::component::InstancePre;
+use wasmtime_wasi::WasiCtxBuilder;
+
+use super::component::Component;
+use super::epoch::Ticker;
+use super::exports::{EntryNames, Exports};
+use super::host_pattern::HostPattern;
+use super::limits::{HANDLES_MAX, HOSTCALL_BYTES_MAX, Limits, RANDOM_BYTES_MAX};
+use super::mailbox::Mailbox;
+use super::outbound::Outbound;
+use super::output::Output;
+use super::refusal::Refusal;
+use super::world::World;
+use crate::ids::InstanceId;
+use crate::log::{LogWriter, Stream};
+
+/// Everything that the instances of one function have in common.
+pub struct Blueprint {
+    /// The exports that the function uses.
+    pub exports: Exports,
+    /// Kernel maps that each instance needs.
+    pub maps_per_instance: u64,
+    pub(super) pre: InstancePre<World>,
+    pub(super) ticker: Arc<Ticker>,
+    memory_bytes_total: Arc<AtomicU64>,
+    memory_mb: u32,
+    environment: Vec<(String, String)>,
+    outbound_hosts: Arc<[HostPattern]>,
+    log: LogWriter,
+}
+
+impl Blueprint {
+    /// Binds `component` to a function's configuration, or says what does not fit.
+    pub fn new(component: &Component, names: &EntryNames, sandbox: Sandbox<'_>) -> Result<Blueprint, Refusal> {
+        let (pre, exports) = component.link(names)?;
+        let environment = sandbox.environment.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+        Ok(Blueprint {
+            exports,
+            maps_per_instance: component.maps_per_instance(),
+            pre,
+            ticker: component.engine().ticker(),
+            memory_bytes_total: component.engine().memory_bytes_total(),
+            memory_mb: sandbox.memory_mb,
+            environment,
+            outbound_hosts: sandbox.outbound_hosts.into(),
+            log: sandbox.log,
+        })
+    }
+
+    /// A fresh store with every limit set.
+    pub(super) fn store(&self, instance: InstanceId, mailbox: &Arc<Mailbox>) -> Store<World> {
+        let output = |stream| Output::new(stream, self.log.clone(), instance, mailbox.clone());
+        let wasi = WasiCtxBuilder::new()
+            .envs(&self.environment)
+            .stdout(output(Stream::Stdout))
+            .stderr(output(Stream::Stderr))
+            .max_random_size(RANDOM_BYTES_MAX)
+            .allow_tcp(false)
+            .allow_udp(false)
+            .build();
+        let outbound = Outbound::new(self.outbound_hosts.clone(), self.log.clone(), instance, mailbox.clone());
+        let memory_bytes_max = (self.memory_mb as usize) << 20;
+        let limits = Limits::new(memory_bytes_max, mailbox.gauge.clone(), self.memory_bytes_total.clone());
+        let mut store = Store::new(self.pre.engine(), World::new(wasi, outbound, limits));
+        store.limiter(|world| &mut world.limits);
+        store.set_hostcall_fuel(HOSTCALL_BYTES_MAX);
+        store.set_max_component_handles(HANDLES_MAX);
+        store
+    }
+}
+
+/// What a function's instances may use.
+pub struct Sandbox<'a> {
+    /// Linear memory, in MB.
+    pub memory_mb: u32,
+    /// The guest's whole environment.
+    pub environment: &'a BTreeMap<String, String>,
+    /// Where it may send HTTP requests.
+    pub outbound_hosts: Vec<HostPattern>,
+    /// Where its output goes.
+    pub log: LogWriter,
+}

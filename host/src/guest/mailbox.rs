@@ -1,0 +1,213 @@
+//! [`Mailbox`]: calls for a guest, and what it has to tell.
+//!
+//! The guest's future and its owner both hold it. Only one of them runs at a time, so its lock is never contended; it is
+//! there because both move between threads.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use tokio::sync::oneshot;
+use wasmtime::component::GuestTaskId;
+
+use super::attribution::{Attribution, Origin};
+use super::call::{Call, CallId, Returned};
+use super::client::Connections;
+use super::delivery::{Body, Delivery, Response, ResponseBody};
+use super::ending::Ending;
+use super::limits::Gauge;
+use crate::log::Author;
+
+/// What a guest has to tell.
+#[derive(Debug)]
+pub enum Event {
+    /// It is instantiated and takes calls.
+    Started,
+    /// The handler of a request answered with this response. Its body may go on until the call returns.
+    Responded(CallId, Box<Response>),
+    /// A call returned, and nobody reads a body of its response any more.
+    Returned(CallId, Returned),
+    /// It cannot be called or polled any more.
+    Ended(Ending),
+}
+
+/// Whose code was running when the last poll gave the thread back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preempted {
+    /// Nobody's: the guest waits.
+    No,
+    /// This call's, or that of a task it started.
+    Call(CallId),
+    /// Code that belongs to no call in flight.
+    Unknown,
+}
+
+/// What a guest's future and its owner share.
+#[derive(Default)]
+pub(super) struct Mailbox {
+    pub(super) gauge: Arc<Gauge>,
+    pub(super) connections: Connections,
+    /// True if several calls are candidates, so the engine must be asked which one is running. Beside the lock, because
+    /// every transition between guest and host looks at it.
+    ambiguous: AtomicBool,
+    contents: Mutex<Contents>,
+}
+
+struct Contents {
+    calls: VecDeque<Call>,
+    events: VecDeque<Event>,
+    attribution: Attribution,
+    /// Responses whose bodies are being read.
+    deliveries: Vec<(CallId, Delivery)>,
+    preempted: Preempted,
+    /// The ticker's count when the current poll began.
+    polled_at: u64,
+    /// The first call that ended with an error of the engine.
+    blamed: Option<CallId>,
+}
+
+impl Default for Contents {
+    fn default() -> Contents {
+        Contents {
+            // Most guests never have more than one of each, and a parked one keeps the space.
+            calls: VecDeque::with_capacity(1),
+            events: VecDeque::with_capacity(1),
+            attribution: Attribution::default(),
+            deliveries: Vec::new(),
+            preempted: Preempted::No,
+            polled_at: 0,
+            blamed: None,
+        }
+    }
+}
+
+/// The owner's side.
+impl Mailbox {
+    pub(super) fn put_call(&self, call: Call) {
+        self.lock().calls.push_back(call);
+    }
+
+    pub(super) fn take_event(&self) -> Option<Event> {
+        self.lock().events.pop_front()
+    }
+
+    pub(super) fn begin_poll(&self, ticks: u64) {
+        let mut contents = self.lock();
+        contents.preempted = Preempted::No;
+        contents.polled_at = ticks;
+    }
+
+    pub(super) fn preempted(&self) -> Preempted {
+        self.lock().preempted
+    }
+
+    /// Must come before the store is dropped: the halves of channels that the engine leaves behind look like the end of a
+    /// body, and the reader would take half a response for a whole one.
+    pub(super) fn close_deliveries(&self) {
+        self.lock().deliveries.drain(..).for_each(|(_, delivery)| delivery.close());
+    }
+}
+
+/// The guest's side.
+impl Mailbox {
+    pub(super) fn take_call(&self) -> Option<Call> {
+        self.lock().calls.pop_front()
+    }
+
+    pub(super) fn put_event(&self, event: Event) {
+        self.lock().events.push_back(event);
+    }
+
+    /// A call became a task of the engine.
+    pub(super) fn begin_call(&self, call: CallId, task: GuestTaskId, origin: Origin) {
+        let mut contents = self.lock();
+        contents.attribution.begin(call, task, origin);
+        self.note_candidates(&mut contents);
+    }
+
+    /// A call returned. `silent`: no task is left in the guest, not even background work of an answered call.
+    pub(super) fn end_call(&self, call: CallId, returned: Returned, silent: bool) {
+        let mut contents = self.lock();
+        contents.deliveries.retain(|(delivered, _)| *delivered != call);
+        contents.events.push_back(Event::Returned(call, returned));
+        contents.attribution.end(call, silent);
+        self.note_candidates(&mut contents);
+    }
+
+    /// Forgets the calls that returned if `silent` finds no task in the guest. It asks the engine, so it is called only
+    /// if there are any.
+    pub(super) fn forget_answered_if(&self, silent: impl FnOnce() -> bool) {
+        let mut contents = self.lock();
+        if contents.attribution.has_answered() && silent() {
+            contents.attribution.forget_answered();
+            self.note_candidates(&mut contents);
+        }
+    }
+
+    fn note_candidates(&self, contents: &mut Contents) {
+        let ambiguous = contents.attribution.is_ambiguous();
+        self.ambiguous.store(ambiguous, Ordering::Relaxed);
+        if !ambiguous {
+            contents.attribution.set_current(None);
+        }
+    }
+
+    /// Hands out a response; what comes on the channel is how its body ended.
+    pub(super) fn respond(
+        &self,
+        call: CallId,
+        response: http::Response<Body>,
+    ) -> oneshot::Receiver<Result<(), String>> {
+        let (response, end) = ResponseBody::new(response);
+        let mut contents = self.lock();
+        contents.deliveries.push((call, response.body().delivery()));
+        contents.events.push_back(Event::Responded(call, Box::new(response)));
+        end
+    }
+
+    /// Whether the engine must be asked which call is running.
+    pub(super) fn is_ambiguous(&self) -> bool {
+        self.ambiguous.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_current_task(&self, task: Option<GuestTaskId>) {
+        self.lock().attribution.set_current(task);
+    }
+
+    /// The ticker's count when the current poll began.
+    pub(super) fn polled_at(&self) -> u64 {
+        self.lock().polled_at
+    }
+
+    /// Guest code yields in the middle of `task`, or of none that the engine can name.
+    pub(super) fn set_preempted(&self, task: Option<GuestTaskId>) {
+        let mut contents = self.lock();
+        let call = task.and_then(|task| contents.attribution.call_of(task));
+        contents.preempted = call.map_or(Preempted::Unknown, Preempted::Call);
+    }
+
+    /// A call ended with an error of the engine, which ends the guest. The first one caused it.
+    pub(super) fn blame(&self, call: CallId) {
+        self.lock().blamed.get_or_insert(call);
+    }
+
+    /// The call that ended the guest: the one that got the error, or the one that `task` is.
+    pub(super) fn blamed(&self, task: Option<GuestTaskId>) -> Option<CallId> {
+        let contents = self.lock();
+        contents.blamed.or_else(|| contents.attribution.call_of(task?))
+    }
+
+    /// Whom the guest works for, if that is a call and known.
+    pub(super) fn origin(&self) -> Option<Origin> {
+        self.lock().attribution.origin()
+    }
+
+    /// Whose line the guest writes.
+    pub(super) fn author(&self) -> Author {
+        self.lock().attribution.author()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Contents> {
+        self.contents.lock().expect("no holder of this lock panics")
+    }
+}

@@ -1,0 +1,98 @@
+//! What an instance is ordered to do, and why it stops.
+
+/// What an operator, the pool or the host wants of an instance. A new order replaces the old one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Take jobs.
+    Run,
+    /// Suspend as soon as it is active.
+    Suspend,
+    /// Stop gracefully.
+    Stop(StopReason),
+}
+
+/// Why an instance stops gracefully.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StopReason {
+    /// Parked longer than `idleTimeoutMs`.
+    Idle,
+    /// The function has new code or a new configuration.
+    Updated,
+    /// The function is gone.
+    Deleted,
+    /// An operator stopped this instance.
+    Operator,
+    /// The host needs its room.
+    Evicted,
+    /// The host shuts down.
+    Shutdown,
+    /// A request in it timed out while it waited.
+    RequestTimedOut,
+    /// It answered as many requests as `maxRequestsPerInstance` allows.
+    Spent,
+}
+
+impl StopReason {
+    /// In the order of their declaration.
+    const ALL: [StopReason; 8] = [
+        StopReason::Idle,
+        StopReason::Updated,
+        StopReason::Deleted,
+        StopReason::Operator,
+        StopReason::Evicted,
+        StopReason::Shutdown,
+        StopReason::RequestTimedOut,
+        StopReason::Spent,
+    ];
+
+    /// The reason's name in logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            StopReason::Idle => "idle",
+            StopReason::Updated => "updated",
+            StopReason::Deleted => "deleted",
+            StopReason::Operator => "operator",
+            StopReason::Evicted => "evicted",
+            StopReason::Shutdown => "shutdown",
+            StopReason::RequestTimedOut => "request-timed-out",
+            StopReason::Spent => "spent",
+        }
+    }
+}
+
+/// Orders as one byte, so that an inbox keeps the newest one in an atomic.
+impl Order {
+    const RUN: u8 = 0;
+    const SUSPEND: u8 = 1;
+    /// And from here on, the reasons to stop in their order.
+    const STOP: u8 = 2;
+
+    pub(super) fn code(self) -> u8 {
+        match self {
+            Order::Run => Self::RUN,
+            Order::Suspend => Self::SUSPEND,
+            Order::Stop(reason) => Self::STOP + reason as u8,
+        }
+    }
+
+    pub(super) fn from_code(code: u8) -> Order {
+        match code {
+            Self::RUN => Order::Run,
+            Self::SUSPEND => Order::Suspend,
+            stop => Order::Stop(StopReason::ALL[usize::from(stop - Self::STOP)]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_order_survives_its_code() {
+        let stops = StopReason::ALL.map(Order::Stop);
+        for order in [Order::Run, Order::Suspend].into_iter().chain(stops) {
+            assert_eq!(Order::from_code(order.code()), order);
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! The one door: whoever wants a function to run comes through [`Host::invoke`].
+//!
+//! A call names a function and a qualifier. The door resolves them to a revision, asks whether the host takes the call,
+//! and pins the revision's pool. Only then is the input read and shaped, for the revision that will get it: a deployment
+//! meanwhile cannot come between the two, however long an upload takes. The answer is an outcome; what it means in HTTP
+//! is for the planes to say.
+
+use std::sync::Arc;
+
+use http::Request;
+use http_body_util::{BodyExt as _, Full};
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
+
+use crate::catalog::{Alias, Function, Target};
+use crate::guest::{self, Body, Protocol};
+use crate::host::Host;
+use crate::ids::{LATEST, RequestId};
+use crate::instance::{Answer, Input};
+use crate::meter::CalledBy;
+use crate::pool;
+
+/// A call of a function.
+#[derive(Clone, Debug)]
+pub struct Call<'a> {
+    /// The function's name.
+    pub function: &'a str,
+    /// A version, an alias or `LATEST`; none: `LATEST`.
+    pub qualifier: Option<&'a str>,
+    /// Calls with the same value get the same version of an alias with weights.
+    pub affinity: Option<&'a [u8]>,
+    /// The request's identifier.
+    pub request: RequestId,
+    /// The caller's W3C trace context.
+    pub traceparent: Option<String>,
+    /// Who calls.
+    pub called_by: CalledBy,
+    /// Which attempt at the request this is, from 1.
+    pub attempt: u32,
+}
+
+/// What a call brings.
+pub enum Payload {
+    /// An event. A function of HTTP gets it as Function Compute sends it: `POST /invoke`.
+    Event(Vec<u8>),
+    /// A request for a function of HTTP, whose path is the function's own.
+    Http(Box<Request<Body>>),
+}
+
+/// Why a call is not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// There is no function of that name.
+    #[error("there is no function `{0}`")]
+    NoFunction(String),
+    /// The function has no such version or alias.
+    #[error("function `{function}` has no version or alias `{qualifier}`; leave it out for `LATEST`")]
+    NoQualifier {
+        /// The function.
+        function: String,
+        /// What was asked for.
+        qualifier: String,
+    },
+    /// An operator disabled the function.
+    #[error("function `{function}` is disabled: {reason}")]
+    Disabled {
+        /// The function.
+        function: String,
+        /// Why, in the operator's words.
+        reason: String,
+    },
+    /// The host cannot store what calls use.
+    #[error("the host cannot store what requests use at the moment, so it takes none")]
+    LedgerFull,
+    /// The function's instances cannot be started; the host's log says why.
+    #[error("the host cannot start instances of this function; its operator sees why in `dormouse show`")]
+    Unavailable,
+    /// The path is a hook's, which only the host calls.
+    #[error("`{0}` is a hook of this function, which only the host calls")]
+    HookPath(String),
+    /// A request of HTTP for a function that takes events.
+    #[error("the function takes events, and no HTTP requests")]
+    NotHttp,
+    /// No instance took it.
+    #[error(transparent)]
+    Pool(#[from] pool::Refused),
+}
+
+impl Host {
+    /// Runs a function. `input` is asked for the call's payload once it is known what the function takes.
+    pub async fn invoke<E, F>(&self, call: Call<'_>, input: impl FnOnce(Protocol) -> F) -> Result<Answer, E>
+    where
+        E: From<Refusal>,
+        F: Future<Output = Result<Payload, E>>,
+    {
+        let (function, target) = self.resolve(&call)?;
+        let pool = match self.pinned(&target.revision) {
+            Some(pool) => pool,
+            None => self.prepare(&function, &target.revision).await.map_err(|_| Refusal::Unavailable)?,
+        };
+        let exports = &target.revision.exports;
+        let input = match (input(exports.protocol).await?, exports.protocol) {
+            (Payload::Event(event), Protocol::Event) => Input::Event(event),
+            (Payload::Event(event), Protocol::Http02 | Protocol::Http03) => {
+                Input::Http(Box::new(guest::event_request(whole(event))))
+            }
+            (Payload::Http(request), Protocol::Http02 | Protocol::Http03) => {
+                // Hooks that are requests are the host's to send.
+                if exports.is_hook_path(request.uri().path()) {
+                    return Err(Refusal::HookPath(request.uri().path().to_owned()).into());
+                }
+                Input::Http(request)
+            }
+            (Payload::Http(_), Protocol::Event) => return Err(Refusal::NotHttp.into()),
+        };
+        let request = pool::Request {
+            id: call.request,
+            version: target.version,
+            called_by: call.called_by,
+            attempt: call.attempt,
+            input,
+            traceparent: call.traceparent,
+        };
+        Ok(pool.call(request).await.map_err(Refusal::Pool)?)
+    }
+
+    /// Whether the host takes the call, and what it runs then.
+    fn resolve(&self, call: &Call<'_>) -> Result<(Arc<Function>, Target), Refusal> {
+        if self.tasks().draining() {
+            return Err(pool::Refused::Draining.into());
+        }
+        let shown = |text: &str| text.chars().take(80).collect();
+        let function = self.function(call.function).ok_or_else(|| Refusal::NoFunction(shown(call.function)))?;
+        let qualifier = call.qualifier.unwrap_or(LATEST);
+        let target = function
+            .resolve(qualifier, |alias| place(&function, alias, call.affinity))
+            .ok_or_else(|| Refusal::NoQualifier { function: shown(call.function), qualifier: shown(qualifier) })?;
+        if let Some(reason) = &function.disabled {
+            return Err(Refusal::Disabled { function: function.name.to_string(), reason: reason.clone() });
+        }
+        if !self.ledger_has_room() {
+            return Err(Refusal::LedgerFull);
+        }
+        Ok((function, target))
+    }
+}
+
+fn whole(event: Vec<u8>) -> Body {
+    Full::from(event).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// A call's place among the shares of an alias: a number from 0 to below 1. The same `affinity` has the same place on
+/// every host and after every restart; without one it is drawn.
+fn place(function: &Function, alias: &Alias, affinity: Option<&[u8]>) -> f64 {
+    let bits = match affinity {
+        None => Uuid::new_v4().as_u64_pair().0,
+        Some(affinity) => {
+            let mut digest = Sha256::new();
+            for part in [function.name.as_str().as_bytes(), alias.name.as_str().as_bytes(), affinity] {
+                // The lengths keep the parts apart.
+                digest.update((part.len() as u64).to_le_bytes());
+                digest.update(part);
+            }
+            let digest: [u8; 32] = digest.finalize().into();
+            u64::from_le_bytes(std::array::from_fn(|index| digest[index]))
+        }
+    };
+    // As many bits as an `f64` holds exactly.
+    (bits >> 11) as f64 / (1u64 << 53) as f64
+}

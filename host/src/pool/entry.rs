@@ -1,0 +1,186 @@
+//! What a pool knows of one instance.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+use utoipa::ToSchema;
+
+use super::capacity::Reservation;
+use super::policy::Seat;
+use super::runner::Runner;
+use crate::ids::InstanceId;
+use crate::instance::{Inbox, Instance, Job, Order, State, Vitals};
+
+/// What a pool knows of one instance, awake or at rest.
+pub(super) struct Entry {
+    pub(super) id: InstanceId,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) vitals: Arc<Vitals>,
+    /// Its share of what the host can hold; none until there was room.
+    pub(super) reservation: Option<Reservation>,
+    state: State,
+    /// Counts changes of state.
+    generation: u64,
+    since: Instant,
+    /// Requests it was given and has not answered.
+    in_flight: u32,
+    /// Requests it was ever given.
+    given: u32,
+}
+
+/// An instance that somebody runs, or will.
+pub(super) struct Awake {
+    pub(super) entry: Entry,
+    pub(super) runner: Arc<Runner>,
+}
+
+/// An instance that nobody runs: it is parked or suspended.
+pub(super) struct Resting {
+    pub(super) entry: Entry,
+    pub(super) instance: Box<Instance>,
+    pub(super) since: Instant,
+}
+
+/// One instance at one time, for an operator.
+#[derive(Clone, Debug)]
+pub struct InstanceSnapshot {
+    /// The instance.
+    pub id: InstanceId,
+    /// Its state.
+    pub state: State,
+    /// Counts changes of state.
+    pub generation: u64,
+    /// Since when it is in that state.
+    pub since: SystemTime,
+    /// Requests in flight.
+    pub in_flight: u32,
+    /// Its figures.
+    pub vitals: Arc<Vitals>,
+}
+
+/// How many instances are in which state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct InstanceCounts {
+    /// Starting or initializing.
+    pub starting: u32,
+    /// Running requests, or lingering after one.
+    pub active: u32,
+    /// In pre-freeze.
+    pub freezing: u32,
+    /// Parked.
+    pub parked: u32,
+    /// Suspended in the middle of execution.
+    pub suspended: u32,
+    /// Finishing their requests or in pre-stop.
+    pub stopping: u32,
+}
+
+impl InstanceCounts {
+    pub(super) fn count(&mut self, state: State) {
+        let count = match state {
+            State::Starting | State::Initializing => &mut self.starting,
+            State::Active => &mut self.active,
+            State::Freezing => &mut self.freezing,
+            State::Parked => &mut self.parked,
+            State::Suspended => &mut self.suspended,
+            State::Stopping | State::Stopped => &mut self.stopping,
+        };
+        *count += 1;
+    }
+
+    /// The sum of both.
+    pub(super) fn plus(self, other: InstanceCounts) -> InstanceCounts {
+        InstanceCounts {
+            starting: self.starting + other.starting,
+            active: self.active + other.active,
+            freezing: self.freezing + other.freezing,
+            parked: self.parked + other.parked,
+            suspended: self.suspended + other.suspended,
+            stopping: self.stopping + other.stopping,
+        }
+    }
+
+    /// The counts with the names of their states.
+    pub(super) fn named(self) -> [(&'static str, u32); 6] {
+        [
+            ("starting", self.starting),
+            ("active", self.active),
+            ("freezing", self.freezing),
+            ("parked", self.parked),
+            ("suspended", self.suspended),
+            ("stopping", self.stopping),
+        ]
+    }
+}
+
+impl Entry {
+    pub(super) fn new(instance: &Instance) -> Entry {
+        Entry {
+            id: instance.id(),
+            inbox: instance.inbox(),
+            vitals: instance.vitals(),
+            reservation: None,
+            state: instance.state(),
+            generation: 0,
+            since: instance.now(),
+            in_flight: 0,
+            given: 0,
+        }
+    }
+
+    /// Hands a job to the instance, which must be run then.
+    pub(super) fn give(&mut self, job: Box<Job>) {
+        self.in_flight += 1;
+        self.given = self.given.saturating_add(1);
+        self.inbox.send(job);
+    }
+
+    /// Notes that one of its requests was answered, or handed back.
+    pub(super) fn gave_back(&mut self) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+    }
+
+    /// Notes the instance's state; the only place where the pool's copy of it changes.
+    pub(super) fn note(&mut self, state: State, now: Instant) {
+        if self.state != state {
+            self.state = state;
+            self.generation += 1;
+            self.since = now;
+        }
+    }
+
+    pub(super) fn state(&self) -> State {
+        self.state
+    }
+
+    pub(super) fn in_flight(&self) -> u32 {
+        self.in_flight
+    }
+
+    /// What the policy sees of it.
+    pub(super) fn seat(&self) -> Seat {
+        Seat { state: self.state, in_flight: self.in_flight, given: self.given }
+    }
+
+    pub(super) fn snapshot(&self) -> InstanceSnapshot {
+        InstanceSnapshot {
+            id: self.id,
+            state: self.state,
+            generation: self.generation,
+            since: SystemTime::now() - self.since.elapsed(),
+            in_flight: self.in_flight,
+            vitals: self.vitals.clone(),
+        }
+    }
+}
+
+impl Awake {
+    /// Gives an order to the instance, and sees to it that it is run.
+    pub(super) fn order(&self, order: Order) {
+        self.entry.inbox.order(order);
+        self.runner.wake();
+    }
+}

@@ -1,0 +1,188 @@
+//! What the catalog, an operator and the host order of a pool, and what they may read of it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::entry::{Entry, InstanceCounts, InstanceSnapshot, Resting};
+use super::policy::{self, Change, Phase, Wanted};
+use super::pool::{Inner, Pool};
+use super::runner::Runner;
+use super::state::State;
+use crate::ids::{FunctionName, InstanceId, RevisionId};
+use crate::instance::{Order, StopReason};
+
+impl Pool {
+    /// The revision whose instances these are.
+    pub fn revision(&self) -> RevisionId {
+        self.0.revision
+    }
+
+    /// The function.
+    pub fn function(&self) -> &FunctionName {
+        &self.0.terms.function
+    }
+
+    /// The name that instances give as their version.
+    pub fn version(&self) -> Arc<str> {
+        self.0.terms.version.get()
+    }
+
+    /// Becomes what the catalog wants, or retires for the reason why it wants the pool no more. Says which change that was.
+    pub(super) fn follow(&self, wanted: Result<&Wanted, StopReason>) -> Option<Change> {
+        let change = policy::follow(self.0.lock().phase, wanted);
+        match change {
+            Some(Change::Retire(reason)) => self.retire(reason),
+            Some(Change::Suspend) => self.suspend(),
+            Some(Change::Resume) => self.resume(),
+            None => {}
+        }
+        if let Ok(wanted) = wanted {
+            self.0.terms.version.set(&wanted.version);
+            self.0.lock().instances_min = wanted.instances_min as usize;
+            self.0.keep_minimum();
+        }
+        change
+    }
+
+    /// Stops every instance where it stands; requests that come now wait.
+    fn suspend(&self) {
+        let mut state = self.0.lock();
+        if state.phase == Phase::Open {
+            state.phase = Phase::Suspended;
+            state.awake.iter().for_each(|awake| awake.order(Order::Suspend));
+        }
+    }
+
+    /// Lets all instances go on.
+    fn resume(&self) {
+        let mut state = self.0.lock();
+        if state.phase != Phase::Suspended {
+            return;
+        }
+        state.phase = Phase::Open;
+        state.awake.iter().for_each(|awake| awake.order(Order::Run));
+        let woken = self.0.wake_suspended(&mut state, Order::Run);
+        drop(state);
+        woken.iter().for_each(Runner::wake);
+        self.0.serve_waiting();
+    }
+
+    /// Serves what was accepted, and stops every instance that is done.
+    pub(super) fn retire(&self, reason: StopReason) {
+        let mut state = self.0.lock();
+        if matches!(state.phase, Phase::Retiring(_)) {
+            return;
+        }
+        state.phase = Phase::Retiring(reason);
+        state.instances_min = 0;
+        let mut woken = self.0.wake_suspended(&mut state, Order::Stop(reason));
+        while let Some(resting) = state.take_oldest_parked() {
+            woken.push(self.0.wake_to_stop(&mut state, resting, reason));
+        }
+        for awake in &state.awake {
+            awake.order(Order::Run); // Ends a suspension that was ordered and not yet carried out.
+            if let Some(reason) = policy::stop_when_done(state.phase, awake.entry.in_flight()) {
+                awake.order(Order::Stop(reason));
+            }
+        }
+        drop(state);
+        self.0.retiring.store(true, Ordering::Relaxed);
+        woken.iter().for_each(Runner::wake);
+        self.0.serve_waiting();
+        self.0.look_whether_it_is_over();
+    }
+
+    /// Stops one instance, in order. False if it is not here.
+    pub(super) fn stop(&self, id: InstanceId, reason: StopReason) -> bool {
+        let mut state = self.0.lock();
+        if let Some(awake) = state.find(id) {
+            awake.order(Order::Stop(reason));
+            return true;
+        }
+        let Some(resting) = state.take_resting(id) else { return false };
+        let runner = self.0.wake_to_stop(&mut state, resting, reason);
+        drop(state);
+        runner.wake();
+        true
+    }
+
+    /// Kernel maps that each of its instances needs.
+    pub(super) fn maps_per_instance(&self) -> u64 {
+        self.0.maps_per_instance()
+    }
+
+    /// Since when its longest parked instance has been parked.
+    pub(super) fn oldest_parked(&self) -> Option<Instant> {
+        self.0.lock().oldest_parked_since()
+    }
+
+    /// Stops the longest parked instance, in order.
+    pub(super) fn stop_oldest(&self, reason: StopReason) -> bool {
+        let mut state = self.0.lock();
+        let Some(resting) = state.take_oldest_parked() else { return false };
+        let runner = self.0.wake_to_stop(&mut state, resting, reason);
+        drop(state);
+        runner.wake();
+        true
+    }
+
+    /// Stops instances that are parked too long; says when the next one will be.
+    pub(super) fn stop_idle(&self, now: Instant) -> Option<Instant> {
+        let idle_timeout = self.0.settings.idle_timeout;
+        loop {
+            let mut state = self.0.lock();
+            if state.instances() <= state.instances_min {
+                return None;
+            }
+            let Some(latest) = now.checked_sub(idle_timeout) else { return Some(now + idle_timeout) };
+            let Some(resting) = state.take_parked_by(latest) else {
+                return state.oldest_parked_since().map(|since| since + idle_timeout);
+            };
+            let runner = self.0.wake_to_stop(&mut state, resting, StopReason::Idle);
+            drop(state);
+            runner.wake();
+        }
+    }
+
+    /// All instances.
+    pub fn snapshots(&self) -> Vec<InstanceSnapshot> {
+        self.0.lock().entries().map(Entry::snapshot).collect()
+    }
+
+    /// How many instances are in which state.
+    pub fn counts(&self) -> InstanceCounts {
+        let mut counts = InstanceCounts::default();
+        self.0.lock().entries().for_each(|entry| counts.count(entry.state()));
+        counts
+    }
+
+    /// How long instances that are parked now have been parked, and their memory.
+    pub fn parked(&self) -> Vec<(Duration, u64)> {
+        let state = self.0.lock();
+        state.parked().map(|resting| (resting.since.elapsed(), resting.entry.vitals.memory_bytes())).collect()
+    }
+
+    /// Requests that wait for an instance.
+    pub(super) fn waiting(&self) -> usize {
+        self.0.lock().waiting.len()
+    }
+}
+
+impl Inner {
+    fn wake_suspended(&self, state: &mut State, order: Order) -> Vec<Arc<Runner>> {
+        let suspended = state.take_suspended();
+        let wake = |resting: Resting| {
+            resting.entry.inbox.order(order);
+            self.wake(state, resting, None)
+        };
+        suspended.into_iter().map(wake).collect()
+    }
+
+    fn wake_to_stop(&self, state: &mut State, resting: Resting, reason: StopReason) -> Arc<Runner> {
+        resting.entry.inbox.order(Order::Stop(reason));
+        self.wake(state, resting, None)
+    }
+}

@@ -1,0 +1,182 @@
+//! All pools of a host, and the reconciler that makes them what the catalog wants.
+//!
+//! [`Pools::follow`] compares every pool with what is wanted of it now and makes the difference go away. It does not
+//! matter what happened before, or in which order: whoever changes the catalog or makes a pool calls it afterwards, under
+//! one lock, so that the last call sees the last state of both.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use arc_swap::ArcSwap;
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+
+use super::capacity::Capacity;
+use super::compute::Compute;
+use super::context::{Context, Needs};
+use super::entry::{InstanceCounts, InstanceSnapshot};
+use super::metrics::Metrics;
+use super::policy::{Change, Wanted};
+use super::pool::{Pinned, Pool, PoolSettings};
+use super::reaper::Reaper;
+use crate::ids::{FunctionName, InstanceId, RevisionId};
+use crate::instance::{StopReason, Terms};
+use crate::shutdown::Tasks;
+
+/// The pools by revision. Readers take no lock; a change copies the map.
+type Registry = Arc<ArcSwap<HashMap<RevisionId, Pool>>>;
+
+/// What is wanted of a revision's pool, or why it is wanted no more.
+pub(crate) type WantedOf<'a> = &'a (dyn Fn(&FunctionName, RevisionId) -> Result<Wanted, StopReason> + Sync);
+
+/// All pools of a host; cheap to clone.
+#[derive(Clone)]
+pub struct Pools {
+    context: Context,
+    registry: Registry,
+    /// Held by whoever compares pools with the catalog.
+    following: Arc<Mutex<()>>,
+}
+
+impl Pools {
+    /// No pools yet; starts the reaper, and threads for guests that compute.
+    pub fn new(tasks: Tasks, capacity: Capacity, metrics: Arc<Metrics>) -> std::io::Result<Pools> {
+        let runtime = Handle::current();
+        let compute = Compute::start(&runtime)?;
+        let (reaper, registry) = (Reaper::default(), Registry::default());
+        let parked = registry.clone();
+        let evict = Arc::new(move |needs| evict(&parked, needs));
+        let context = Context { tasks, runtime, compute, capacity, reaper, metrics, evict };
+        let pools = Pools { context, registry, following: Arc::default() };
+        let reaping = pools.clone();
+        pools.context.spawn(async move { reaping.reap().await });
+        Ok(pools)
+    }
+
+    /// The pool of this revision, if there is one.
+    pub fn get(&self, revision: RevisionId) -> Option<Pinned> {
+        self.registry.load().get(&revision).cloned().map(Pool::pin)
+    }
+
+    /// Makes the pool of a revision, unless there is one, and makes it what is wanted at once: the catalog may have
+    /// changed while the revision was prepared.
+    pub fn make(
+        &self,
+        revision: RevisionId,
+        terms: Arc<Terms>,
+        settings: PoolSettings,
+        wanted_of: WantedOf<'_>,
+    ) -> Pinned {
+        let _following = self.following.lock().expect("no holder of this lock panics");
+        if let Some(pool) = self.get(revision) {
+            return pool;
+        }
+        let pool = Pool::new(revision, terms, settings, self.context.clone());
+        let pinned = pool.clone().pin();
+        if self.context.tasks.draining() {
+            // The drain may have gone through all pools already.
+            pool.retire(StopReason::Shutdown);
+        }
+        self.registry.rcu(|pools| {
+            let mut pools = HashMap::clone(pools);
+            pools.insert(revision, pool.clone());
+            pools
+        });
+        pool.follow(wanted_of(pool.function(), revision).as_ref().map_err(|reason| *reason));
+        pinned
+    }
+
+    /// Makes every pool what is wanted of it. Names the functions whose instances were told to stop for newer ones.
+    pub fn follow(&self, wanted_of: WantedOf<'_>) -> Vec<FunctionName> {
+        let _following = self.following.lock().expect("no holder of this lock panics");
+        let mut updated = Vec::new();
+        for pool in self.registry.load().values() {
+            let wanted = wanted_of(pool.function(), pool.revision());
+            let change = pool.follow(wanted.as_ref().map_err(|reason| *reason));
+            if change == Some(Change::Retire(StopReason::Updated)) {
+                updated.push(pool.function().clone());
+            }
+        }
+        updated
+    }
+
+    /// The pools of a function: of `LATEST`, of versions, and of what is about to go.
+    pub fn of(&self, function: &FunctionName) -> Vec<Pool> {
+        self.registry.load().values().filter(|pool| pool.function() == function).cloned().collect()
+    }
+
+    /// Every pool.
+    pub fn all(&self) -> Vec<Pool> {
+        self.registry.load().values().cloned().collect()
+    }
+
+    /// How many instances of a function are in which state.
+    pub fn counts(&self, function: &FunctionName) -> InstanceCounts {
+        self.of(function).iter().map(Pool::counts).fold(InstanceCounts::default(), InstanceCounts::plus)
+    }
+
+    /// An instance, and the pool that it is in.
+    pub fn find(&self, id: InstanceId) -> Option<(Pool, InstanceSnapshot)> {
+        self.registry.load().values().find_map(|pool| {
+            let snapshot = pool.snapshots().into_iter().find(|snapshot| snapshot.id == id)?;
+            Some((pool.clone(), snapshot))
+        })
+    }
+
+    /// Retires every pool.
+    pub fn retire_all(&self) {
+        let _following = self.following.lock().expect("no holder of this lock panics");
+        self.registry.load().values().for_each(|pool| pool.retire(StopReason::Shutdown));
+    }
+
+    /// Stops one instance, in order. False if there is none of that name.
+    pub fn stop(&self, id: InstanceId) -> bool {
+        self.registry.load().values().any(|pool| pool.stop(id, StopReason::Operator))
+    }
+
+    /// Brings the gauges up to date; called when somebody looks at them. `memory_bytes` is the guests' linear memory.
+    pub fn measure(&self, memory_bytes: u64) {
+        let pools = self.registry.load();
+        let counts = pools.values().map(Pool::counts).fold(InstanceCounts::default(), InstanceCounts::plus);
+        let waiting = pools.values().map(Pool::waiting).sum();
+        self.context.metrics.measure(counts.named(), waiting, memory_bytes);
+    }
+
+    /// What the host can hold.
+    pub fn capacity(&self) -> &Capacity {
+        &self.context.capacity
+    }
+
+    /// Stops idle instances as their time comes and forgets pools that served theirs, until the host drains.
+    async fn reap(&self) {
+        loop {
+            tokio::select! {
+                () = self.context.reaper.due() => {}
+                () = self.context.tasks.drained() => return,
+            }
+            let now = Instant::now();
+            let pools = self.registry.load_full();
+            for pool in pools.values() {
+                if let Some(next) = pool.stop_idle(now) {
+                    self.context.reaper.expect(next);
+                }
+            }
+            if pools.values().any(Pool::is_over) {
+                self.registry.rcu(|pools| {
+                    let mut pools = HashMap::clone(pools);
+                    pools.retain(|_, pool| !pool.is_over());
+                    pools
+                });
+            }
+        }
+    }
+}
+
+/// Stops the longest parked instance of all that help.
+fn evict(registry: &Registry, needs: Needs) -> bool {
+    let pools = registry.load();
+    let helps = |pool: &&Pool| needs == Needs::Anything || pool.maps_per_instance() > 0;
+    let parked = pools.values().filter(helps).filter_map(|pool| pool.oldest_parked().map(|since| (since, pool)));
+    let longest = parked.min_by_key(|(since, _)| *since);
+    longest.is_some_and(|(_, pool)| pool.stop_oldest(StopReason::Evicted))
+}

@@ -1,0 +1,131 @@
+//! Header fields that Dormouse reads and writes.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use hyper::body::Bytes;
+
+use crate::ids::RequestId;
+use crate::instance::Timings;
+
+/// On every reply: the request's identifier.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("dormouse-request-id");
+/// On replies of functions: `cold`, `parked` or `active`.
+pub const START: HeaderName = HeaderName::from_static("dormouse-start");
+/// On requests: `sync` or `async`.
+pub const INVOCATION_TYPE: HeaderName = HeaderName::from_static("dormouse-invocation-type");
+/// On requests: those with the same value stay on one side of an alias with weights.
+pub const AFFINITY: HeaderName = HeaderName::from_static("dormouse-affinity");
+/// On deployments: a JSON merge patch for the function's configuration.
+pub const SETTINGS: HeaderName = HeaderName::from_static("dormouse-settings");
+/// On replies of functions: where the time went.
+pub const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+/// Fields that Dormouse writes into a function's reply, and hyper's own.
+pub const REPLY_FIELDS: usize = 6;
+const CALLERS_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// Room for a `Server-Timing` of durations below a thousand seconds.
+const SERVER_TIMING_BYTES: usize = 88;
+/// The length of a `traceparent` of version 00, the only one there is (W3C Trace Context, section 3.2).
+const TRACEPARENT_BYTES: usize = 55;
+
+/// The caller's own identifier if it sent a sane one, else a new one.
+pub fn request_id(headers: &HeaderMap) -> RequestId {
+    let own = headers.get(CALLERS_REQUEST_ID).and_then(|value| value.to_str().ok()).and_then(RequestId::from_caller);
+    own.unwrap_or_default()
+}
+
+/// The caller's trace context, if it has the form of one: `00-<32 hex>-<16 hex>-<2 hex>`, neither identifier all zeros.
+pub fn traceparent(headers: &HeaderMap) -> Option<String> {
+    let text = headers.get(TRACEPARENT)?.to_str().ok()?;
+    let parts: Vec<&str> = text.split('-').collect();
+    let [version, trace, parent, flags] = parts.as_slice() else { return None };
+    let lengths = [version.len(), trace.len(), parent.len(), flags.len()];
+    let digits = text.bytes().all(|byte| byte == b'-' || byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+    let named = [trace, parent].iter().all(|id| id.bytes().any(|digit| digit != b'0'));
+    // Version `ff` is the one that will never be.
+    let formed = text.len() == TRACEPARENT_BYTES && lengths == [2, 32, 16, 2] && digits && *version != "ff";
+    (formed && named).then(|| text.to_owned())
+}
+
+/// A request identifier as a header's value.
+pub fn value(request: &RequestId) -> HeaderValue {
+    // Identifiers are made of characters that every header may hold.
+    HeaderValue::from_str(request.as_str()).unwrap_or(HeaderValue::from_static("-"))
+}
+
+/// `Server-Timing` (W3C) with durations in ms.
+pub fn server_timing(timings: &Timings) -> HeaderValue {
+    let mut text = Vec::with_capacity(SERVER_TIMING_BYTES);
+    for (name, duration) in [
+        ("queue;dur=", timings.queue),
+        (", start;dur=", timings.start),
+        (", handler;dur=", timings.handler),
+        (", exec;dur=", timings.executed),
+    ] {
+        text.extend_from_slice(name.as_bytes());
+        push_ms(&mut text, duration);
+    }
+    HeaderValue::from_maybe_shared(Bytes::from(text)).unwrap_or(HeaderValue::from_static(""))
+}
+
+/// Writes ms with three decimals. It is on every reply, and formatting floats takes longer than a small function runs.
+fn push_ms(text: &mut Vec<u8>, duration: Duration) {
+    let micros = (duration.as_nanos() + 500) / 1000;
+    let mut digits = [b'0'; 40];
+    let (mut rest, mut at) = (micros, digits.len());
+    while rest > 0 || at > digits.len() - 4 {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    let (whole, decimals) = digits[at..].split_at(digits.len() - at - 3);
+    text.extend_from_slice(whole);
+    text.push(b'.');
+    text.extend_from_slice(decimals);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_written_in_ms_with_three_decimals() {
+        for (nanos, text) in [
+            (0, "0.000"),
+            (499, "0.000"),
+            (500, "0.001"),
+            (41_499, "0.041"),
+            (999_999, "1.000"),
+            (1_000_000, "1.000"),
+            (86_400_000_123_456, "86400000.123"),
+        ] {
+            let mut written = Vec::new();
+            push_ms(&mut written, Duration::from_nanos(nanos));
+            assert_eq!(String::from_utf8(written).unwrap(), text, "{nanos} ns");
+        }
+        let mut longest = Vec::new();
+        push_ms(&mut longest, Duration::MAX);
+        assert!(longest.ends_with(b".000"), "{longest:?}");
+    }
+
+    #[test]
+    fn only_well_formed_trace_contexts_reach_a_guest() {
+        let read = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(TRACEPARENT, text.parse().unwrap());
+            traceparent(&headers)
+        };
+        let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        assert_eq!(read(good).as_deref(), Some(good));
+        let no_trace = "00-00000000000000000000000000000000-b7ad6b7169203331-01";
+        let no_parent = "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01";
+        for bad in ["", "00-0af7-b7ad-01", &good.to_uppercase(), &good.replace('-', "_"), &format!("{good}-00")] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+        for bad in [no_trace, no_parent, &good.replacen("00", "ff", 1)] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+    }
+}
