@@ -9,14 +9,16 @@ use tokio::time::sleep;
 use crate::support::{Caller, Kind, TestFunction, TestHost, eventually, over_kinds};
 
 over_kinds! {
-    every: [
+    calls: [
         a_wait_is_free_by_execution_and_charged_whole_by_duration,
         suspended_time_is_not_charged,
+    ],
+    hooks: [
         hooks_are_charged,
     ],
     sharing: [
         background_work_is_charged,
-    ]
+    ],
 }
 
 /// A figure of a record or a sum.
@@ -118,10 +120,12 @@ async fn a_wait_is_free_by_execution_and_charged_whole_by_duration(kind: Kind) {
     let host = TestHost::start().await;
     for basis in ["execution", "duration"] {
         let function = parked(kind, &host, basis, json!({"billingBasis": basis})).await;
+        function.script(json!([])).await.results();
+        let without_wait_ms = figure(&last_window(&host, &function).await, "executedMs");
         let mut executed = Vec::new();
         // The clock runs on while another program has the CPU in the middle of a poll; so there are some attempts.
-        while executed.last().is_none_or(|executed_ms| *executed_ms >= 10.0) {
-            assert!(executed.len() < 5, "each time more than 1 % of the wait: {executed:?}");
+        while executed.last().is_none_or(|executed_ms| *executed_ms >= f64::max(10.0, 3.0 * without_wait_ms)) {
+            assert!(executed.len() < 5, "each time more than 1 % of the wait: {executed:?}, {without_wait_ms} without");
             executed.push(executed_in_a_wait(&host, &function, basis).await);
         }
     }
@@ -174,7 +178,8 @@ async fn executed_time_is_the_cpu_time_of_the_threads_that_ran_it() {
         let executed_ms = figure(&last_window(&host, &function).await, "executedMs");
         let figures = format!("{executed_ms} ms executed, {cpu_ms} ms of CPU time, {waits_ms} ms of waiting for it");
         assert!(executed_ms >= reply.timing("exec") - 0.001, "{reply:?}: {figures}");
-        assert!(executed_ms >= cpu_ms * 0.95 && executed_ms <= (cpu_ms + waits_ms) * 1.02, "{figures}");
+        // What the kernel says of waits is less exact the more there are.
+        assert!(executed_ms >= cpu_ms * 0.8 && executed_ms <= (cpu_ms + waits_ms) * 1.2, "{figures}");
         if (0.98..=1.02).contains(&(executed_ms / cpu_ms)) {
             return;
         }
@@ -240,30 +245,34 @@ async fn parked_time_is_shown_in_gb_seconds_and_not_charged() {
     assert!(figure(&after, "parkedGbSeconds") >= gb_seconds, "{gb_seconds} and {after}");
 }
 
-/// Work of a fixed size, not time: who computes beside others may get little of the CPU while the clock runs on. It takes
-/// a tenth of a second where nobody disturbs.
+/// Work of a fixed size, not time: who computes beside others may get little of the CPU while the clock runs on.
 fn work(kind: Kind) -> Value {
     json!({"work": kind.work() / 10})
 }
 
-/// What it is charged at least.
-const CHARGED_MS: f64 = 20.0;
+/// What this work is charged at least: a part of what it took in a request, for machines with other work.
+async fn charged_ms(kind: Kind, host: &TestHost) -> f64 {
+    let worker = kind.deploy(host, "worker", json!({})).await;
+    worker.script(json!([])).await.results();
+    worker.script(json!([work(kind)])).await.timing("exec") / 4.0
+}
 
 async fn hooks_are_charged(kind: Kind) {
     let host = TestHost::start().await;
     let settings =
         |hook: &str| json!({"environment": {hook: json!({"do": [work(kind)]}).to_string()}, "freezeAfterMs": 50});
+    let charged_ms = charged_ms(kind, &host).await;
 
     let initializer = kind.deploy(&host, "initializer", settings("INITIALIZER")).await;
     initializer.script(json!([])).await.results();
     let window = last_window(&host, &initializer).await;
-    assert!(figure(&window, "executedMs") >= CHARGED_MS, "the initializer is free: {window}");
+    assert!(figure(&window, "executedMs") >= charged_ms, "the initializer is free: {window}");
 
     let freezer = kind.deploy(&host, "freezer", settings("PRE_FREEZE")).await;
     let reply = freezer.script(json!([])).await;
     let window = last_window(&host, &freezer).await;
     let executed_ms = figure(&window, "executedMs");
-    assert!(executed_ms >= reply.timing("exec") + CHARGED_MS, "pre-freeze is free: {window} after {reply:?}");
+    assert!(executed_ms >= reply.timing("exec") + charged_ms, "pre-freeze is free: {window} after {reply:?}");
 
     let stopper = parked(kind, &host, "stopper", settings("PRE_STOP")).await;
     let instance = stopper.instances().await[0]["id"].as_str().unwrap().to_owned();
@@ -271,17 +280,18 @@ async fn hooks_are_charged(kind: Kind) {
     stopper.is_gone().await;
     let window = windows(&host, &stopper).await.pop().unwrap();
     assert_eq!((&window["requests"], &window["hookCalls"]), (&json!(0), &json!(1)), "{window}");
-    assert!(figure(&window, "executedMs") >= CHARGED_MS, "pre-stop is free: {window}");
+    assert!(figure(&window, "executedMs") >= charged_ms, "pre-stop is free: {window}");
     is_charged(&window, "executedMs");
 }
 
 async fn background_work_is_charged(kind: Kind) {
     let host = TestHost::start().await;
+    let charged_ms = charged_ms(kind, &host).await;
     let background = parked(kind, &host, "background", json!({"freezeAfterMs": 50})).await;
     let reply = background.script(json!([{"spawn-work": kind.work() / 10}])).await;
     let window = last_window(&host, &background).await;
     let executed_ms = figure(&window, "executedMs");
-    assert!(executed_ms >= reply.timing("exec") + CHARGED_MS, "background work is free: {window} after {reply:?}");
+    assert!(executed_ms >= reply.timing("exec") + charged_ms, "background work is free: {window} after {reply:?}");
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::process::Output;
 
 use serde_json::{Value, json};
 
-use crate::support::{TestHost, Up, dormouse, eventually};
+use crate::support::{TestHost, Up, dormouse, eventually, write_examples};
 
 const COMMANDS: [&str; 21] = [
     "serve", "up", "new", "build", "deploy", "invoke", "list", "show", "logs", "usage", "publish", "versions", "alias",
@@ -50,7 +50,9 @@ async fn every_command_teaches_itself() {
 #[tokio::test]
 async fn up_serves_all_examples() {
     let state = tempfile::tempdir().unwrap();
-    let up = Up::start(&tests::repository().join("examples"), state.path(), &[]).await;
+    let project = tempfile::tempdir().unwrap();
+    write_examples(project.path(), |manifest| manifest);
+    let up = Up::start(project.path(), state.path(), &[]).await;
     let names: Vec<&str> = up.functions.iter().map(|function| function["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["background", "counter", "cpu", "graceful", "hello", "sleeper", "tracing"]);
     assert_eq!(up.invoke("hello", "world").await.text(), "Hello, world!\n");

@@ -145,7 +145,7 @@ async fn a_reply_says_how_it_started_and_where_its_time_went() {
     assert!(reply.timing("handler") >= 35.0, "{}", reply.timing("handler"));
     // Beside other tests the guest may not get all of the CPU in its 5 ms; its sleep is not executed time in any case.
     let executed = reply.timing("exec");
-    assert!(executed > 0.5 && executed <= reply.timing("handler") - 29.0, "{executed}");
+    assert!(executed > 0.0 && executed <= reply.timing("handler") - 29.0, "{executed}");
     probe.reaches("parked").await;
     assert_eq!(probe.script(json!([])).await.start(), "parked");
     let failed = probe.script(json!([{"fail": "no"}])).await;

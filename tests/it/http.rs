@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::support::{Caller, Gate, Kind, Reply, TestFunction, TestHost, eventually, over_kinds};
 
 over_kinds! {
-    http: [
+    both: [
         every_method_path_and_field_reaches_the_function,
         a_response_is_answered_as_it_is,
         callers_cannot_say_what_only_the_host_says,

@@ -5,14 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::support::{Kind, TestHost, TestServer, Up, dormouse, eventually};
-
-/// What the command line needs to find the toolchains.
-fn tooled() -> tokio::process::Command {
-    let mut command = dormouse();
-    command.env("PATH", tests::languages::path());
-    command
-}
+use crate::support::{Kind, TestHost, TestServer, Up, dormouse, dormouse_with_tools, eventually};
 
 /// A new project, built and served.
 async fn new_project(language: &str, folder: &Path) -> Up {
@@ -87,7 +80,7 @@ async fn a_missing_toolchain_is_named_with_the_package_that_has_it() {
 async fn lines_of_an_example(language: &str, event: Value, collector: Option<&TestServer>) -> Vec<String> {
     let host = TestHost::start().await;
     let folder = tests::repository().join("examples").join(language);
-    let mut deploy = tooled();
+    let mut deploy = dormouse_with_tools();
     deploy.arg("deploy").arg(&folder).args(["--build", "--admin", &host.admin]);
     let deployed = deploy.output().await.unwrap();
     assert!(deployed.status.success(), "{deployed:?}");
@@ -174,8 +167,13 @@ async fn a_trap_shows_functions_and_where_there_is_debug_information_lines() {
     let manifest = std::fs::read_to_string(project.join("dormouse.toml")).unwrap();
     std::fs::write(project.join("dormouse.toml"), manifest.replace("-Os -s", "-Os -g")).unwrap();
     let host = TestHost::start().await;
-    let deployed =
-        tooled().arg("deploy").arg(&project).args(["--build", "--admin", &host.admin]).output().await.unwrap();
+    let deployed = dormouse_with_tools()
+        .arg("deploy")
+        .arg(&project)
+        .args(["--build", "--admin", &host.admin])
+        .output()
+        .await
+        .unwrap();
     assert!(deployed.status.success(), "{deployed:?}");
     let divider = host.function("divider");
     assert_eq!(divider.invoke("x").await.text(), "-30");

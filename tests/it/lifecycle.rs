@@ -8,25 +8,29 @@ use serde_json::{Value, json};
 use crate::support::{Kind, TestFunction, TestHost, TestServer, eventually, over_kinds};
 
 over_kinds! {
-    every: [
-        a_parked_instance_keeps_its_memory,
-        an_idle_instance_is_woken_for_pre_stop_and_goes,
+    pool: [
         a_new_configuration_stops_instances_of_the_old_once_their_requests_ended,
         deletion_stops_parked_instances_in_order,
         an_operator_stops_an_instance_in_order,
         the_longest_parked_instance_is_stopped_in_order_when_the_host_needs_its_room,
+        an_instance_takes_one_request_at_a_time_by_default,
+    ],
+    calls: [
+        a_parked_instance_keeps_its_memory,
         a_crash_is_logged_and_counted_and_calls_no_pre_stop,
+    ],
+    hooks: [
+        an_idle_instance_is_woken_for_pre_stop_and_goes,
         a_pre_stop_that_does_not_end_in_order_keeps_no_instance_alive,
         a_hook_with_an_empty_entry_is_not_called,
         each_hook_is_held_to_its_own_timeout,
-        an_instance_takes_one_request_at_a_time_by_default,
     ],
     sharing: [
         the_initializer_runs_once_before_the_first_request,
         a_failed_initializer_answers_those_who_waited_and_the_next_request_starts_a_new_instance,
         two_hundred_requests_share_one_instance,
         a_crash_takes_every_request_of_its_instance_and_no_other,
-    ]
+    ],
 }
 
 /// A probe that freezes without a linger, with more settings if needed.
@@ -327,14 +331,16 @@ async fn each_hook_is_held_to_its_own_timeout(kind: Kind) {
 /// Rule 8.
 async fn the_initializer_runs_once_before_the_first_request(kind: Kind) {
     let host = TestHost::start().await;
-    let mut settings = environment("INITIALIZER", json!([{"sleep-ms": 300}]));
+    let mut settings = environment("INITIALIZER", json!([{"sleep-ms": 1000}]));
     settings["concurrency"] = json!(10);
     let probe = deploy(kind, &host, "probe", settings).await;
     let replies = join_all((0..5).map(|_| probe.script(json!(["log"])))).await;
     for reply in &replies {
         assert_eq!(reply.start(), "cold", "it came while the instance initialized");
         assert_eq!(reply.results()[0][0], "initializer");
-        assert!(reply.timing("handler") < 300.0 && reply.timing("start") + reply.timing("queue") > 100.0, "{reply:?}");
+        // The initializer's second is in the start of the first, and in what the others waited for it.
+        let waited = reply.timing("start") + reply.timing("queue");
+        assert!(reply.timing("handler") < waited, "{reply:?}");
     }
     probe.reaches("parked").await;
     let calls = probe.script(json!(["log"])).await.results()[0].clone();

@@ -12,13 +12,13 @@ const LINE_BYTES_MAX: usize = 32 << 10;
 const ANSWERED_MAX: usize = 16;
 
 over_kinds! {
-    every: [
+    calls: [
         every_line_says_who_wrote_it_and_when,
     ],
     sharing: [
         a_line_belongs_to_the_request_whose_task_wrote_it,
         a_line_of_a_task_that_goes_on_belongs_to_the_request_that_began_it,
-    ]
+    ],
 }
 
 /// The line that is this text, once it is there.

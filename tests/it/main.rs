@@ -8,6 +8,7 @@
 
 mod support;
 
+mod kinds;
 mod lifecycle;
 mod freeze;
 mod timeouts;

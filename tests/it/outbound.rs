@@ -12,7 +12,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use crate::support::{Kind, TestHost, TestServer, eventually, over_kinds};
 
 over_kinds! {
-    every: [
+    calls: [
         requests_of_an_awake_instance_share_connections_and_a_parked_one_has_none,
         requests_go_on_with_the_callers_trace,
         servers_are_reached_over_tls_if_the_system_trusts_them,
@@ -20,7 +20,7 @@ over_kinds! {
     sharing: [
         requests_at_the_same_time_go_on_with_their_own_traces,
         a_task_that_goes_on_after_a_freeze_gets_an_answer,
-    ]
+    ],
 }
 
 fn get(server: &TestServer) -> Value {

@@ -10,12 +10,11 @@ use crate::support::{Kind, Reply, TestFunction, TestHost, TestServer, over_kinds
 const PROBE: &str = "guest-probe";
 
 over_kinds! {
-    every: [
+    calls: [
         a_guest_that_grows_for_ever_runs_out_of_its_own_memory,
         a_guest_that_prints_for_ever_is_stopped_at_the_bound_of_output,
         a_guest_that_spins_for_ever_is_stopped_at_its_timeout,
     ],
-    sharing: []
 }
 
 async fn a_guest_that_grows_for_ever_runs_out_of_its_own_memory(kind: Kind) {

@@ -11,10 +11,9 @@ use tokio::time::Instant;
 use crate::support::{Kind, TestHost, TestServer, eventually, over_kinds};
 
 over_kinds! {
-    every: [
+    calls: [
         sigterm_answers_every_request_and_runs_every_pre_stop,
     ],
-    sharing: []
 }
 
 /// Settings with which the probe's hooks report to `server`.

@@ -1,11 +1,10 @@
 //! Components that nobody here wrote: examples from packages of the registries, built as they are.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
-use std::sync::OnceLock;
 
-use crate::{repository, run};
+use crate::{cache, run};
 
 /// A package and its version, and which of its examples is a server.
 pub struct Example {
@@ -28,44 +27,41 @@ impl Example {
     ///
     /// If it cannot be had or built.
     pub fn component(&self) -> Vec<u8> {
-        let package = sources().join(self.package);
-        let mut build = Command::new("cargo");
-        build.args(["build", "--quiet", "--release", "--target", "wasm32-wasip2", "--example", self.example]);
-        // One for each: examples of different packages have the same name.
-        let target = folder().join(self.package);
-        build.arg("--target-dir").arg(&target);
-        run(build.arg("--manifest-path").arg(package.join("Cargo.toml")));
-        let file = format!("wasm32-wasip2/release/examples/{}.wasm", self.example.replace('-', "_"));
-        fs::read(target.join(file)).expect("cargo built it")
+        let key = cache::hash(&[include_str!("foreign.rs")], &[]);
+        let built = cache::entry(&format!("foreign/{}", self.package), key, |folder| {
+            let package = sources().join(self.package);
+            // One for each: examples of different packages have the same name.
+            let target = folder.join("target");
+            let mut build = Command::new("cargo");
+            build.args(["build", "--quiet", "--release", "--target", "wasm32-wasip2", "--example", self.example]);
+            build.arg("--target-dir").arg(&target).arg("--manifest-path").arg(package.join("Cargo.toml"));
+            run(&mut build);
+            let file = format!("wasm32-wasip2/release/examples/{}.wasm", self.example.replace('-', "_"));
+            fs::copy(target.join(file), folder.join(COMPONENT)).expect("cargo built it");
+            fs::remove_dir_all(target).expect("what was built on the way");
+        });
+        fs::read(built.join(COMPONENT)).expect("it is in the cache")
     }
 }
 
-fn folder() -> PathBuf {
-    repository().join("target/foreign")
-}
+const COMPONENT: &str = "component.wasm";
 
 /// The packages' sources, as the registry has them. Each is made a workspace of its own: it must not look for one here.
-fn sources() -> &'static Path {
-    static SOURCES: OnceLock<PathBuf> = OnceLock::new();
-    SOURCES.get_or_init(|| {
-        let (folder, sources) = (folder(), folder().join("sources"));
-        let all = [WASIP2, WASIP3, WSTD];
-        if all.iter().all(|example| sources.join(example.package).join("Cargo.toml").is_file()) {
-            return sources;
-        }
-        let wanted = all.iter().map(|example| format!("{} = \"={}\"\n", example.package, example.version));
-        let manifest =
-            "[package]\nname = \"foreign\"\nedition = \"2024\"\n\n[lib]\npath = \"lib.rs\"\n\n[workspace]\n\n";
-        fs::create_dir_all(&folder).expect("a folder");
+fn sources() -> PathBuf {
+    let all = [WASIP2, WASIP3, WSTD];
+    let wanted: String =
+        all.iter().map(|example| format!("{} = \"={}\"\n", example.package, example.version)).collect();
+    let package = "[package]\nname = \"foreign\"\nedition = \"2024\"\n\n[lib]\npath = \"lib.rs\"\n\n[workspace]\n\n";
+    let manifest = format!("{package}[dependencies]\n{wanted}");
+    let kept = cache::entry("foreign/sources", cache::hash(&[&manifest], &[]), |folder| {
         fs::write(folder.join("lib.rs"), "").expect("a file");
-        fs::write(folder.join("Cargo.toml"), format!("{manifest}[dependencies]\n{}", wanted.collect::<String>()))
-            .expect("a manifest");
-        run(Command::new("cargo").args(["vendor", "--quiet"]).arg(&sources).current_dir(&folder));
+        fs::write(folder.join("Cargo.toml"), &manifest).expect("a manifest");
+        run(Command::new("cargo").args(["vendor", "--quiet", "vendor"]).current_dir(folder));
         for example in &all {
-            let manifest = sources.join(example.package).join("Cargo.toml");
+            let manifest = folder.join("vendor").join(example.package).join("Cargo.toml");
             let text = fs::read_to_string(&manifest).expect("a manifest");
             fs::write(&manifest, format!("{text}\n[workspace]\n")).expect("a manifest");
         }
-        sources
-    })
+    });
+    kept.join("vendor")
 }

@@ -1,7 +1,9 @@
-//! What tests and benchmarks share: the guests, built from their sources once a run.
+//! What tests and benchmarks share: the guests, built from their sources when those have changed.
 
+pub mod cache;
 pub mod foreign;
 pub mod languages;
+pub mod wit_bindgen;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,6 +15,18 @@ const TARGET: &str = "wasm32-wasip2";
 /// The repository's folder.
 pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests lie in the repository")
+}
+
+/// The folder that cargo builds this workspace into. It need not be in the checkout: this program lies in it.
+///
+/// # Panics
+///
+/// If the running program was not built by cargo.
+pub fn target() -> PathBuf {
+    let program = std::env::current_exe().expect("a program has a path");
+    let mut above = program.ancestors();
+    let target = above.find(|folder| folder.join("CACHEDIR.TAG").is_file());
+    target.expect("cargo marks its target folder with CACHEDIR.TAG").to_owned()
 }
 
 /// The component of a package in `examples` or `tests/guests`, such as `guest-probe` or `example-hello`.
@@ -47,7 +61,7 @@ fn components() -> &'static Path {
         let guests = ["probe", "sync", "http-02", "http-03"].map(|guest| format!("guest-{guest}"));
         let examples = packages.map(|example| format!("example-{example}"));
         build.args(guests.iter().chain(&examples).flat_map(|package| ["-p", package]));
-        let target = repository().join("target");
+        let target = target();
         // Benchmarks run with variables that would make cargo build everything anew.
         run(build.current_dir(repository()).env("CARGO_TARGET_DIR", &target).env_remove("RUSTFLAGS"));
         target.join(TARGET).join("release")

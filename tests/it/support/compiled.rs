@@ -1,42 +1,47 @@
-//! Compiled code of the guests, made by one host and given to all others: compiling takes most of the time that tests take.
+//! Compiled code of the guests, made by one host and given to all others: compiling takes most of the time that tests
+//! take. It is kept in the cache, so a guest is compiled once for each state of its code and of the engine.
 
 use std::collections::HashMap;
 use std::fs;
-use std::path::Path;
-use std::sync::{Arc, LazyLock, Mutex};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 
 use serde_json::json;
-use tempfile::TempDir;
-use tokio::sync::OnceCell;
 
 use super::TestHost;
 
-/// The files that a host keeps of a component.
-pub(crate) struct Compiled(TempDir);
+type Cell = Arc<OnceLock<PathBuf>>;
 
-type Cell = Arc<OnceCell<Compiled>>;
-
-/// What hosts keep of a package's component, compiled by the first who asks.
-pub(crate) async fn give(package: &str, host: &TestHost) {
+/// Gives a host what hosts keep of a package's component, as after an earlier deployment of the same one. Blocks while
+/// it is compiled, which is done by the first who asks.
+pub(crate) fn give(package: &str, host: &TestHost) {
     static ALL: LazyLock<Mutex<HashMap<String, Cell>>> = LazyLock::new(Mutex::default);
     let cell = ALL.lock().unwrap().entry(package.to_owned()).or_default().clone();
-    cell.get_or_init(|| Compiled::of(package)).await.give_to(host);
+    link_files(cell.get_or_init(|| kept(package, &engine_of(host))), &host.state_dir());
 }
 
-impl Compiled {
-    async fn of(package: &str) -> Compiled {
-        let host = TestHost::start().await;
-        let reply = host.put_code("first", tests::component(package), &json!({})).await;
-        assert_eq!(reply.status, 201, "{package}: {reply:?}");
-        let kept = Compiled(tempfile::tempdir().unwrap());
-        link_files(&host.state_dir(), kept.0.path());
-        kept
-    }
+/// The name of the host's engine: of the folder that its compiled code is in.
+fn engine_of(host: &TestHost) -> String {
+    let engines = fs::read_dir(host.state_dir().join("compiled")).expect("a host has a folder for compiled code");
+    engines.flatten().map(|engine| engine.file_name().to_string_lossy().into_owned()).collect()
+}
 
-    /// A host finds the component compiled, as after a deployment of the same one before.
-    fn give_to(&self, host: &TestHost) {
-        link_files(self.0.path(), &host.state_dir());
-    }
+fn kept(package: &str, engine: &str) -> PathBuf {
+    let component = tests::component(package);
+    let hash = tests::cache::hash(&[engine.as_bytes(), &component], &[]);
+    tests::cache::entry(&format!("compiled/{package}"), hash, |folder| {
+        // On a thread of its own, because the caller's is in the middle of a test's runtime.
+        let compiling = || {
+            let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+            runtime.block_on(async {
+                let host = TestHost::start().await;
+                let reply = host.put_code("first", component, &json!({})).await;
+                assert_eq!(reply.status, 201, "{package}: {reply:?}");
+                link_files(&host.state_dir(), folder);
+            });
+        };
+        std::thread::scope(|scope| scope.spawn(compiling).join()).expect("it compiles");
+    })
 }
 
 /// Links the files of components and their code, which hosts never change.
@@ -53,8 +58,9 @@ fn link_folder(from: &Path, to: &Path) {
         let place = to.join(name);
         if path.is_dir() {
             link_folder(&path, &place);
-        } else if !place.exists() {
-            fs::hard_link(&path, &place).unwrap();
+        } else if !place.exists() && fs::hard_link(&path, &place).is_err() {
+            // The cache is on another file system.
+            fs::copy(&path, &place).unwrap();
         }
     }
 }

@@ -111,7 +111,7 @@ impl TestHost {
     /// Deploys the component of `package` as `name`, configured by `settings`, and returns a handle to it. The host finds it
     /// compiled.
     pub(crate) async fn deploy(&self, name: &str, package: &str, settings: Value) -> TestFunction {
-        compiled::give(package, self).await;
+        compiled::give(package, self);
         let reply = self.put_code(name, tests::component(package), &settings).await;
         assert!(reply.status == 200 || reply.status == 201, "deploy {name}: {reply:?}");
         self.function(name)
@@ -186,12 +186,11 @@ impl TestHost {
         self.child.id().expect("the host runs")
     }
 
-    /// CPU time that the host's process used so far, in clock ticks of 10 ms.
-    pub(crate) fn cpu_ticks(&self) -> u64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("the host runs");
-        // The fields after the name, which is in parentheses; user and system time are the 14th and 15th of all.
-        let fields: Vec<&str> = stat.rsplit(')').next().expect("a name").split_whitespace().collect();
-        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    /// CPU time that the host uses while `during` goes on: of all its threads that are still there at the end.
+    pub(crate) async fn cpu_of_all(&self, during: impl Future<Output = ()>) -> Duration {
+        let before = self.schedule(|_| true, 0);
+        during.await;
+        self.schedule(|_| true, 0).saturating_sub(before)
     }
 
     /// CPU time that the threads which run guests used so far, to the nanosecond.

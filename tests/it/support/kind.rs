@@ -30,6 +30,23 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// The kind that a module of tests is named after.
+    pub(crate) fn named(module: &str) -> Kind {
+        match module {
+            "event" => Kind::Event,
+            "sync" => Kind::Sync,
+            "http_02" => Kind::Http02,
+            "http_02_exports" => Kind::Http02Exports,
+            "http_03" => Kind::Http03,
+            "http_03_exports" => Kind::Http03Exports,
+            "python" => Kind::Python,
+            "javascript" => Kind::JavaScript,
+            "c" => Kind::C,
+            "hono" => Kind::Hono,
+            _ => panic!("no kind of function is called {module}"),
+        }
+    }
+
     /// Deploys the kind's guest with all its hooks, unless `settings` say otherwise.
     pub(crate) async fn deploy(self, host: &TestHost, name: &str, mut settings: Value) -> TestFunction {
         if matches!(self, Kind::Http02 | Kind::Http03 | Kind::Hono) {
@@ -73,34 +90,72 @@ impl Kind {
     }
 }
 
-/// Runs tests over the kinds, each in a module that names the kind: `every` over all, `sharing` over those whose
-/// instances serve several requests at once and have tasks beside them, `http` over those that take requests of HTTP.
+/// Runs tests over the kinds, in modules that name first the group and then the kind, such as `hooks::http_02`.
+///
+/// A kind runs a group's tests by default if the host takes a path for it that no other kind of the row takes; guests in
+/// other languages take the paths of `event` and `http_02`. All other cells are ignored unless asked for with
+/// `--include-ignored`.
+///
+/// | group       | shows                                              | by default                                          |
+/// |-------------|----------------------------------------------------|-----------------------------------------------------|
+/// | `whole`     | a life from the initializer to pre-stop, and its bad ends | every kind, for its SDK and its runtime      |
+/// | `pool`      | what pool and lifecycle decide, whoever the guest is | `event`                                           |
+/// | `calls`     | how a call is made, metered, suspended and ended   | each way of calling: event, sync, HTTP 0.2 and 0.3  |
+/// | `hooks`     | what hooks do and how they end                     | the same, with hooks as requests and as exports     |
+/// | `sharing`   | several requests and tasks in one instance         | event and HTTP 0.3, of those that can               |
+/// | `both`      | what only HTTP has                                 | HTTP 0.2 and 0.3, the only ones whose guests have it |
 macro_rules! over_kinds {
-    (every: [$($every:ident),* $(,)?], sharing: [$($sharing:ident),* $(,)?]) => {
-        $crate::support::over_kinds!(@ event Event: $($every)* $($sharing)*);
-        $crate::support::over_kinds!(@ http_02 Http02: $($every)*);
-        $crate::support::over_kinds!(@ http_02_exports Http02Exports: $($every)*);
-        $crate::support::over_kinds!(@ http_03 Http03: $($every)* $($sharing)*);
-        $crate::support::over_kinds!(@ http_03_exports Http03Exports: $($every)* $($sharing)*);
-        $crate::support::over_kinds!(@ python Python: $($every)* $($sharing)*);
-        $crate::support::over_kinds!(@ javascript JavaScript: $($every)* $($sharing)*);
-        $crate::support::over_kinds!(@ sync Sync: $($every)*);
-        $crate::support::over_kinds!(@ c C: $($every)*);
-        $crate::support::over_kinds!(@ hono Hono: $($every)*);
+    ($($group:ident: $tests:tt),* $(,)?) => {
+        $(mod $group {
+            $crate::support::over_kinds!(@$group $tests);
+        })*
     };
-    (http: [$($test:ident),* $(,)?]) => {
-        $crate::support::over_kinds!(@ http_02 Http02: $($test)*);
-        $crate::support::over_kinds!(@ http_03 Http03: $($test)*);
+    (@whole $tests:tt) => {
+        $crate::support::over_kinds!(@@ $tests
+            [event sync http_02 http_02_exports http_03 http_03_exports python javascript c hono] []);
     };
-    (@ $module:ident $kind:ident: $($test:ident)*) => {
-        mod $module {
-            $(
-                #[tokio::test]
-                async fn $test() {
-                    super::$test($crate::support::Kind::$kind).await;
-                }
-            )*
-        }
+    (@pool $tests:tt) => {
+        $crate::support::over_kinds!(@@ $tests
+            [event] [sync http_02 http_02_exports http_03 http_03_exports python javascript c hono]);
+    };
+    (@calls $tests:tt) => {
+        $crate::support::over_kinds!(@@ $tests
+            [event sync http_02 http_03] [http_02_exports http_03_exports python javascript c hono]);
+    };
+    (@hooks $tests:tt) => {
+        $crate::support::over_kinds!(@@ $tests
+            [event sync http_02 http_02_exports http_03 http_03_exports] [python javascript c hono]);
+    };
+    (@sharing $tests:tt) => {
+        $crate::support::over_kinds!(@@ $tests [event http_03] [http_03_exports python javascript]);
+    };
+    (@both $tests:tt) => {
+        $crate::support::over_kinds!(@@ $tests [http_02 http_03] []);
+    };
+    (@@ $tests:tt [$($chosen:ident)*] [$($other:ident)*]) => {
+        $(mod $chosen {
+            $crate::support::over_kinds!(@cells $chosen $tests);
+        })*
+        $(mod $other {
+            $crate::support::over_kinds!(@ignored $other $tests);
+        })*
+    };
+    (@cells $kind:ident [$($test:ident),* $(,)?]) => {
+        $(
+            #[tokio::test]
+            async fn $test() {
+                super::super::$test($crate::support::Kind::named(stringify!($kind))).await;
+            }
+        )*
+    };
+    (@ignored $kind:ident [$($test:ident),* $(,)?]) => {
+        $(
+            #[tokio::test]
+            #[ignore = "takes the same path as another kind; run it with --include-ignored"]
+            async fn $test() {
+                super::super::$test($crate::support::Kind::named(stringify!($kind))).await;
+            }
+        )*
     };
 }
 

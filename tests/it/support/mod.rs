@@ -6,6 +6,7 @@ mod function;
 mod gate;
 mod host;
 mod kind;
+mod project;
 mod reply;
 mod server;
 mod up;
@@ -16,9 +17,10 @@ pub(crate) use function::TestFunction;
 pub(crate) use gate::Gate;
 pub(crate) use host::TestHost;
 pub(crate) use kind::{Kind, over_kinds};
+pub(crate) use project::write_examples;
 pub(crate) use reply::Reply;
 pub(crate) use server::TestServer;
-pub(crate) use up::{Up, dormouse};
+pub(crate) use up::{Up, dormouse, dormouse_with_tools};
 
 use std::time::Duration;
 

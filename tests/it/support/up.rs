@@ -13,7 +13,19 @@ use super::{PATIENCE, Reply};
 /// The program, with no host of its own.
 pub(crate) fn dormouse() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_host-under-test"));
-    command.stdin(Stdio::null()).kill_on_drop(true).env_remove("RUST_BACKTRACE");
+    // A project of a user's is built into the folder that its manifest names.
+    command.stdin(Stdio::null()).kill_on_drop(true).env_remove("RUST_BACKTRACE").env_remove("CARGO_TARGET_DIR");
+    command
+}
+
+/// The same, with all toolchains in front of `PATH`.
+pub(crate) fn dormouse_with_tools() -> Command {
+    let mut path =
+        Path::new(env!("CARGO_BIN_EXE_wit-bindgen")).parent().expect("it is in a folder").as_os_str().to_owned();
+    path.push(":");
+    path.push(tests::languages::path());
+    let mut command = dormouse();
+    command.env("PATH", path);
     command
 }
 
@@ -27,8 +39,7 @@ pub(crate) struct Up {
 impl Up {
     /// Runs `up --json` on a project and waits until it serves.
     pub(crate) async fn start(project: &Path, state: &Path, flags: &[&str]) -> Up {
-        let mut command = dormouse();
-        command.env("PATH", tests::languages::path());
+        let mut command = dormouse_with_tools();
         command.args(["up", "--json", "--data-addr=127.0.0.1:0", "--admin-addr=127.0.0.1:0", "--state-dir"]);
         command.arg(state).args(flags).arg(project).stdout(Stdio::piped());
         let mut child = command.spawn().expect("the program runs");

@@ -125,7 +125,7 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Languages => "languages",
         Command::All => "",
     };
-    let out = arguments.out.unwrap_or_else(|| tests::repository().join("target/bench"));
+    let out = arguments.out.unwrap_or_else(|| tests::target().join("bench"));
     std::fs::create_dir_all(&out).with_context(|| format!("create {}", out.display()))?;
     // What a run that was interrupted left behind.
     let state = out.join("state");

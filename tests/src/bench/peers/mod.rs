@@ -75,7 +75,7 @@ pub(crate) fn start(choice: Choice, logs: &Path) -> Vec<Peer> {
 
 /// Where peers are installed.
 fn folder() -> PathBuf {
-    tests::repository().join("target/bench-peers")
+    tests::target().join("bench-peers")
 }
 
 /// The folder of the scripts that peers run.

@@ -62,7 +62,7 @@ fn serve(folder: &Path, logs: &Path, flags: &[&str]) -> Result<(Server, SocketAd
 
 /// Builds the component; returns its path.
 fn component() -> Result<std::path::PathBuf> {
-    let target = tests::repository().join("target");
+    let target = tests::target();
     let mut build = Command::new("cargo");
     build.args(["build", "--quiet", "--release", "--target", TARGET, "-p", PACKAGE]);
     super::run(build.current_dir(tests::repository()).env("CARGO_TARGET_DIR", &target))?;
