@@ -13,7 +13,7 @@ use crate::catalog::SettingsSpec;
 /// Settings whose keys belong to the author and are never respelled.
 const AUTHORS_KEYS: [&str; 2] = ["environment", "tags"];
 
-/// `memory-mb` as `memoryMb`; a name without `-` stays as it is.
+/// `memory-mb` as `memoryMb`, which stays as it is.
 pub(super) fn camel(name: &str) -> String {
     name.to_lower_camel_case()
 }

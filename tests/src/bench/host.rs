@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use tempfile::TempDir;
 use crate::client::Client;
 use crate::clock;
 use crate::machine::Cores;
-use crate::server::Server;
+use crate::server::{self, Server};
 
 /// How long instances may take to come to rest.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -34,6 +33,7 @@ pub(crate) struct Setup {
     log: std::path::PathBuf,
     cores: Cores,
     flags: Vec<String>,
+    wrapper: Vec<String>,
 }
 
 /// What functions used so far.
@@ -49,7 +49,7 @@ pub(crate) struct Usage {
 impl Setup {
     pub(crate) fn new(cores: Cores, folder: &Path) -> Result<Setup> {
         let state = Arc::new(tempfile::tempdir_in(folder.join("state")).context("a folder for the host's state")?);
-        Ok(Setup { state, log: folder.join("dormouse.log"), cores, flags: Vec::new() })
+        Ok(Setup { state, log: folder.join("dormouse.log"), cores, flags: Vec::new(), wrapper: Vec::new() })
     }
 
     pub(crate) fn flag(mut self, flag: String) -> Setup {
@@ -57,9 +57,15 @@ impl Setup {
         self
     }
 
+    /// Lets another command run the host.
+    pub(crate) fn under(mut self, wrapper: Vec<String>) -> Setup {
+        self.wrapper = wrapper;
+        self
+    }
+
     /// Starts the host and waits until it listens.
     pub(crate) fn start(&self) -> Result<Host> {
-        let mut command = Command::new(std::env::current_exe()?);
+        let mut command = server::this_program(&self.wrapper)?;
         command.args(["serve", "--json", "--data-addr=127.0.0.1:0", "--admin-addr=127.0.0.1:0", "--state-dir"]);
         command.arg(self.state.path()).args(&self.flags);
         let mut server = Server::start(command, self.cores, &self.log)?;

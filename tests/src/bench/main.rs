@@ -12,6 +12,7 @@ mod density;
 mod fib;
 mod host;
 mod http;
+mod instructions;
 mod interrupt;
 mod languages;
 mod load_generator;
@@ -66,6 +67,8 @@ enum Command {
     Meter,
     /// Ten times more requests than there is capacity
     Load,
+    /// Instructions of a request, counted by valgrind
+    Instructions,
     /// Memory, cold, thawed and warm calls of each language
     Languages,
     /// All of them
@@ -87,8 +90,9 @@ pub(crate) struct Options {
 
 type Bench = fn(&Options) -> Result<Vec<Figure>>;
 
-const BENCHES: [(&str, Bench); 6] = [
+const BENCHES: [(&str, Bench); 7] = [
     ("http", http::run),
+    ("instructions", instructions::run),
     ("density", density::run),
     ("meter", meter::run),
     ("cold", cold::run),
@@ -122,6 +126,7 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Meter => "meter",
         Command::Cold => "cold",
         Command::Load => "load",
+        Command::Instructions => "instructions",
         Command::Languages => "languages",
         Command::All => "",
     };
@@ -139,6 +144,10 @@ fn run(arguments: Arguments) -> Result<()> {
     let mut figures = Vec::new();
     for (name, bench) in BENCHES.into_iter().filter(|(name, _)| chosen.is_empty() || *name == chosen) {
         println!("\n{name}");
+        if let ("instructions", true, Some(missing)) = (name, chosen.is_empty(), instructions::missing()) {
+            println!("  skipped: {missing}");
+            continue;
+        }
         let measured = bench(&options).with_context(|| format!("benchmark {name}"))?;
         check(&measured).with_context(|| format!("benchmark {name}"))?;
         report::show(&measured.iter().filter(|figure| name != "http" || figure.target.is_some()).collect::<Vec<_>>());

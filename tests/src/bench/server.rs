@@ -32,6 +32,15 @@ pub(crate) struct Memory {
     pub(crate) maps: f64,
 }
 
+/// This very program as a server; below the command `wrapper`, if that is not empty.
+pub(crate) fn this_program(wrapper: &[String]) -> Result<Command> {
+    let program = std::env::current_exe()?;
+    let Some((first, rest)) = wrapper.split_first() else { return Ok(Command::new(program)) };
+    let mut command = Command::new(first);
+    command.args(rest).arg(program);
+    Ok(command)
+}
+
 impl Server {
     /// Starts it on the given cores; what it says goes to `log`.
     pub(crate) fn start(mut command: Command, cores: Cores, log: &Path) -> Result<Server> {

@@ -4,7 +4,6 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::process::Command;
 
 use anyhow::{Context as _, Result};
 use axum::Router;
@@ -15,13 +14,18 @@ use axum::routing::post;
 use serde_json::Value;
 
 use crate::machine::Cores;
-use crate::server::Server;
+use crate::server::{self, Server};
 
 use super::Peer;
 
 /// Starts it as a process.
 pub(crate) fn start(cores: Cores, logs: &Path) -> Result<Peer> {
-    let mut command = Command::new(std::env::current_exe()?);
+    start_under(&[], cores, logs)
+}
+
+/// The same, run by another command.
+pub(crate) fn start_under(wrapper: &[String], cores: Cores, logs: &Path) -> Result<Peer> {
+    let mut command = server::this_program(wrapper)?;
     command.arg("bare");
     let mut server = Server::start(command, cores, &logs.join("bare.log"))?;
     let first: Value = serde_json::from_str(&server.line()?)?;

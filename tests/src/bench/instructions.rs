@@ -1,0 +1,152 @@
+//! `instructions`: how many instructions a request takes in user space, warm, thawed, fresh, and of the bare server.
+//!
+//! Counted by callgrind, so that a change of a percent can be seen on a machine that is busy with other things. Neither
+//! time nor the kernel's share is in it, and the server runs many times slower than it would: `http` measures those.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::{fs, io};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::json;
+
+use crate::Options;
+use crate::client::Client;
+use crate::host::{Host, Setup};
+use crate::machine::{Cores, SERVER_CORE};
+use crate::peers;
+use crate::report::Figure;
+use crate::server::Server;
+
+const EVENT: &str = "you";
+const REPLY: &[u8] = b"Hello, you!\n";
+/// The server runs below this. Guests are code that was made after the start, which valgrind must look at more closely.
+/// Without `--fair-sched` a thread that computes, and under valgrind all do for long, keeps the others waiting.
+const CALLGRIND: [&str; 5] =
+    ["valgrind", "--tool=callgrind", "--instr-atstart=no", "--smc-check=all-non-file", "--fair-sched=yes"];
+
+/// A case: its name, the function that is called, and how each call must start.
+struct Case {
+    name: &'static str,
+    function: &'static str,
+    start: Option<&'static str>,
+}
+
+const BARE: Case = Case { name: "bare axum", function: "hello", start: None };
+/// Warm calls come last, since their instance stays awake.
+const CASES: [Case; 3] = [
+    Case { name: "dormouse thaw", function: "thaw", start: Some("parked") },
+    Case { name: "dormouse fresh", function: "fresh", start: Some("cold") },
+    Case { name: "dormouse warm", function: "warm", start: Some("active") },
+];
+
+/// What is missing for this benchmark, if anything is.
+pub(crate) fn missing() -> Option<&'static str> {
+    let version = Command::new(CALLGRIND[0]).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let absent = version.is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+    absent.then_some("valgrind is not installed; Debian's package of it is `valgrind`")
+}
+
+pub(crate) fn run(options: &Options) -> Result<Vec<Figure>> {
+    if let Some(missing) = missing() {
+        anyhow::bail!("{missing}");
+    }
+    let plan = options.plan;
+    let (warm_up, count) = if plan.quick { (10, 20) } else { (100, 400) };
+    let measure = |counter: &mut Counter, caller: &mut Client, case: &Case| -> Result<Vec<f64>> {
+        case.call(caller, warm_up)?;
+        let rounds = (0..plan.rounds).map(|_| counter.count(|| case.call(caller, count)));
+        rounds.map(|counted| Ok(counted? / count as f64)).collect()
+    };
+    let bare = {
+        let out = options.out.join("callgrind.bare");
+        let peer = peers::bare::start_under(&callgrind(&out), Cores::Only(SERVER_CORE), &options.out)?;
+        let mut counter = Counter::new(&peer.server, out);
+        measure(&mut counter, &mut Client::connect(peer.address)?, &BARE).context(BARE.name)?
+    };
+    let mut figures = vec![(BARE.name, bare.clone())];
+    let out = options.out.join("callgrind.dormouse");
+    let host = host(options, &out)?;
+    let mut counter = Counter::new(&host.server, out);
+    let mut caller = host.caller()?;
+    for case in &CASES {
+        figures.push((case.name, measure(&mut counter, &mut caller, case).context(case.name)?));
+    }
+    host.stop()?;
+    let profile = if cfg!(debug_assertions) { "" } else { "--release " };
+    println!("  repeat with: cargo run {profile}-p tests --bin bench -- instructions\n");
+    let figure = |case, name, unit| Figure::new("instructions", case, name, unit);
+    Ok(figures
+        .into_iter()
+        .flat_map(|(case, counts)| {
+            let ratios = counts.iter().zip(&bare).map(|(ours, limit)| ours / limit).collect();
+            [
+                figure(case, "instructions per request", "").values(counts),
+                figure(case, "against bare", "x").values(ratios),
+            ]
+        })
+        .collect())
+}
+
+impl Case {
+    fn call(&self, caller: &mut Client, count: usize) -> Result<()> {
+        for _ in 0..count {
+            let reply = caller.invoke(self.function, EVENT)?;
+            ensure!(reply.body == REPLY, "the reply was {:?}", String::from_utf8_lossy(&reply.body));
+            // The first call of a warm-up starts the instance.
+            let start = reply.field("dormouse-start");
+            ensure!(start == self.start || start == Some("cold"), "a call found its instance {start:?}");
+        }
+        Ok(())
+    }
+}
+
+fn callgrind(out: &Path) -> Vec<String> {
+    let mut command = CALLGRIND.map(str::to_owned).to_vec();
+    command.push(format!("--callgrind-out-file={}", out.display()));
+    command
+}
+
+fn host(options: &Options, out: &Path) -> Result<Host> {
+    let setup = Setup::new(Cores::Only(SERVER_CORE), &options.out)?;
+    let mut host = setup.under(callgrind(out)).start()?;
+    let hello = tests::component("example-hello");
+    host.deploy("warm", &hello, &json!({"concurrency": 100, "freezeAfterMs": 10_000}))?;
+    host.deploy("thaw", &hello, &json!({"concurrency": 1, "freezeAfterMs": 0}))?;
+    host.deploy("fresh", &hello, &json!({"concurrency": 1, "maxRequestsPerInstance": 1}))?;
+    Ok(host)
+}
+
+/// Reads a server's count. Callgrind writes it into a numbered file each time it is asked.
+struct Counter {
+    pid: u32,
+    out: PathBuf,
+    dumps: usize,
+}
+
+impl Counter {
+    fn new(server: &Server, out: PathBuf) -> Counter {
+        Counter { pid: server.pid(), out, dumps: 0 }
+    }
+
+    /// Instructions of the whole process during `work`.
+    fn count(&mut self, work: impl FnOnce() -> Result<()>) -> Result<f64> {
+        self.control("--instr=on")?;
+        work()?;
+        self.control("--instr=off")?;
+        self.control("--dump")?;
+        self.dumps += 1;
+        let path = format!("{}.{}", self.out.display(), self.dumps);
+        let dump = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+        let totals = dump.lines().find_map(|line| line.strip_prefix("totals: "));
+        totals.and_then(|total| total.trim().parse().ok()).with_context(|| format!("{path} has no total"))
+    }
+
+    fn control(&self, order: &str) -> Result<()> {
+        let mut command = Command::new("callgrind_control");
+        let output = command.arg(order).arg(self.pid.to_string()).output().context("run callgrind_control")?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        ensure!(output.status.success(), "callgrind_control {order}: {said}");
+        Ok(())
+    }
+}
