@@ -139,7 +139,10 @@ async fn versions_and_aliases_are_steered_from_the_command_line() {
     manifest(128, "");
     assert!(printed(&host, &["deploy", project, "--data", &host.data]).await.contains("probe: revision"));
     assert!(printed(&host, &["versions", "probe"]).await.contains("no versions yet"));
-    assert_eq!(printed(&host, &["publish", "probe", "--description", "one"]).await.trim(), "published version 1 of probe");
+    assert_eq!(
+        printed(&host, &["publish", "probe", "--description", "one"]).await.trim(),
+        "published version 1 of probe"
+    );
     let again = complaint(&host, &["publish", "probe"]).await;
     assert!(again.contains("published already, as version 1"), "{again}");
     manifest(128, "aliases.prod = { version = \"1\" }\naliases.next = {}");

@@ -377,7 +377,7 @@ async fn moves_and_deployments_cost_no_request_anything() {
     let host = TestHost::start().await;
     // One function of each protocol, with two versions each, and an upload under way that takes as long as all of this.
     let event = host.deploy("event", "guest-probe", json!({"memoryMb": 64})).await;
-    let http = Kind::Http03.deploy(&host, "http", json!({"memoryMb": 64})).await;
+    let http = Kind::Http03.deploy(&host, "http", json!({"memoryMb": 64, "timeoutMs": 600_000})).await;
     for name in ["event", "http"] {
         publish(&host, name).await;
         host.function(name).configure(json!({"memoryMb": 65})).await;

@@ -132,7 +132,8 @@ impl Set {
 
 /// An alias and what it names: `prod of hello: version 1, and 10 % to version 2`.
 pub(super) fn shown(alias: &AliasView) -> String {
-    let shares = alias.weights.iter().map(|(version, share)| format!(", and {} % to version {version}", percent(*share)));
+    let shares =
+        alias.weights.iter().map(|(version, share)| format!(", and {} % to version {version}", percent(*share)));
     format!("{} of {}: version {}{}", alias.alias, alias.function, alias.version, shares.collect::<String>())
 }
 

@@ -4,7 +4,6 @@
 //! exactly what the API said. Nothing here prints.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,19 +11,18 @@ use futures::{Stream, StreamExt, future};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::de::DeserializeOwned;
-use tokio::sync::OnceCell;
 use sse_stream::{Sse, SseByteStream};
+use tokio::sync::OnceCell;
 
+use super::address::{DATA_ADDRESS, address, data_url, joined};
 use super::output;
 use crate::admin::model::{
-    AliasList, AliasRequest, AliasView, DisableRequest, FunctionList, FunctionView, HostView, InstanceList, LogLine, LogLines,
-    Problem, PublishRequest, VersionList, VersionView,
+    AliasList, AliasRequest, AliasView, DisableRequest, FunctionList, FunctionView, HostView, InstanceList, LogLine,
+    LogLines, Problem, PublishRequest, VersionList, VersionView,
 };
 use crate::ids::{AliasName, FunctionName, InstanceId, VersionNumber};
 use crate::ledger::Usage;
 
-/// Where a host's data plane listens by default.
-const DATA_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 /// A host on this network answers a connection at once, or not at all.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest event that is still a log line.
@@ -61,15 +59,6 @@ impl ClientArgs {
         let text = if self.json { answer.json.trim_end().to_owned() } else { people(&answer.value) };
         Ok(output::print(&text)?)
     }
-}
-
-/// Reads an address of a host; `127.0.0.1:8081` is enough.
-fn address(text: &str) -> anyhow::Result<Url> {
-    let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
-    let url = Url::parse(&whole)?;
-    anyhow::ensure!(url.scheme() == "http", "only http:// addresses are served; put TLS in front with a tunnel");
-    anyhow::ensure!(url.has_host(), "there is no host in it");
-    Ok(url)
 }
 
 /// An endpoint's answer.
@@ -248,11 +237,7 @@ impl Client {
     }
 
     /// `DELETE /v1/functions/{name}/aliases/{alias}`.
-    pub(super) async fn delete_alias(
-        &self,
-        name: &FunctionName,
-        alias: &AliasName,
-    ) -> Result<Answer<()>, ClientError> {
+    pub(super) async fn delete_alias(&self, name: &FunctionName, alias: &AliasName) -> Result<Answer<()>, ClientError> {
         self.order(Method::DELETE, &["v1", "functions", name.as_str(), "aliases", alias.as_str()]).await
     }
 
@@ -371,18 +356,6 @@ pub(super) struct Upload {
     pub(super) bytes: u64,
 }
 
-fn joined(base: &Url, path: &[&str], query: &[(&str, String)]) -> Url {
-    let mut url = base.clone();
-    // Only an address without a host refuses segments, and `address` has refused those.
-    if let Ok(mut segments) = url.path_segments_mut() {
-        segments.pop_if_empty().extend(path);
-    }
-    if !query.is_empty() {
-        url.query_pairs_mut().extend_pairs(query);
-    }
-    url
-}
-
 fn address_of(url: &Url) -> String {
     url.origin().ascii_serialization()
 }
@@ -419,18 +392,6 @@ async fn done(request: RequestBuilder) -> Result<Answer<()>, ClientError> {
     let address = address_of(response.url());
     let json = response.text().await.map_err(|error| broken(address, &error))?;
     Ok(Answer { json: if json.is_empty() { "{}".to_owned() } else { json }, value: () })
-}
-
-/// The data plane's URL, for whoever reaches the admin plane at `admin`, of a host that bound `address`.
-fn data_url(admin: &Url, address: SocketAddr) -> Url {
-    let mut url = admin.clone();
-    url.set_path("/");
-    if !address.ip().is_unspecified() {
-        // What has a host and `http` takes an address; `address` has seen to both.
-        let _ = url.set_ip_host(address.ip());
-    }
-    let _ = url.set_port(Some(address.port()));
-    url
 }
 
 async fn answered<T: DeserializeOwned>(request: RequestBuilder) -> Result<Answer<T>, ClientError> {
@@ -494,31 +455,6 @@ mod tests {
     use futures::stream;
 
     use super::*;
-
-    #[test]
-    fn addresses_are_checked() {
-        assert_eq!(address("127.0.0.1:8081").unwrap().as_str(), "http://127.0.0.1:8081/");
-        assert_eq!(address("http://host/prefix").unwrap().as_str(), "http://host/prefix");
-        for bad in ["", "https://host", "ftp://host", "http://"] {
-            assert!(address(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn the_data_plane_is_where_the_host_says_seen_from_here() {
-        let admin = address("http://gate.example:9001").unwrap();
-        let url = |bound: &str| data_url(&admin, bound.parse().unwrap()).to_string();
-        assert_eq!(url("0.0.0.0:9000"), "http://gate.example:9000/");
-        assert_eq!(url("[::]:9000"), "http://gate.example:9000/");
-        assert_eq!(url("127.0.0.1:9000"), "http://127.0.0.1:9000/");
-    }
-
-    #[test]
-    fn paths_and_queries_are_escaped() {
-        let base = address("http://host:1/prefix/").unwrap();
-        let url = joined(&base, &["invoke", "a/b"], &[("qualifier", "x y".to_owned())]);
-        assert_eq!(url.as_str(), "http://host:1/prefix/invoke/a%2Fb?qualifier=x+y");
-    }
 
     #[tokio::test]
     async fn events_are_cut_into_log_lines() {

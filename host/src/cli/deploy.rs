@@ -162,11 +162,7 @@ async fn deploy(client: &Client, deployment: &Deployment, progress: &Progress) -
 }
 
 /// Lets the aliases of a manifest name what it says. Publishes `LATEST` where one of them names that.
-pub(super) async fn set_aliases(
-    client: &Client,
-    name: &FunctionName,
-    aliases: &[ManifestAlias],
-) -> anyhow::Result<()> {
+pub(super) async fn set_aliases(client: &Client, name: &FunctionName, aliases: &[ManifestAlias]) -> anyhow::Result<()> {
     if aliases.is_empty() {
         return Ok(());
     }
@@ -176,8 +172,10 @@ pub(super) async fn set_aliases(
             Some(version) => version.to_string(),
             None => newest_version(client, name).await?,
         };
-        let weights: BTreeMap<String, f64> = weights.iter().map(|(version, share)| (version.to_string(), *share)).collect();
-        let same = |view: &AliasView| view.alias == alias.as_str() && view.version == version && view.weights == weights;
+        let weights: BTreeMap<String, f64> =
+            weights.iter().map(|(version, share)| (version.to_string(), *share)).collect();
+        let same =
+            |view: &AliasView| view.alias == alias.as_str() && view.version == version && view.weights == weights;
         if !there.iter().any(same) {
             let wanted = AliasRequest { version: Some(version), weights, description: None };
             client.set_alias(name, alias, &wanted).await.with_context(|| format!("alias `{alias}` of `{name}`"))?;

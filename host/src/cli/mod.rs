@@ -8,6 +8,7 @@
 //! languages need, `hosting.rs` starts a host for `serve` and `up`, `output.rs`, `progress.rs` and `units.rs` are what
 //! people see.
 
+mod address;
 mod alias;
 mod build;
 mod client;

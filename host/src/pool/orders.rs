@@ -41,8 +41,13 @@ impl Pool {
         }
         if let Ok(wanted) = wanted {
             self.0.terms.version.set(&wanted.version);
-            self.0.lock().instances_min = wanted.instances_min as usize;
+            let instances_min = wanted.instances_min as usize;
+            let before = std::mem::replace(&mut self.0.lock().instances_min, instances_min);
             self.0.keep_minimum();
+            if instances_min < before {
+                // Some may have been parked for too long, and were kept.
+                self.0.context.reaper.expect(Instant::now());
+            }
         }
         change
     }
