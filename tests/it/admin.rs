@@ -52,6 +52,16 @@ async fn what_is_not_there_is_not_found_and_named() {
         ("GET", "/logs"),
         ("POST", "/suspend"),
         ("POST", "/resume"),
+        ("POST", "/disable"),
+        ("POST", "/enable"),
+        ("POST", "/versions"),
+        ("GET", "/versions"),
+        ("GET", "/versions/1"),
+        ("DELETE", "/versions/1"),
+        ("GET", "/aliases"),
+        ("GET", "/aliases/prod"),
+        ("DELETE", "/aliases/prod"),
+        ("POST", "/aliases/prod/rollback"),
     ] {
         let reply = send(&host, method, &format!("/v1/functions/nobody{path}"), "{}").await;
         let detail = reply.problem(404, "function-not-found");

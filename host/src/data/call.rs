@@ -2,7 +2,7 @@
 
 use http::request::Parts as Head;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderValue, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Uri, header};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tracing::Instrument as _;
@@ -25,14 +25,14 @@ pub(super) async fn answer(host: &Host, events: &EventReader, sent: http::Reques
     let request = headers::request_id(sent.headers());
     let span = span::of(&request);
     let answered = async {
-        let (head, body) = sent.into_parts();
+        let (Head { method, uri, headers, .. }, body) = sent.into_parts();
         let body = Lingering::new(body, host.tasks().clone());
-        let route = match Route::of(&head) {
+        let route = match Route::of(&method, &uri) {
             Ok(route) => route,
             Err(failure) => return reply::failed(failure, &request),
         };
-        let (way, method) = (route.way, head.method.clone());
-        match call(host, events, &request, (route, &head), body).await {
+        let (way, sent) = (route.way, Sent { method: &method, uri: &uri, headers, body });
+        match call(host, events, &request, route, sent).await {
             Ok(answer) => match way {
                 Way::Invoke => reply::to_invocation(answer, &request).await,
                 Way::Serve => reply::to_request(answer, &request, &method).await,
@@ -43,22 +43,31 @@ pub(super) async fn answer(host: &Host, events: &EventReader, sent: http::Reques
     answered.instrument(span).await
 }
 
+/// A request, apart from its address.
+struct Sent<'a> {
+    method: &'a Method,
+    uri: &'a Uri,
+    headers: HeaderMap,
+    body: Lingering,
+}
+
 async fn call(
     host: &Host,
     events: &EventReader,
     request: &RequestId,
-    (route, head): (Route<'_>, &Head),
-    body: Lingering,
+    route: Route<'_>,
+    sent: Sent<'_>,
 ) -> Result<Answer, Failure> {
     if route.way == Way::Invoke {
-        check_invocation_type(&head.headers)?;
+        check_invocation_type(&sent.headers)?;
     }
+    let affinity = sent.headers.get(headers::AFFINITY).cloned();
     let call = Call {
         function: &route.function,
         qualifier: route.qualifier.as_deref(),
-        affinity: head.headers.get(headers::AFFINITY).map(HeaderValue::as_bytes),
+        affinity: affinity.as_ref().map(HeaderValue::as_bytes),
         request: request.clone(),
-        traceparent: headers::traceparent(&head.headers),
+        traceparent: headers::traceparent(&sent.headers),
         called_by: CalledBy::Data,
         attempt: 1,
     };
@@ -66,12 +75,9 @@ async fn call(
     let payload = |protocol| async move {
         match (way, protocol) {
             (Way::Invoke, _) | (Way::Serve, Protocol::Event) => {
-                events.read(&head.headers, body).await.map(Payload::Event)
+                events.read(&sent.headers, sent.body).await.map(Payload::Event)
             }
-            (Way::Serve, Protocol::Http02 | Protocol::Http03) => {
-                let uri = guests_uri(head, path)?;
-                Ok(Payload::Http(Box::new(forwarded(head, uri, body))))
-            }
+            (Way::Serve, Protocol::Http02 | Protocol::Http03) => Ok(Payload::Http(Box::new(forwarded(sent, path)?))),
         }
     };
     host.invoke(call, payload).await
@@ -87,24 +93,20 @@ fn check_invocation_type(fields: &HeaderMap) -> Result<(), Failure> {
     }
 }
 
-/// The address as the function sees it: its own paths begin at `/`, and the authority is the one that the caller used.
-fn guests_uri(head: &Head, path: &str) -> Result<Uri, Failure> {
-    let host = head.headers.get(header::HOST).map(HeaderValue::as_bytes);
+/// The request as the function sees it: its own paths begin at `/`, and the authority is the one that the caller used.
+fn forwarded(sent: Sent<'_>, path: &str) -> Result<http::Request<guest::Body>, Failure> {
+    let host = sent.headers.get(header::HOST).map(HeaderValue::as_bytes);
     let authority = host.filter(|host| !host.is_empty()).unwrap_or(b"localhost");
     let authority = Authority::try_from(authority).map_err(|_| invalid("the field `Host` is not an address"))?;
-    let path = match head.uri.query() {
+    let path = match sent.uri.query() {
         None => path.parse(),
         Some(query) => format!("{path}?{query}").parse(),
     };
     let path: PathAndQuery = path.map_err(|_| invalid("the path cannot be read"))?;
     let uri = Uri::builder().scheme(Scheme::HTTP).authority(authority).path_and_query(path);
-    uri.build().map_err(|_| invalid("the address cannot be read"))
-}
-
-fn forwarded(head: &Head, uri: Uri, body: Lingering) -> http::Request<guest::Body> {
-    let mut request = http::Request::new(body.map_err(BodyError::from).boxed_unsync());
-    *request.method_mut() = head.method.clone();
-    *request.uri_mut() = uri;
-    *request.headers_mut() = head.headers.clone();
-    request
+    let mut request = http::Request::new(sent.body.map_err(BodyError::from).boxed_unsync());
+    *request.uri_mut() = uri.build().map_err(|_| invalid("the address cannot be read"))?;
+    *request.method_mut() = sent.method.clone();
+    *request.headers_mut() = sent.headers;
+    Ok(request)
 }

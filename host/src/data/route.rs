@@ -2,8 +2,7 @@
 
 use std::borrow::Cow;
 
-use http::Method;
-use http::request::Parts as Head;
+use http::{Method, Uri};
 use percent_encoding::percent_decode_str;
 
 use crate::web::problem::{Code, Failure};
@@ -33,14 +32,14 @@ pub(super) enum Way {
 
 impl Route<'_> {
     /// Reads a request's address.
-    pub(super) fn of(head: &Head) -> Result<Route<'_>, Failure> {
-        let path = head.uri.path();
+    pub(super) fn of<'a>(method: &Method, uri: &'a Uri) -> Result<Route<'a>, Failure> {
+        let path = uri.path();
         if let Some(name) = path.strip_prefix(INVOKE).filter(|name| !name.is_empty() && !name.contains('/')) {
-            if head.method != Method::POST {
+            if *method != Method::POST {
                 let detail = "functions are invoked with POST; the body is the event";
                 return Err(Failure::new(Code::MethodNotAllowed, detail));
             }
-            let (function, qualifier) = (decoded(name)?, asked_for(head)?);
+            let (function, qualifier) = (decoded(name)?, asked_for(uri)?);
             return Ok(Route { way: Way::Invoke, function, qualifier, path: "/" });
         }
         if let Some(rest) = path.strip_prefix(SERVE).filter(|rest| !rest.is_empty() && !rest.starts_with('/')) {
@@ -52,7 +51,7 @@ impl Route<'_> {
                 Some((function, qualifier)) => (Cow::Owned(function), Some(Cow::Owned(qualifier))),
                 None => (name, None),
             };
-            let qualifier = match (qualifier, asked_for(head)?) {
+            let qualifier = match (qualifier, asked_for(uri)?) {
                 (Some(_), Some(_)) => {
                     return Err(invalid("the path and the query both name a qualifier; leave one out"));
                 }
@@ -70,8 +69,8 @@ fn decoded(name: &str) -> Result<Cow<'_, str>, Failure> {
 }
 
 /// The version or alias that the query asks for.
-fn asked_for(head: &Head) -> Result<Option<Cow<'_, str>>, Failure> {
-    let Some(query) = head.uri.query() else { return Ok(None) };
+fn asked_for(uri: &Uri) -> Result<Option<Cow<'_, str>>, Failure> {
+    let Some(query) = uri.query() else { return Ok(None) };
     let mut named = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == "qualifier");
     let qualifier = named.next().map(|(_, value)| value);
     match named.next() {
@@ -90,8 +89,8 @@ mod tests {
     use super::*;
 
     fn read(uri: &str) -> Result<(String, Option<String>, String), Failure> {
-        let (head, ()) = http::Request::post(uri).body(()).unwrap().into_parts();
-        let route = Route::of(&head)?;
+        let uri = uri.parse().unwrap();
+        let route = Route::of(&Method::POST, &uri)?;
         Ok((route.function.into_owned(), route.qualifier.map(Cow::into_owned), route.path.to_owned()))
     }
 

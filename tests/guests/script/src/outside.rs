@@ -21,8 +21,10 @@ pub(crate) fn read_file(path: &str) -> String {
 }
 
 pub(crate) fn print_forever() -> ! {
+    // Many to a line: else a slow host takes lines for ever, because they come slower than the log takes them.
+    let line = "All work and no sleep makes a dull dormouse. ".repeat(100);
     loop {
-        println!("All work and no sleep makes a dull dormouse.");
+        println!("{line}");
     }
 }
 
