@@ -5,7 +5,8 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::{fs, io};
+use std::time::Duration;
+use std::{fs, io, thread};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
@@ -25,19 +26,25 @@ const REPLY: &[u8] = b"Hello, you!\n";
 const CALLGRIND: [&str; 5] =
     ["valgrind", "--tool=callgrind", "--instr-atstart=no", "--smc-check=all-non-file", "--fair-sched=yes"];
 
-/// A case: its name, the function that is called, and how each call must start.
+/// The share of calls that must start as their case says.
+const STARTS_MIN: f64 = 0.98;
+/// So long the caller waits where an instance must be parked again, which it is some time after the reply.
+const PARKING: Duration = Duration::from_millis(20);
+
+/// A case: its name, the function that is called, how each call must start, and how long to wait before the next one.
 struct Case {
     name: &'static str,
     function: &'static str,
     start: Option<&'static str>,
+    pause: Duration,
 }
 
-const BARE: Case = Case { name: "bare axum", function: "hello", start: None };
+const BARE: Case = Case { name: "bare axum", function: "hello", start: None, pause: Duration::ZERO };
 /// Warm calls come last, since their instance stays awake.
 const CASES: [Case; 3] = [
-    Case { name: "dormouse thaw", function: "thaw", start: Some("parked") },
-    Case { name: "dormouse fresh", function: "fresh", start: Some("cold") },
-    Case { name: "dormouse warm", function: "warm", start: Some("active") },
+    Case { name: "dormouse thaw", function: "thaw", start: Some("parked"), pause: PARKING },
+    Case { name: "dormouse fresh", function: "fresh", start: Some("cold"), pause: Duration::ZERO },
+    Case { name: "dormouse warm", function: "warm", start: Some("active"), pause: Duration::ZERO },
 ];
 
 /// What is missing for this benchmark, if anything is.
@@ -55,8 +62,7 @@ pub(crate) fn run(options: &Options) -> Result<Vec<Figure>> {
     let (warm_up, count) = if plan.quick { (10, 20) } else { (100, 400) };
     let measure = |counter: &mut Counter, caller: &mut Client, case: &Case| -> Result<Vec<f64>> {
         case.call(caller, warm_up)?;
-        let rounds = (0..plan.rounds).map(|_| counter.count(|| case.call(caller, count)));
-        rounds.map(|counted| Ok(counted? / count as f64)).collect()
+        (0..plan.rounds).map(|_| case.measure(counter, caller, count)).collect()
     };
     let bare = {
         let out = options.out.join("callgrind.bare");
@@ -89,15 +95,24 @@ pub(crate) fn run(options: &Options) -> Result<Vec<Figure>> {
 }
 
 impl Case {
-    fn call(&self, caller: &mut Client, count: usize) -> Result<()> {
+    /// Calls the function so often; says how many calls did not start as they should.
+    fn call(&self, caller: &mut Client, count: usize) -> Result<usize> {
+        let mut others = 0;
         for _ in 0..count {
             let reply = caller.invoke(self.function, EVENT)?;
             ensure!(reply.body == REPLY, "the reply was {:?}", String::from_utf8_lossy(&reply.body));
-            // The first call of a warm-up starts the instance.
-            let start = reply.field("dormouse-start");
-            ensure!(start == self.start || start == Some("cold"), "a call found its instance {start:?}");
+            others += usize::from(reply.field("dormouse-start") != self.start);
+            thread::sleep(self.pause);
         }
-        Ok(())
+        Ok(others)
+    }
+
+    /// The same, while the server's instructions are counted; says how many a call takes.
+    fn measure(&self, counter: &mut Counter, caller: &mut Client, count: usize) -> Result<f64> {
+        let (counted, others) = counter.count(|| self.call(caller, count))?;
+        let share = 1.0 - others as f64 / count as f64;
+        ensure!(share >= STARTS_MIN, "only {share:.2} of the calls were {:?}", self.start);
+        Ok(counted / count as f64)
     }
 }
 
@@ -129,17 +144,18 @@ impl Counter {
         Counter { pid: server.pid(), out, dumps: 0 }
     }
 
-    /// Instructions of the whole process during `work`.
-    fn count(&mut self, work: impl FnOnce() -> Result<()>) -> Result<f64> {
+    /// Instructions of the whole process during `work`, and what that returns.
+    fn count<T>(&mut self, work: impl FnOnce() -> Result<T>) -> Result<(f64, T)> {
         self.control("--instr=on")?;
-        work()?;
+        let done = work()?;
         self.control("--instr=off")?;
         self.control("--dump")?;
         self.dumps += 1;
         let path = format!("{}.{}", self.out.display(), self.dumps);
         let dump = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
         let totals = dump.lines().find_map(|line| line.strip_prefix("totals: "));
-        totals.and_then(|total| total.trim().parse().ok()).with_context(|| format!("{path} has no total"))
+        let counted = totals.and_then(|total| total.trim().parse().ok());
+        Ok((counted.with_context(|| format!("{path} has no total"))?, done))
     }
 
     fn control(&self, order: &str) -> Result<()> {
