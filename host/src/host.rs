@@ -4,6 +4,7 @@
 
 mod pools;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -227,6 +228,11 @@ impl Host {
     /// How many instances of a function are in which state.
     pub fn instance_counts(&self, function: &FunctionName) -> InstanceCounts {
         self.pools.counts(function)
+    }
+
+    /// The same for all functions that have instances.
+    pub fn instance_counts_by_function(&self) -> HashMap<FunctionName, InstanceCounts> {
+        self.pools.counts_by_function()
     }
 
     /// A function's instances, oldest state first.

@@ -11,7 +11,7 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 
 use super::Plane;
-use super::model::{DisableRequest, FunctionList, FunctionView, Problem};
+use super::model::{DisableRequest, FunctionList, FunctionView, InstanceCounts, Problem};
 use super::reject::{Named, find, invalid};
 use crate::catalog::{Function, SettingsSpec};
 use crate::host::Host;
@@ -29,7 +29,12 @@ type Shared = State<Arc<Plane>>;
 #[utoipa::path(get, path = "/v1/functions", operation_id = "listFunctions", responses((status = 200, body = FunctionList)))]
 pub(super) async fn list(State(plane): Shared) -> Json<FunctionList> {
     let functions = plane.host.functions();
-    Json(FunctionList { functions: functions.iter().map(|function| view(&plane.host, function)).collect() })
+    let counts = plane.host.instance_counts_by_function();
+    let view = |function: &Arc<Function>| {
+        let counts = counts.get(&function.name).copied().unwrap_or_default();
+        view_with(&plane.host, function, counts)
+    };
+    Json(FunctionList { functions: functions.iter().map(view).collect() })
 }
 
 /// One function.
@@ -176,6 +181,10 @@ async fn read_json(body: Body) -> Result<Bytes, Failure> {
 }
 
 fn view(host: &Host, function: &Function) -> FunctionView {
+    view_with(host, function, host.instance_counts(&function.name))
+}
+
+fn view_with(host: &Host, function: &Function, instances: InstanceCounts) -> FunctionView {
     let time = |time| humantime::format_rfc3339_millis(time).to_string();
     let latest = &function.latest;
     FunctionView {
@@ -191,7 +200,7 @@ fn view(host: &Host, function: &Function) -> FunctionView {
         published: function.version_of(latest.id).map(|version| version.number.to_string()),
         versions: function.versions.len(),
         aliases: function.aliases.len(),
-        instances: host.instance_counts(&function.name),
+        instances,
         created_at: time(function.created),
         updated_at: time(function.updated),
         settings: function.spec(),

@@ -1,6 +1,6 @@
 //! Pools that follow the catalog: how a revision's pool is made, and what becomes of it when it cannot be.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -22,6 +22,8 @@ pub(super) struct Preparing {
     turns: Mutex<HashMap<RevisionId, Arc<tokio::sync::Mutex<()>>>>,
     /// Why the pools of revisions could not be made.
     faults: Mutex<HashMap<RevisionId, String>>,
+    /// Revisions that are prepared before anybody calls them, each by one task.
+    ahead: Mutex<HashSet<RevisionId>>,
 }
 
 impl Preparing {
@@ -36,6 +38,15 @@ impl Preparing {
         if turns.get(&revision).is_some_and(|turn| Arc::strong_count(turn) == 1) {
             turns.remove(&revision);
         }
+    }
+
+    /// False if a task prepares the revision already.
+    fn begin_ahead(&self, revision: RevisionId) -> bool {
+        self.ahead.lock().expect("no holder of this lock panics").insert(revision)
+    }
+
+    fn end_ahead(&self, revision: RevisionId) {
+        self.ahead.lock().expect("no holder of this lock panics").remove(&revision);
     }
 
     fn note(&self, revision: RevisionId, fault: Option<String>) {
@@ -144,8 +155,14 @@ impl Host {
         let kept =
             kept.filter(|(function, revision)| revision.settings.instances_min > 0 && function.keeps(revision.id));
         for (function, revision) in newest.chain(kept).filter(|(_, revision)| self.pinned(revision).is_none()) {
+            if !self.preparing.begin_ahead(revision.id) {
+                continue;
+            }
             let (host, function, revision) = (self.clone(), function.clone(), revision.clone());
-            self.tasks.spawn(async move { host.prepare_ahead(&function, &revision).await });
+            self.tasks.spawn(async move {
+                host.prepare_ahead(&function, &revision).await;
+                host.preparing.end_ahead(revision.id);
+            });
         }
         self.preparing.keep_only(|revision| functions.values().any(|function| function.names(revision)));
     }

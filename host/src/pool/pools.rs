@@ -115,6 +115,16 @@ impl Pools {
         self.of(function).iter().map(Pool::counts).fold(InstanceCounts::default(), InstanceCounts::plus)
     }
 
+    /// The same for all functions at once: asking for each would look at every pool for each.
+    pub fn counts_by_function(&self) -> HashMap<FunctionName, InstanceCounts> {
+        let mut counts: HashMap<FunctionName, InstanceCounts> = HashMap::new();
+        for pool in self.registry.load().values() {
+            let sum = counts.entry(pool.function().clone()).or_default();
+            *sum = sum.plus(pool.counts());
+        }
+        counts
+    }
+
     /// An instance, and the pool that it is in.
     pub fn find(&self, id: InstanceId) -> Option<(Pool, InstanceSnapshot)> {
         self.registry.load().values().find_map(|pool| {
