@@ -74,7 +74,7 @@ where
     }
 }
 
-/// Handlers end with a failure; [`super::Pages`] makes the problem of it, with the request's identifier.
+/// Handlers end with a failure; the plane makes the problem of it, with the request's identifier.
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let mut response = Response::new(Body::empty());

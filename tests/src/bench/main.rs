@@ -144,9 +144,13 @@ fn run(arguments: Arguments) -> Result<()> {
     let mut figures = Vec::new();
     for (name, bench) in BENCHES.into_iter().filter(|(name, _)| chosen.is_empty() || *name == chosen) {
         println!("\n{name}");
-        if let ("instructions", true, Some(missing)) = (name, chosen.is_empty(), instructions::missing()) {
-            println!("  skipped: {missing}");
-            continue;
+        if name == "instructions" && chosen.is_empty() {
+            // Under valgrind everything takes many times longer.
+            let quick = options.plan.quick.then_some("it takes minutes; `bench instructions` runs it");
+            if let Some(reason) = quick.or_else(instructions::missing) {
+                println!("  skipped: {reason}");
+                continue;
+            }
         }
         let measured = bench(&options).with_context(|| format!("benchmark {name}"))?;
         check(&measured).with_context(|| format!("benchmark {name}"))?;
