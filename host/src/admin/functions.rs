@@ -120,10 +120,6 @@ pub(super) async fn disable(
     body: Body,
 ) -> Result<Json<FunctionView>, Failure> {
     let DisableRequest { reason } = json_or_default(body).await?;
-    if reason.len() > DisableRequest::REASON_BYTES_MAX {
-        let detail = format!("`reason` has more than {} bytes", DisableRequest::REASON_BYTES_MAX);
-        return Err(Failure::new(Code::SettingsRefused, detail));
-    }
     let reason = if reason.is_empty() { "its operator gave no reason".to_owned() } else { reason };
     let function = plane.host.disable(name, Some(reason)).await?;
     Ok(Json(view(&plane.host, &function)))

@@ -72,11 +72,6 @@ pub struct DisableRequest {
     pub reason: String,
 }
 
-impl DisableRequest {
-    /// Bytes of a reason.
-    pub const REASON_BYTES_MAX: usize = 1024;
-}
-
 /// What to publish `LATEST` with.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -18,9 +18,6 @@ use crate::web::problem::{Code, Failure};
 
 type Shared = State<Arc<Plane>>;
 
-/// Bytes of a description.
-const DESCRIPTION_BYTES_MAX: usize = 1024;
-
 /// A function's versions, the newest first.
 #[utoipa::path(get, path = "/v1/functions/{name}/versions", operation_id = "listVersions",
     params(("name" = String, Path, description = "The function's name")),
@@ -41,10 +38,6 @@ pub(super) async fn publish(
     body: Body,
 ) -> Result<(StatusCode, Json<VersionView>), Failure> {
     let PublishRequest { description } = json_or_default(body).await?;
-    if description.len() > DESCRIPTION_BYTES_MAX {
-        let detail = format!("`description` has more than {DESCRIPTION_BYTES_MAX} bytes");
-        return Err(Failure::new(Code::SettingsRefused, detail));
-    }
     let version = plane.host.publish(name.clone(), description).await?;
     let function = find(&plane.host, &name)?;
     Ok((StatusCode::CREATED, Json(view(&plane.host, &function, &version))))

@@ -248,6 +248,8 @@ impl Catalog {
         name: &FunctionName,
         disabled: Option<String>,
     ) -> Result<Arc<Function>, ChangeError> {
+        let reason = disabled.as_deref().unwrap_or_default();
+        settings::check_text("reason", reason).map_err(|fault| ChangeError::Settings(anyhow::Error::msg(fault)))?;
         let _changing = self.0.changing.lock().await;
         let before = self.find(name)?;
         self.put(Function { disabled, ..Function::clone(&before) }).await

@@ -5,13 +5,14 @@ use std::time::SystemTime;
 
 use super::alias::{Alias, AliasChange, check_weights};
 use super::function::{Function, Version};
-use super::settings::TEXT_BYTES_MAX;
+use super::settings::check_text;
 use super::{Catalog, ChangeError};
 use crate::ids::{AliasName, FunctionName, VersionNumber};
 
 impl Catalog {
     /// Publishes `LATEST` under the next number.
     pub async fn publish(&self, name: &FunctionName, description: String) -> Result<Version, ChangeError> {
+        check_text("description", &description).map_err(|fault| ChangeError::Settings(anyhow::Error::msg(fault)))?;
         let _changing = self.0.changing.lock().await;
         let before = self.find(name)?;
         if let Some(version) = before.version_of(before.latest.id) {
@@ -69,9 +70,7 @@ impl Catalog {
             return Err(ChangeError::NoVersion(name.clone(), *missing));
         }
         check_weights(version, &change.weights).map_err(refused)?;
-        if change.description.as_ref().is_some_and(|text| text.len() > TEXT_BYTES_MAX) {
-            return Err(refused(format!("`description` has more than {} bytes", TEXT_BYTES_MAX)));
-        }
+        check_text("description", change.description.as_deref().unwrap_or_default()).map_err(refused)?;
         let aliases_max = self.0.bounds.aliases_max;
         if before.is_none() && function.aliases.len() >= aliases_max {
             let count = format!("{aliases_max} aliases");

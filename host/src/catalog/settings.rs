@@ -11,7 +11,7 @@ use crate::meter::Basis;
 const TIMEOUT_MS_MAX: u64 = 86_400_000;
 /// The most bytes that an environment's names and values may have together.
 const ENVIRONMENT_BYTES_MAX: usize = 65_536;
-pub(super) const TEXT_BYTES_MAX: usize = 1024;
+const TEXT_BYTES_MAX: usize = 1024;
 const TAGS_MAX: usize = 64;
 const OUTBOUND_HOSTS_MAX: usize = 256;
 
@@ -158,9 +158,7 @@ impl SettingsSpec {
                 faults.push(format!("`environment` holds {name:?}; a name has no `=` and is not empty, and no NUL"));
             }
         }
-        if self.description.len() > TEXT_BYTES_MAX {
-            faults.push(format!("`description` has more than {TEXT_BYTES_MAX} bytes"));
-        }
+        faults.extend(check_text("description", &self.description).err());
         let tag_too_long = |(name, value): (&String, &String)| name.len() + value.len() > TEXT_BYTES_MAX;
         if self.tags.len() > TAGS_MAX || self.tags.iter().any(tag_too_long) {
             faults.push(format!("`tags` must be at most {TAGS_MAX} of at most {TEXT_BYTES_MAX} bytes each"));
@@ -169,4 +167,9 @@ impl SettingsSpec {
             faults.push(format!("`allowedOutboundHosts` has more than {OUTBOUND_HOSTS_MAX} entries"));
         }
     }
+}
+
+/// Checks the length of a text for people; says what is wrong.
+pub(super) fn check_text(name: &str, text: &str) -> Result<(), String> {
+    if text.len() > TEXT_BYTES_MAX { Err(format!("`{name}` has more than {TEXT_BYTES_MAX} bytes")) } else { Ok(()) }
 }
