@@ -172,8 +172,12 @@ impl Host {
         self.finish(async move { host.catalog.set_disabled(&name, reason).await }).await
     }
 
-    /// Publishes `LATEST` under the next number.
-    pub async fn publish(self: &Arc<Self>, name: FunctionName, description: String) -> Result<Version, ChangeError> {
+    /// Publishes `LATEST` under the next number, and returns the function with its new version.
+    pub async fn publish(
+        self: &Arc<Self>,
+        name: FunctionName,
+        description: String,
+    ) -> Result<(Arc<Function>, Version), ChangeError> {
         let host = self.clone();
         self.finish(async move { host.catalog.publish(&name, description).await }).await
     }

@@ -38,8 +38,7 @@ pub(super) async fn publish(
     body: Body,
 ) -> Result<(StatusCode, Json<VersionView>), Failure> {
     let PublishRequest { description } = json_or_default(body).await?;
-    let version = plane.host.publish(name.clone(), description).await?;
-    let function = find(&plane.host, &name)?;
+    let (function, version) = plane.host.publish(name, description).await?;
     Ok((StatusCode::CREATED, Json(view(&plane.host, &function, &version))))
 }
 

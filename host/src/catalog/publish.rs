@@ -1,6 +1,7 @@
 //! Changes of versions and aliases. None of them compiles, copies or disturbs anything that runs.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::alias::{Alias, AliasChange, check_weights};
@@ -10,8 +11,12 @@ use super::{Catalog, ChangeError};
 use crate::ids::{AliasName, FunctionName, VersionNumber};
 
 impl Catalog {
-    /// Publishes `LATEST` under the next number.
-    pub async fn publish(&self, name: &FunctionName, description: String) -> Result<Version, ChangeError> {
+    /// Publishes `LATEST` under the next number, and returns the function with its new version.
+    pub async fn publish(
+        &self,
+        name: &FunctionName,
+        description: String,
+    ) -> Result<(Arc<Function>, Version), ChangeError> {
         check_text("description", &description).map_err(|fault| ChangeError::Settings(anyhow::Error::msg(fault)))?;
         let _changing = self.0.changing.lock().await;
         let before = self.find(name)?;
@@ -27,8 +32,7 @@ impl Catalog {
         let version = self.write(move |store| store.publish(&published, &description, now)).await?;
         let mut function = Function::clone(&before);
         function.versions.insert(version.number, version.clone());
-        self.show(function);
-        Ok(version)
+        Ok((self.show(function), version))
     }
 
     /// Deletes a version that no alias names.

@@ -161,6 +161,8 @@ async fn run_captured(command: &str, folder: &Path, step: &Step) -> anyhow::Resu
     let file = tempfile::tempfile().context("create a file for the output")?;
     let mut shell = Command::new("sh");
     shell.arg("-c").arg(command).current_dir(folder).stdin(Stdio::null()).kill_on_drop(true);
+    // The manifest says where components are; cargo must not put them elsewhere, where an older one may lie.
+    shell.env_remove("CARGO_TARGET_DIR").env_remove("CARGO_BUILD_TARGET_DIR");
     shell.stdout(file.try_clone()?).stderr(file.try_clone()?);
     if std::io::stderr().is_terminal() {
         shell.env("CARGO_TERM_COLOR", "always");

@@ -44,16 +44,21 @@ pub(super) fn kebab_names(message: &str) -> String {
     respelled.collect::<Vec<_>>().join("`")
 }
 
-/// The API's spelling of a table of settings, at any depth.
-pub(super) fn camel_object(table: Map<String, Value>) -> Map<String, Value> {
-    let respell = |(key, value): (String, Value)| {
-        let key = camel(&key);
-        match value {
-            Value::Object(inner) if !AUTHORS_KEYS.contains(&key.as_str()) => (key, Value::Object(camel_object(inner))),
-            value => (key, value),
+/// The API's spelling of a table of settings, at any depth. Says which setting is there in two spellings.
+pub(super) fn camel_object(table: Map<String, Value>) -> Result<Map<String, Value>, String> {
+    let mut respelled = Map::new();
+    for (key, value) in table {
+        let camel = camel(&key);
+        let value = match value {
+            Value::Object(inner) if !AUTHORS_KEYS.contains(&camel.as_str()) => Value::Object(camel_object(inner)?),
+            value => value,
+        };
+        let kebab = kebab(&camel);
+        if respelled.insert(camel, value).is_some() {
+            return Err(format!("`{kebab}` is there twice, in different spellings; keep one of them"));
         }
-    };
-    table.into_iter().map(respell).collect()
+    }
+    Ok(respelled)
 }
 
 /// The values of an object with the way to each; an empty object is a value too.
@@ -203,7 +208,14 @@ mod tests {
         let table = json!({"environment": {"some-key": "x"}, "lifecycle": {"pre-stop": {"timeout-ms": 1}}});
         let Value::Object(table) = table else { panic!() };
         let expected = json!({"environment": {"some-key": "x"}, "lifecycle": {"preStop": {"timeoutMs": 1}}});
-        assert_eq!(Value::Object(camel_object(table)), expected);
+        assert_eq!(camel_object(table).map(Value::Object), Ok(expected));
+    }
+
+    #[test]
+    fn a_setting_in_two_spellings_is_refused() {
+        let table = json!({"lifecycle": {"pre-stop": {"timeout-ms": 1, "timeout_ms": 2}}});
+        let Value::Object(table) = table else { panic!() };
+        assert!(camel_object(table).unwrap_err().starts_with("`timeout-ms` is there twice"));
     }
 
     #[test]

@@ -219,7 +219,7 @@ fn aliases(value: Value, fault: &mut impl FnMut(String)) -> Option<Vec<ManifestA
 
 /// Reads the settings value by value, because serde alone stops at the first fault.
 fn settings(table: Map<String, Value>, fault: &mut impl FnMut(String)) -> Option<SettingsSpec> {
-    let table = keys::camel_object(table);
+    let table = keys::camel_object(table).map_err(&mut *fault).ok()?;
     let mut sound = true;
     for (path, value) in keys::leaves(&table) {
         if let Err(error) = serde_json::from_value::<SettingsSpec>(keys::nested(&path, value)) {

@@ -13,8 +13,9 @@ use super::{PATIENCE, Reply};
 /// The program, with no host of its own.
 pub(crate) fn dormouse() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_host-under-test"));
-    // A project of a user's is built into the folder that its manifest names.
-    command.stdin(Stdio::null()).kill_on_drop(true).env_remove("RUST_BACKTRACE").env_remove("CARGO_TARGET_DIR");
+    command.stdin(Stdio::null()).kill_on_drop(true).env_remove("RUST_BACKTRACE");
+    // Some users build everything into one folder; the manifest still says where components are.
+    command.env("CARGO_TARGET_DIR", tests::target().join("elsewhere"));
     command
 }
 

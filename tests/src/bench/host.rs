@@ -1,7 +1,7 @@
-//! A Dormouse host under test: this very program in its own process, as `dormouse serve`.
+//! A Dormouse host under test: this very program, or an earlier build, in a process of its own, as `dormouse serve`.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,10 +30,11 @@ pub(crate) struct Host {
 #[derive(Clone)]
 pub(crate) struct Setup {
     state: Arc<TempDir>,
-    log: std::path::PathBuf,
+    log: PathBuf,
     cores: Cores,
     flags: Vec<String>,
     wrapper: Vec<String>,
+    program: PathBuf,
 }
 
 /// What functions used so far.
@@ -49,7 +50,8 @@ pub(crate) struct Usage {
 impl Setup {
     pub(crate) fn new(cores: Cores, folder: &Path) -> Result<Setup> {
         let state = Arc::new(tempfile::tempdir_in(folder.join("state")).context("a folder for the host's state")?);
-        Ok(Setup { state, log: folder.join("dormouse.log"), cores, flags: Vec::new(), wrapper: Vec::new() })
+        let (log, program) = (folder.join("dormouse.log"), server::this_program()?);
+        Ok(Setup { state, log, cores, flags: Vec::new(), wrapper: Vec::new(), program })
     }
 
     pub(crate) fn flag(mut self, flag: String) -> Setup {
@@ -63,9 +65,15 @@ impl Setup {
         self
     }
 
+    /// Another build to run: a `dormouse` or a `bench`.
+    pub(crate) fn program(mut self, program: &Path) -> Setup {
+        program.clone_into(&mut self.program);
+        self
+    }
+
     /// Starts the host and waits until it listens.
     pub(crate) fn start(&self) -> Result<Host> {
-        let mut command = server::this_program(&self.wrapper)?;
+        let mut command = server::command(&self.wrapper, &self.program);
         command.args(["serve", "--json", "--data-addr=127.0.0.1:0", "--admin-addr=127.0.0.1:0", "--state-dir"]);
         command.arg(self.state.path()).args(&self.flags);
         let mut server = Server::start(command, self.cores, &self.log)?;

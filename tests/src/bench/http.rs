@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -53,6 +53,8 @@ type Rounds = BTreeMap<(usize, usize), Vec<Round>>;
 /// The hosts, by what they may use and what they hold.
 struct Hosts {
     one_core: Host,
+    /// The same as the first, of an earlier build.
+    before: Option<Host>,
     many: Host,
     two_cores: Host,
 }
@@ -84,7 +86,7 @@ pub(crate) fn run(options: &Options) -> Result<Vec<Figure>> {
     let names: Vec<String> = contestants.iter().map(|contestant| contestant.name.clone()).collect();
     show(&names, &rounds);
     let mut figures = figures(&names, &rounds);
-    figures.extend(against_peers(&names, &rounds));
+    figures.extend(against_others(&names, &rounds));
     figures.extend(two_cores(&hosts, options.plan, &options.out)?);
     Ok(figures)
 }
@@ -93,9 +95,11 @@ impl Hosts {
     fn start(options: &Options) -> Result<Hosts> {
         let hello = tests::component("example-hello");
         let start = |cores| Setup::new(cores, &options.out)?.start();
+        let earlier = |program: &PathBuf| Setup::new(Cores::Only(SERVER_CORE), &options.out)?.program(program).start();
         let mut one_core = start(Cores::Only(SERVER_CORE))?;
+        let mut before = options.before.as_ref().map(earlier).transpose().context("start the earlier build")?;
         let mut two_cores = start(Cores::All)?;
-        for host in [&mut one_core, &mut two_cores] {
+        for host in [&mut one_core, &mut two_cores].into_iter().chain(&mut before) {
             host.deploy("warm", &hello, &json!({"concurrency": 100}))?;
             host.deploy("thaw", &hello, &json!({"concurrency": 1, "freezeAfterMs": 0}))?;
             host.deploy("fresh", &hello, &json!({"concurrency": 1, "maxRequestsPerInstance": 1}))?;
@@ -104,7 +108,7 @@ impl Hosts {
         for name in many_functions(options.plan) {
             many.deploy(&name, &hello, &json!({"concurrency": 100})).context("deploy many functions")?;
         }
-        Ok(Hosts { one_core, many, two_cores })
+        Ok(Hosts { one_core, before, many, two_cores })
     }
 }
 
@@ -122,9 +126,13 @@ fn call_each_once(host: &Host, plan: Plan) -> Result<()> {
 
 fn contestants<'a>(hosts: &'a Hosts, bare: &'a Peer, others: &'a [Peer], plan: Plan) -> Vec<Contestant<'a>> {
     let mut contestants = vec![contestant(bare)];
-    contestants.push(dormouse(&hosts.one_core, "warm", Start::Active));
-    contestants.push(dormouse(&hosts.one_core, "thaw", Start::Parked));
-    contestants.push(dormouse(&hosts.one_core, "fresh", Start::Cold));
+    for (function, start) in [("warm", Start::Active), ("thaw", Start::Parked), ("fresh", Start::Cold)] {
+        contestants.push(dormouse(&hosts.one_core, function, start));
+        if let Some(host) = &hosts.before {
+            let name = format!("before {function}");
+            contestants.push(Contestant { name, ..dormouse(host, function, start) });
+        }
+    }
     let functions = many_functions(plan);
     contestants.push(Contestant { functions, ..dormouse(&hosts.many, "many", Start::Any) });
     contestants.extend(others.iter().map(contestant));
@@ -218,23 +226,30 @@ fn target(case: &str, quantity: &str, connections: usize) -> Option<Target> {
     }
 }
 
-/// What the issue compares: warm with the fastest WebAssembly peer, fresh with `wasmtime serve` as it comes and tuned.
-const COMPARED: [(&str, &str, Option<Target>); 3] = [
+/// A build is as fast as an earlier one if it lacks no more than the rounds differ by.
+const AS_BEFORE: Target = Target::AtLeast(0.97);
+
+/// Warm is compared with the fastest WebAssembly peer, fresh with `wasmtime serve` as it comes and tuned, and each case
+/// with the same of an earlier build.
+const COMPARED: [(&str, &str, Option<Target>); 6] = [
     ("dormouse warm", peers::REUSED_WASM, Some(Target::AtLeast(1.7))),
     ("dormouse fresh", peers::FRESH_WASM, Some(Target::AtLeast(2.5))),
     ("dormouse fresh", peers::FRESH_WASM_TUNED, None),
+    ("dormouse warm", "before warm", Some(AS_BEFORE)),
+    ("dormouse thaw", "before thaw", Some(AS_BEFORE)),
+    ("dormouse fresh", "before fresh", Some(AS_BEFORE)),
 ];
 
-fn against_peers(names: &[String], rounds: &Rounds) -> Vec<Figure> {
+fn against_others(names: &[String], rounds: &Rounds) -> Vec<Figure> {
     let mut figures = Vec::new();
-    for (case, peer, target) in COMPARED {
+    for (case, other, target) in COMPARED {
         let find = |wanted: &str| names.iter().position(|name| name == wanted);
-        let (Some(ours), Some(theirs)) = (find(case), find(peer)) else { continue };
+        let (Some(ours), Some(theirs)) = (find(case), find(other)) else { continue };
         for connections in CONNECTIONS.into_iter().filter(|connections| *connections > 1) {
             let (ours, theirs) = (&rounds[&(ours, connections)], &rounds[&(theirs, connections)]);
             let ratios = ours.iter().zip(theirs).map(|(ours, theirs)| ours.per_second / theirs.per_second).collect();
             let noisy = ours.iter().chain(theirs).any(Round::noisy);
-            let name = format!("throughput at {connections} against {peer}");
+            let name = format!("throughput at {connections} against {other}");
             figures.push(Figure::new("http", case, name, "x").noisy(noisy).values(ratios).target(target));
         }
     }

@@ -17,34 +17,42 @@ use crate::host::{Host, Setup};
 use crate::machine::{Cores, SERVER_CORE};
 use crate::peers;
 use crate::report::Figure;
-use crate::server::Server;
+use crate::server::{self, Server};
 
 const EVENT: &str = "you";
 const REPLY: &[u8] = b"Hello, you!\n";
+/// Threads that work by the clock. Under valgrind a request takes many times longer, so they would count for that much
+/// more of it than they are.
+const BY_THE_CLOCK: [&str; 3] = ["epoch", "ledger", "ledger-file"];
 /// The server runs below this. Guests are code that was made after the start, which valgrind must look at more closely.
 /// Without `--fair-sched` a thread that computes, and under valgrind all do for long, keeps the others waiting.
-const CALLGRIND: [&str; 5] =
-    ["valgrind", "--tool=callgrind", "--instr-atstart=no", "--smc-check=all-non-file", "--fair-sched=yes"];
+const CALLGRIND: [&str; 6] = [
+    "valgrind",
+    "--tool=callgrind",
+    "--instr-atstart=no",
+    "--separate-threads=yes",
+    "--smc-check=all-non-file",
+    "--fair-sched=yes",
+];
 
 /// The share of calls that must start as their case says.
 const STARTS_MIN: f64 = 0.98;
 /// So long the caller waits where an instance must be parked again, which it is some time after the reply.
 const PARKING: Duration = Duration::from_millis(20);
 
-/// A case: its name, the function that is called, how each call must start, and how long to wait before the next one.
+/// A case: the function that is called, how each call must start, and how long to wait before the next one.
 struct Case {
-    name: &'static str,
     function: &'static str,
     start: Option<&'static str>,
     pause: Duration,
 }
 
-const BARE: Case = Case { name: "bare axum", function: "hello", start: None, pause: Duration::ZERO };
+const BARE: Case = Case { function: "hello", start: None, pause: Duration::ZERO };
 /// Warm calls come last, since their instance stays awake.
 const CASES: [Case; 3] = [
-    Case { name: "dormouse thaw", function: "thaw", start: Some("parked"), pause: PARKING },
-    Case { name: "dormouse fresh", function: "fresh", start: Some("cold"), pause: Duration::ZERO },
-    Case { name: "dormouse warm", function: "warm", start: Some("active"), pause: Duration::ZERO },
+    Case { function: "thaw", start: Some("parked"), pause: PARKING },
+    Case { function: "fresh", start: Some("cold"), pause: Duration::ZERO },
+    Case { function: "warm", start: Some("active"), pause: Duration::ZERO },
 ];
 
 /// What is missing for this benchmark, if anything is.
@@ -68,26 +76,31 @@ pub(crate) fn run(options: &Options) -> Result<Vec<Figure>> {
         let out = options.out.join("callgrind.bare");
         let peer = peers::bare::start_under(&callgrind(&out), Cores::Only(SERVER_CORE), &options.out)?;
         let mut counter = Counter::new(&peer.server, out);
-        measure(&mut counter, &mut Client::connect(peer.address)?, &BARE).context(BARE.name)?
+        measure(&mut counter, &mut Client::connect(peer.address)?, &BARE).context("the bare server")?
     };
-    let mut figures = vec![(BARE.name, bare.clone())];
-    let out = options.out.join("callgrind.dormouse");
-    let host = host(options, &out)?;
-    let mut counter = Counter::new(&host.server, out);
-    let mut caller = host.caller()?;
-    for case in &CASES {
-        figures.push((case.name, measure(&mut counter, &mut caller, case).context(case.name)?));
+    let mut figures = vec![("bare axum".to_owned(), bare.clone())];
+    let this = ("dormouse", server::this_program()?);
+    for (build, program) in [this].into_iter().chain(options.before.clone().map(|program| ("before", program))) {
+        let out = options.out.join(format!("callgrind.{build}"));
+        let host = host(options, &program, &out)?;
+        let mut counter = Counter::new(&host.server, out);
+        let mut caller = host.caller()?;
+        for case in &CASES {
+            let name = format!("{build} {}", case.function);
+            let counts = measure(&mut counter, &mut caller, case).with_context(|| name.clone())?;
+            figures.push((name, counts));
+        }
+        host.stop()?;
     }
-    host.stop()?;
     let profile = if cfg!(debug_assertions) { "" } else { "--release " };
     println!("  repeat with: cargo run {profile}-p tests --bin bench -- instructions\n");
-    let figure = |case, name, unit| Figure::new("instructions", case, name, unit);
+    let figure = |case: String, name, unit| Figure::new("instructions", case, name, unit);
     Ok(figures
         .into_iter()
         .flat_map(|(case, counts)| {
             let ratios = counts.iter().zip(&bare).map(|(ours, limit)| ours / limit).collect();
             [
-                figure(case, "instructions per request", "").values(counts),
+                figure(case.clone(), "instructions per request", "").values(counts),
                 figure(case, "against bare", "x").values(ratios),
             ]
         })
@@ -118,12 +131,12 @@ impl Case {
 
 fn callgrind(out: &Path) -> Vec<String> {
     let mut command = CALLGRIND.map(str::to_owned).to_vec();
-    command.push(format!("--callgrind-out-file={}", out.display()));
+    command.push(format!("--callgrind-out-file={}.%p", out.display()));
     command
 }
 
-fn host(options: &Options, out: &Path) -> Result<Host> {
-    let setup = Setup::new(Cores::Only(SERVER_CORE), &options.out)?;
+fn host(options: &Options, program: &Path, out: &Path) -> Result<Host> {
+    let setup = Setup::new(Cores::Only(SERVER_CORE), &options.out)?.program(program);
     let mut host = setup.under(callgrind(out)).start()?;
     let hello = tests::component("example-hello");
     host.deploy("warm", &hello, &json!({"concurrency": 100, "freezeAfterMs": 10_000}))?;
@@ -144,18 +157,46 @@ impl Counter {
         Counter { pid: server.pid(), out, dumps: 0 }
     }
 
-    /// Instructions of the whole process during `work`, and what that returns.
+    /// Instructions during `work`, of all threads but those that work by the clock; and what `work` returns.
     fn count<T>(&mut self, work: impl FnOnce() -> Result<T>) -> Result<(f64, T)> {
         self.control("--instr=on")?;
         let done = work()?;
         self.control("--instr=off")?;
         self.control("--dump")?;
         self.dumps += 1;
-        let path = format!("{}.{}", self.out.display(), self.dumps);
-        let dump = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
-        let totals = dump.lines().find_map(|line| line.strip_prefix("totals: "));
-        let counted = totals.and_then(|total| total.trim().parse().ok());
-        Ok((counted.with_context(|| format!("{path} has no total"))?, done))
+        let left_out = self.threads_by_the_clock()?;
+        let (mut counted, mut files) = (0.0, 0);
+        // A dump has a file for each thread: its name ends with the process, the dump and the thread, `.4711.1-02`.
+        let prefix = format!("{}.{}.{}-", self.out.display(), self.pid, self.dumps);
+        for entry in fs::read_dir(self.out.parent().context("a file is in a folder")?)? {
+            let path = entry?.path();
+            let Some(thread) = path.to_str().and_then(|path| path.strip_prefix(&prefix)) else { continue };
+            files += 1;
+            if left_out.contains(&thread.parse()?) {
+                continue;
+            }
+            let dump = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+            let totals = dump.lines().find_map(|line| line.strip_prefix("totals: "));
+            let total = totals.and_then(|total| total.trim().parse::<f64>().ok());
+            counted += total.with_context(|| format!("{} has no total", path.display()))?;
+        }
+        ensure!(files > 0, "callgrind wrote no {prefix}*");
+        Ok((counted, done))
+    }
+
+    /// Numbers that valgrind has given to those threads.
+    fn threads_by_the_clock(&self) -> Result<Vec<u32>> {
+        let mut command = Command::new("vgdb");
+        let output =
+            command.arg(format!("--pid={}", self.pid)).args(["v.info", "scheduler"]).output().context("run vgdb")?;
+        // Lines such as `Thread 4: status = VgTs_WaitSys syscall 202 (lwpid 14674)`.
+        let by_the_clock = |line: &str| {
+            let (number, rest) = line.strip_prefix("Thread ")?.split_once(':')?;
+            let task = rest.rsplit_once("(lwpid ")?.1.strip_suffix(')')?;
+            let name = fs::read_to_string(format!("/proc/{}/task/{task}/comm", self.pid)).ok()?;
+            if BY_THE_CLOCK.contains(&name.trim()) { number.parse().ok() } else { None }
+        };
+        Ok(String::from_utf8_lossy(&output.stdout).lines().filter_map(by_the_clock).collect())
     }
 
     fn control(&self, order: &str) -> Result<()> {

@@ -46,6 +46,9 @@ struct Arguments {
     /// Other servers to compare with [default: installed, and none with --quick]
     #[arg(long, global = true, value_enum)]
     peers: Option<peers::Choice>,
+    /// An earlier build to compare with, in `http` and `instructions`: its `dormouse` or `bench`
+    #[arg(long, global = true, value_name = "PROGRAM")]
+    before: Option<PathBuf>,
     /// Where `bench.json` and the plots go [default: target/bench]
     #[arg(long, global = true, value_name = "FOLDER")]
     out: Option<PathBuf>,
@@ -82,6 +85,8 @@ enum Command {
 pub(crate) struct Options {
     pub(crate) plan: Plan,
     pub(crate) peers: peers::Choice,
+    /// An earlier build of Dormouse, to be measured in the same rounds.
+    pub(crate) before: Option<PathBuf>,
     /// Instances that `density` parks, if not its default.
     pub(crate) count: Option<usize>,
     /// For results, and for the servers' logs and state.
@@ -138,7 +143,7 @@ fn run(arguments: Arguments) -> Result<()> {
     std::fs::create_dir_all(&state).with_context(|| format!("create {}", state.display()))?;
     interrupt::watch()?;
     let peers = arguments.peers.unwrap_or(if arguments.quick { peers::Choice::None } else { peers::Choice::Installed });
-    let options = Options { plan: Plan::new(arguments.quick), peers, count, out };
+    let options = Options { plan: Plan::new(arguments.quick), peers, before: arguments.before, count, out };
     let machine = machine::describe();
     println!("{machine:#}");
     let mut figures = Vec::new();

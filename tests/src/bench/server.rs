@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
@@ -32,13 +32,17 @@ pub(crate) struct Memory {
     pub(crate) maps: f64,
 }
 
-/// This very program as a server; below the command `wrapper`, if that is not empty.
-pub(crate) fn this_program(wrapper: &[String]) -> Result<Command> {
-    let program = std::env::current_exe()?;
-    let Some((first, rest)) = wrapper.split_first() else { return Ok(Command::new(program)) };
+/// This very program, which can serve as a host and as the bare server.
+pub(crate) fn this_program() -> Result<PathBuf> {
+    std::env::current_exe().context("find this program")
+}
+
+/// Runs `program`, below the command `wrapper` if that is not empty.
+pub(crate) fn command(wrapper: &[String], program: &Path) -> Command {
+    let Some((first, rest)) = wrapper.split_first() else { return Command::new(program) };
     let mut command = Command::new(first);
     command.args(rest).arg(program);
-    Ok(command)
+    command
 }
 
 impl Server {

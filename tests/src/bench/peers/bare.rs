@@ -25,7 +25,7 @@ pub(crate) fn start(cores: Cores, logs: &Path) -> Result<Peer> {
 
 /// The same, run by another command.
 pub(crate) fn start_under(wrapper: &[String], cores: Cores, logs: &Path) -> Result<Peer> {
-    let mut command = server::this_program(wrapper)?;
+    let mut command = server::command(wrapper, &server::this_program()?);
     command.arg("bare");
     let mut server = Server::start(command, cores, &logs.join("bare.log"))?;
     let first: Value = serde_json::from_str(&server.line()?)?;
