@@ -1,4 +1,4 @@
-// `fetch` on top of the contract's own `outgoing`: C's bindings for `wasi:http` would ask for hundreds of lines.
+// `fetch` on top of the contract's own `outgoing`, because C bindings for `wasi:http` would need hundreds of lines.
 
 #include <stdlib.h>
 #include <string.h>
@@ -8,7 +8,7 @@
 typedef dormouse_function_outgoing_future_result_response_string_t future_t;
 typedef dormouse_function_outgoing_result_response_string_t answer_t;
 
-// A call that is answered without memory to hold the answer: a trap is better than another answer.
+// Traps if there is no memory for the answer: a trap is better than a wrong answer.
 static void *allocated(size_t size) {
   void *memory = calloc(1, size);
   if (memory == NULL) abort();
@@ -49,7 +49,7 @@ static future_t send_request(const dormouse_request_t *request) {
   return sent;
 }
 
-// Waits for the answer. The host writes it to where the read was begun.
+// Waits for the answer. The host writes it to the address given to `read`.
 static void receive(future_t sent, answer_t *answer) {
   dormouse_waitable_status_t status = dormouse_function_outgoing_future_result_response_string_read(sent, answer);
   if (status == DORMOUSE_WAITABLE_STATUS_BLOCKED) {

@@ -1,4 +1,4 @@
-// The exports of the contract on top of what `dormouse_sdk.h` asks an author for.
+// The exports of the contract. They call the functions that `dormouse_sdk.h` asks an author to define.
 
 #include "dormouse_sdk.h"
 
@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-// A line belongs to the call that wrote it only if it leaves while the call goes on.
+// A line is attributed to the call that wrote it only if it is flushed while the call runs.
 __attribute__((constructor)) static void write_whole_lines(void) {
   setvbuf(stdout, NULL, _IOLBF, BUFSIZ);
 }
@@ -35,7 +35,7 @@ static void set(dormouse_result_t *result, char *bytes, size_t length) {
 static void set_text(dormouse_result_t *result, const char *format, va_list values) {
   char *text = NULL;
   int length = vasprintf(&text, format, values);
-  // There is no memory for the text: a trap is better than another answer.
+  // There is no memory for the text: a trap is better than a wrong answer.
   if (length < 0) abort();
   set(result, text, (size_t)length);
 }

@@ -5,7 +5,7 @@ import { getStdout } from "wasi:cli/stdout@0.2.6";
 
 import { encode } from "./text.js";
 
-/** What the stream takes at once. */
+/** The most bytes that the stream takes at once. */
 const BYTES_MAX = 4096;
 
 /** A value as the log shows it. */

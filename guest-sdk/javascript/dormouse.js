@@ -1,9 +1,9 @@
-// Write a Dormouse function as a JavaScript module. `serve` takes the function; importing this module also provides what
-// QuickJS lacks: timers, `fetch`, `console`, `TextEncoder`, `TextDecoder`, `crypto`, `performance` and `process`.
+// Write a Dormouse function as a JavaScript module. Pass the function to `serve`. Importing this module also provides
+// what QuickJS lacks: timers, `fetch`, `console`, `TextEncoder`, `TextDecoder`, `crypto`, `performance` and `process`.
 // `dormouse.d.ts` describes all of it.
 //
-// The module is evaluated when the component is built, and every instance starts from a copy of that moment: nothing here
-// may touch the host before the first call.
+// The module is evaluated when the component is built, and every instance starts from a copy of that state. So nothing
+// here may use the host before the first call.
 
 import { encode, decode, TextEncoder, TextDecoder } from "./text.js";
 import { console, text } from "./console.js";
@@ -26,7 +26,7 @@ Object.assign(globalThis, {
   setTimeout,
 });
 
-/** The exports of the contract for a function. Hooks that it does not have do nothing. */
+/** The exports of the contract for a function. Hooks that it does not define do nothing. */
 export function serve(functions) {
   if (typeof functions.handler !== "function") {
     throw new TypeError("serve() needs a `handler(ctx, event)`");
@@ -36,11 +36,11 @@ export function serve(functions) {
       return await functions[name]?.(context(ctx), ...event);
     } catch (error) {
       console.error(`${name} failed: ${text(error)}`);
-      // The contract's error is a text, and it reaches the caller.
+      // The contract's error is a text, which is sent to the caller.
       throw error instanceof Error ? error.message : String(error);
     }
   };
-  // A failed hook has nobody to answer to; the log has heard of it.
+  // A hook has no caller to report to. Its failure is already logged.
   const hook = (name) => (ctx) => call(name, ctx).then(undefined, () => undefined);
   return {
     handler: async (ctx, event) => bytes(await call("handler", ctx, new Uint8Array(event))),

@@ -1,4 +1,4 @@
-// `fetch` as far as it is used most. Bodies are whole, not streams.
+// The most used part of `fetch`. Bodies are not streamed.
 
 import { send } from "dormouse:function/outgoing@0.1.0";
 
@@ -38,7 +38,7 @@ class Response {
   }
 }
 
-/** Sends a request and reads the whole response. Any status is a response; no response is a `TypeError`. */
+/** Sends a request and reads the whole response. Any status is a response; without one, throws a `TypeError`. */
 export async function fetch(url, { method = "GET", headers = {}, body, timeoutMs } = {}) {
   const parts = /^https?:\/\/([^/?#@]+)/i.exec(String(url));
   if (parts === null) throw new TypeError("fetch needs a URL of http or https with a host, and without credentials");
@@ -50,7 +50,7 @@ export async function fetch(url, { method = "GET", headers = {}, body, timeoutMs
     body: bytesOf(body),
     timeoutMs: timeoutMs === undefined ? null : Math.round(timeoutMs),
   }).read();
-  // Neither path nor query: an error's text may reach a caller, and secrets travel in both.
+  // Without the path and the query: these may contain secrets, and an error's text may reach a caller.
   if (answer.tag === "err") throw new TypeError(`${verb} ${parts[1]}: ${answer.val}`);
   return new Response(answer.val);
 }

@@ -1,4 +1,4 @@
-// What differs from instance to instance: the environment, random numbers, the clock.
+// What differs between instances: the environment, random numbers, the clock.
 
 import { getEnvironment } from "wasi:cli/environment@0.2.6";
 import { exit } from "wasi:cli/exit@0.2.6";
@@ -8,7 +8,7 @@ import { getRandomBytes } from "wasi:random/random@0.2.6";
 let variables;
 
 export const process = {
-  /** The environment that the function is configured with. */
+  /** The function's configured environment. */
   get env() {
     variables ??= Object.fromEntries(getEnvironment());
     return variables;
@@ -19,7 +19,7 @@ export const process = {
   },
 };
 
-/** What `crypto.getRandomValues` gives at once, as the Web Cryptography API has it. */
+/** The most bytes per call of `crypto.getRandomValues`, as in the Web Cryptography API. */
 const RANDOM_BYTES_MAX = 65_536;
 
 export const crypto = {
@@ -40,7 +40,7 @@ export const crypto = {
 let origin;
 
 export const performance = {
-  /** Milliseconds since the instance first asked. */
+  /** Milliseconds since the first call in this instance. */
   now() {
     const time = now();
     origin ??= time;
@@ -51,13 +51,13 @@ export const performance = {
 let pool = new Uint32Array(0);
 let used = 0;
 
-/** In the place of `Math.random`, whose seed would be that of the build, and so the same in all instances. */
+/** Replaces `Math.random`, whose seed would be set at the build and so be the same in all instances. */
 export function random() {
   if (used + 2 > pool.length) {
     pool = crypto.getRandomValues(new Uint32Array(64));
     used = 0;
   }
-  // 53 bits, as many as a double holds.
+  // 53 bits, the precision of a double.
   const high = pool[used++] >>> 5;
   const low = pool[used++] >>> 6;
   return (high * 2 ** 26 + low) / 2 ** 53;

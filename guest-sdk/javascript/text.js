@@ -1,4 +1,4 @@
-// UTF-8, as the Encoding Standard has it.
+// UTF-8, as in the Encoding Standard.
 
 /** The bytes of a string; lone surrogates become U+FFFD. */
 export function encode(string) {
@@ -34,7 +34,7 @@ export function encode(string) {
   return bytes.slice(0, length);
 }
 
-// How many bytes follow a first byte, and the range that the second one must be in.
+// How many bytes follow a first byte, and the valid range of the second one.
 function sequence(first) {
   if (first >= 0xc2 && first <= 0xdf) return [1, 0x80, 0xbf];
   if (first === 0xe0) return [2, 0xa0, 0xbf];
@@ -46,7 +46,7 @@ function sequence(first) {
   return undefined;
 }
 
-/** The string of some bytes. What is not UTF-8 becomes U+FFFD, or a `TypeError` if it is `fatal`. */
+/** The string of UTF-8 bytes. Invalid bytes become U+FFFD or, with `fatal`, throw a `TypeError`. */
 export function decode(bytes, fatal = false) {
   const parts = [];
   let codes = [];
@@ -74,7 +74,7 @@ export function decode(bytes, fatal = false) {
         else codes.push(code);
       }
     }
-    // A call takes only so many arguments.
+    // The number of arguments of a call is limited.
     if (codes.length >= 4096) {
       parts.push(String.fromCodePoint(...codes));
       codes = [];

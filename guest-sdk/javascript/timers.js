@@ -1,4 +1,4 @@
-// Timers, on the clock of WASI. One that is due while its instance is parked fires at the next thaw.
+// Timers on the clock of WASI. A timer that is due while its instance is parked fires at the next thaw.
 
 import { waitFor } from "wasi:clocks/monotonic-clock@0.3.0";
 
@@ -36,7 +36,7 @@ export function setInterval(callback, ms = 0, ...args) {
   return start(callback, ms, args, true);
 }
 
-/** Stops a timer of either kind. Its wait goes on in the host, and ends without a call. */
+/** Stops a timeout or an interval. The wait continues in the host and ends without a call. */
 export function clearTimeout(id) {
   active.delete(id);
 }

@@ -1,8 +1,8 @@
-//! Readings: what an active window and an invocation used.
+//! Readings: what an active window or an invocation used.
 //!
 //! `instance::driver` holds one [`WindowMeter`] while its instance is awake; `pool` holds one [`InvocationMeter`] per
 //! accepted request. Both post their reading when they are dropped, so no early return, panic or cancelled future can
-//! lose one. This file knows neither the ledger nor the engine: it is given a function to post to.
+//! lose one. This file knows neither the ledger nor the engine: meters are given a function to post to.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -15,7 +15,7 @@ use crate::ids::{FunctionName, InstanceId, RequestId};
 /// The engine's epoch and the unit of charge.
 pub const EPOCH: Duration = Duration::from_millis(1);
 
-/// Where readings go. It must not block: it is called from `Drop`.
+/// Receives readings. It must not block, because it is called from `Drop`.
 pub type Post = Arc<dyn Fn(Reading<'_>) + Send + Sync>;
 
 /// What a function is charged for.
@@ -25,7 +25,7 @@ pub enum Basis {
     /// Time in which the host polled the instance's store.
     #[default]
     Execution,
-    /// From the first request's start to the end of pre-freeze, as Function Compute charges.
+    /// Time in which a request or a hook was under way, as Function Compute charges.
     Duration,
 }
 
@@ -39,10 +39,10 @@ impl Basis {
     }
 }
 
-/// One thing the ledger stores. It is lent: a copy's reference counts would be shared by all threads that serve.
+/// A record for the ledger. Borrowed, because a clone would change reference counts that all serving threads share.
 #[derive(Clone, Copy, Debug)]
 pub enum Reading<'a> {
-    /// An active window so far, or whole. A later reading of the same window replaces the earlier one.
+    /// An active window, complete or so far. A later reading of the same window replaces the earlier one.
     Window(&'a WindowReading),
     /// A request that ended.
     Invocation(&'a InvocationReading),
@@ -55,23 +55,23 @@ pub struct WindowReading {
     pub function: FunctionName,
     /// The version that ran.
     pub version: Arc<str>,
-    /// The instance; with `sequence` it names the window.
+    /// The instance; together with `sequence` it identifies the window.
     pub instance: InstanceId,
-    /// The instance's windows count from 1.
+    /// The number of the window in its instance, from 1.
     pub sequence: u32,
-    /// When the instance woke.
+    /// When the instance started or thawed.
     pub start: SystemTime,
-    /// How long the window was open: to now, or to its end. Suspended time is left out.
+    /// How long the window was open, until now or until its end, without suspended time.
     pub open: Duration,
     /// Whether the window has ended.
     pub ended: bool,
-    /// Whether a request or a hook was under way when the reading was made, so that `duration` goes on growing.
+    /// True if a request or a hook was under way when the reading was made, so `duration` was still growing.
     pub busy: bool,
     /// When the reading was made.
     pub at: SystemTime,
     /// Time in which the store was polled.
     pub executed: Duration,
-    /// Time in which a request or a hook was under way, overlaps counted once, suspended time and linger left out.
+    /// Time in which a request or a hook was under way. Overlaps count once; suspended time and linger do not count.
     pub duration: Duration,
     /// Requests that started in this window.
     pub requests: u32,
@@ -81,7 +81,7 @@ pub struct WindowReading {
     pub memory_bytes_peak: u64,
     /// The function's configured memory.
     pub memory_mb: u32,
-    /// What this window is charged by.
+    /// The billing basis of this window.
     pub basis: Basis,
     /// How long the instance had been parked before this window.
     pub parked: Duration,
@@ -104,12 +104,12 @@ pub fn epochs(time: Duration) -> u64 {
     u64::try_from(time.as_nanos().div_ceil(EPOCH.as_nanos())).unwrap_or(u64::MAX)
 }
 
-/// Epochs at `memory_mb` in CU: one second at 1 GB (1024 MB) is one.
+/// Converts epochs times MB to CU. One CU is one second at 1 GB (1024 MB).
 pub fn compute_units(epoch_mb: u64) -> f64 {
     epoch_mb as f64 / (1000.0 * 1024.0)
 }
 
-/// Who called a function. The ledger stores the numbers, so none is ever given to another caller.
+/// Who called a function. The ledger stores the numbers, so a number must never be reused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum CalledBy {
@@ -129,7 +129,7 @@ impl CalledBy {
     pub const ALL: [CalledBy; 4] = [CalledBy::Data, CalledBy::Queue, CalledBy::Trigger, CalledBy::Console];
 }
 
-/// What is known of a call when it is accepted.
+/// What is known about a call when it is accepted.
 #[derive(Clone, Debug)]
 pub struct AcceptedCall {
     /// The request.
@@ -157,13 +157,13 @@ pub struct InvocationReading {
     pub instance: Option<InstanceId>,
     /// When the host accepted the request.
     pub start: SystemTime,
-    /// From acceptance to the instance's start on it.
+    /// From acceptance to the handler's call.
     pub queued: Duration,
     /// From the handler's call to its end.
     pub handler: Duration,
     /// `ok`, `cancelled` (the caller left before it started), or the code of the error.
     pub outcome: &'static str,
-    /// Whether the caller was still there for the answer.
+    /// True if the caller got the answer.
     pub delivered: bool,
     /// Who called.
     pub called_by: CalledBy,
@@ -171,7 +171,7 @@ pub struct InvocationReading {
     pub attempt: u32,
 }
 
-/// Times since something first began, counting overlaps once.
+/// Measures the time in which at least one thing is under way.
 #[derive(Debug, Default)]
 struct Stopwatch {
     under_way: u32,
@@ -210,7 +210,7 @@ impl Stopwatch {
     }
 }
 
-/// What identifies a window and what it is charged by; the meter's constant part.
+/// The constant part of a meter: what identifies a window, and how it is charged.
 #[derive(Clone, Debug)]
 pub struct Account {
     /// The function.
@@ -221,20 +221,20 @@ pub struct Account {
     pub instance: InstanceId,
     /// Configured memory.
     pub memory_mb: u32,
-    /// What is charged.
+    /// The billing basis.
     pub basis: Basis,
 }
 
-/// The rest before a window.
+/// The parked time before a window.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Rest {
     /// How long the instance had been parked.
     pub time: Duration,
-    /// Linear memory it held meanwhile.
+    /// Linear memory that it held while parked.
     pub bytes: u64,
 }
 
-/// The meter of one active window. Its methods are told the time, so that one reading of the clock serves several.
+/// The meter of one active window. Its methods take the time, so that one reading of the clock serves several calls.
 pub struct WindowMeter {
     post: Post,
     reading: WindowReading,
@@ -243,7 +243,7 @@ pub struct WindowMeter {
     busy: Stopwatch,
     posted: Instant,
     unposted: bool,
-    /// When it was closed in order.
+    /// When `close` was called.
     closed: Option<Instant>,
 }
 
@@ -277,8 +277,8 @@ impl WindowMeter {
         WindowMeter { post, reading, opened: now, open, busy, posted: now, unposted: true, closed: None }
     }
 
-    /// `now` on the wall clock. It is told by the steady clock since the window opened: a step of the wall clock within a
-    /// window would be on the bill.
+    /// `now` on the wall clock, computed from the monotonic clock since the window opened. Otherwise a step of the wall
+    /// clock within a window would be on the bill.
     pub fn wall(&self, now: Instant) -> SystemTime {
         self.reading.start + now.saturating_duration_since(self.opened)
     }
@@ -308,7 +308,7 @@ impl WindowMeter {
         self.busy.begin(now);
     }
 
-    /// A hook that was called in an earlier window is waited for again.
+    /// The instance waits again for a hook that was called in an earlier window.
     pub fn hook_resumed(&mut self, now: Instant) {
         self.unposted = true;
         self.busy.begin(now);
@@ -327,31 +327,31 @@ impl WindowMeter {
         self.post_progress(now);
     }
 
-    /// Lets the clocks run again.
+    /// Restarts the clocks.
     pub fn resume(&mut self, now: Instant) {
         self.unposted = true;
         self.open.resume(now);
         self.busy.resume(now);
     }
 
-    /// Notes the most memory the instance had so far.
+    /// Records the most memory the instance had so far.
     pub fn memory_peak(&mut self, bytes: u64) {
         self.reading.memory_bytes_peak = self.reading.memory_bytes_peak.max(bytes);
     }
 
-    /// When unposted figures must go to the ledger at the latest, `interval` after the last time; none if all are.
+    /// When unposted figures must be posted at the latest: `interval` after the last post. `None` if all are posted.
     pub fn progress_due(&self, interval: Duration) -> Option<Instant> {
         self.unposted.then(|| self.posted + interval)
     }
 
-    /// Posts the window as far as it got. The ledger replaces it by what comes later.
+    /// Posts the window so far. Later readings replace it in the ledger.
     pub fn post_progress(&mut self, now: Instant) {
         self.unposted = false;
         self.posted = now;
         self.post(false, now);
     }
 
-    /// Ends the window at `now`. One that is dropped without ends when it is dropped.
+    /// Ends the window at `now`. Without this call, the window ends when the meter is dropped.
     pub fn close(mut self, now: Instant) {
         self.closed = Some(now);
     }
@@ -375,7 +375,7 @@ impl Drop for WindowMeter {
 
 /// The meter of one request; made when the request is accepted.
 pub struct InvocationMeter {
-    /// None: the request was turned away after all.
+    /// `None` if the request was refused after all.
     post: Option<Post>,
     reading: InvocationReading,
     accepted: Instant,
@@ -416,13 +416,13 @@ impl InvocationMeter {
         }
     }
 
-    /// How the request ended, and whether its caller got to know.
+    /// Records how the request ended, and if the caller got the answer.
     pub fn outcome(&mut self, outcome: &'static str, delivered: bool) {
         self.reading.outcome = outcome;
         self.reading.delivered = delivered;
     }
 
-    /// Leaves no record: the request was turned away.
+    /// Drops the meter without a record, because the request was refused.
     pub fn forget(mut self) {
         self.post = None;
     }
@@ -490,7 +490,7 @@ mod tests {
         meter.ended_one(Instant::now());
         tokio::time::advance(MS(300)).await;
         meter.ended_one(Instant::now());
-        tokio::time::advance(MS(10)).await; // The linger is nobody's time.
+        tokio::time::advance(MS(10)).await; // The linger is not charged.
         meter.hook_began(Instant::now());
         tokio::time::advance(MS(100)).await;
         meter.ended_one(Instant::now());

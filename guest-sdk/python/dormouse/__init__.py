@@ -1,25 +1,26 @@
 """Write a Dormouse function as a Python module.
 
-A function lives in an *instance*, which Dormouse keeps between requests: awake while there is work, parked and
-entirely still while there is none. The module `app` is that instance. Its globals are the state, and these functions
-of it are called, each one `async def` or plain `def`:
+A function runs in an *instance*, which Dormouse keeps between requests: awake while there is work, parked while there
+is none. In a parked instance nothing runs. The module `app` is that instance. Its globals are the state, and Dormouse
+calls these functions of it, each one `async def` or plain `def`:
 
-- `handler(ctx, event)` answers a request: the event is `bytes`, the reply `bytes` or `str`. It is the only one needed.
+- `handler(ctx, event)` answers a request: the event is `bytes`, the reply `bytes` or `str`. Only this one is required.
 - `initializer(ctx)` runs once, before the first request.
-- `pre_freeze(ctx)` runs before each parking, after the callers got their replies: the place to flush.
-- `pre_stop(ctx)` runs once before the end: the place to close sessions.
+- `pre_freeze(ctx)` runs before each freeze, after the callers got their replies. Flush here.
+- `pre_stop(ctx)` runs once before the instance is stopped. Close sessions here.
 
-An exception's text reaches the caller of `handler`, so it must hold no secrets; its traceback goes to the function's
-log, and so does all that is printed or given to `logging` (`INFO` and above, unless the module configures it).
+An exception's text is sent to the caller of `handler`, so it must contain no secrets. Its traceback is written to the
+function's log, and so is everything that is printed or logged with `logging` (`INFO` and above, unless the module
+configures it).
 
-`asyncio` is there: `asyncio.sleep`, `timeout`, `gather`, `Lock`, `Queue`. `asyncio.create_task` starts work that goes
-on after its request was answered; while the instance is parked it stands still, and at the next thaw it goes on. A
-function configured with a `concurrency` above 1 gets a second `handler` while the first one waits in an `await`.
+`asyncio` works: `asyncio.sleep`, `timeout`, `gather`, `Lock`, `Queue`. `asyncio.create_task` starts work that
+continues after its request was answered; it stops while the instance is parked and continues at the next thaw. If the
+function's `concurrency` is above 1, a second `handler` may be called while the first one waits in an `await`.
 
-The module is imported when the component is built, and every instance starts from a copy of that moment. What differs
-from instance to instance or from deployment to deployment, such as `os.environ` or a `random.Random()`, belongs into
-`initializer` or `handler`; and all modules must be imported at the top, since there are no files to import from
-later. Threads, sockets, `ssl` and `subprocess` do not work in a component; `fetch` sends requests.
+The module is imported when the component is built, and every instance starts from a copy of that state. Read what
+differs between instances or deployments, such as `os.environ` or a `random.Random()`, in `initializer` or `handler`.
+Import all modules at the top, because there are no files to import from later. Threads, sockets, `ssl` and
+`subprocess` do not work in a component; `fetch` sends requests.
 """
 
 from .context import Context

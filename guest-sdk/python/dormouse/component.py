@@ -1,4 +1,4 @@
-"""What componentize-py makes a component of: the exports of the contract, in front of the author's module `app`."""
+"""The entry point for componentize-py: the exports of the contract, which call the author's module `app`."""
 
 import asyncio
 import inspect
@@ -13,14 +13,14 @@ from .context import Context
 
 loop.install()
 http.send = wasi.send
-# Line by line, in place of what componentize-py has set up: that has no buffer, and so loses the rest of a text that
-# the host takes in pieces.
+# Line-buffered, instead of componentize-py's unbuffered streams, which lose the rest of a text when the host takes only
+# a part of it.
 sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
 sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
 
 import app
 
-# Without effect if the module has configured logging itself. The host notes the time of each line.
+# No effect if the module has configured logging itself. Without the time, because the host records it for each line.
 logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
 _log = logging.getLogger("dormouse")
 
@@ -29,7 +29,7 @@ if not callable(getattr(app, "handler", None)):
 
 
 class WitWorld(wit_world.WitWorld):
-    """The exports. A hook that the module does not have does nothing."""
+    """The exports. A hook that the module does not define does nothing."""
 
     async def initializer(self, ctx) -> None:
         await _call("initializer", ctx)
@@ -50,7 +50,7 @@ class WitWorld(wit_world.WitWorld):
 
 
 async def _call(name: str, ctx, *event: bytes):
-    """Calls a function of the module. Its exception goes to the log, and its text to the caller."""
+    """Calls a function of the module. Logs its exception, and returns the exception's text to the caller."""
     function = getattr(app, name, None)
     if function is None:
         return None
@@ -64,13 +64,13 @@ async def _call(name: str, ctx, *event: bytes):
 
 
 def _text(error: BaseException) -> str:
-    """What the caller reads. Some exceptions have no text, and that of a `KeyError` is nothing but the key."""
+    """The text for the caller. Some exceptions have no text, and that of a `KeyError` is only the key."""
     name, text = type(error).__name__, str(error)
     return f"{name}: {text}" if isinstance(error, KeyError) else text or name
 
 
 async def _call_unheard(name: str, ctx) -> None:
-    """Calls a hook that has nobody to answer to: the log has heard of its failure."""
+    """Calls a hook that has no caller to report to. Its failure is already logged."""
     try:
         await _call(name, ctx)
     except Err:

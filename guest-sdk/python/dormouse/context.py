@@ -1,4 +1,4 @@
-"""What the host tells a function about the call it is in."""
+"""What the host tells a function about a call."""
 
 import time
 from dataclasses import dataclass
@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 @dataclass(slots=True, kw_only=True)
 class Context:
-    """The call that a function is in. Handlers and hooks get one each; the defaults are for tests."""
+    """The context of a call. Each call of a handler or a hook gets its own; the defaults are for tests."""
 
     request_id: str = "test-request"
-    """The request's identifier, unique on this host unless the caller chose it. A hook has one of its own."""
+    """The request's identifier, unique on this host unless the caller chose it. Each call of a hook has its own."""
     function: str = "test"
     """The function's name."""
     version: str = "LATEST"
@@ -19,12 +19,12 @@ class Context:
     memory_mb: int = 128
     """The memory this instance may use, in MB (1 MB is 1,048,576 bytes)."""
     deadline: float = float("inf")
-    """When the host gives up on this call, as `time.time()` counts: seconds since 1970. Time in which the instance is
-    suspended moves the real deadline further away, not this figure."""
+    """The deadline of this call, in seconds since 1970 as in `time.time()`. While the instance is suspended, the real
+    deadline moves further away; this value does not."""
     attempt: int = 1
     """Which attempt at this request this is, starting with 1."""
     traceparent: str | None = None
-    """The W3C trace context of the caller, when it sent one."""
+    """The caller's W3C trace context, if it sent one."""
 
     def remaining(self) -> float:
         """The seconds left until the deadline; zero once it has passed."""

@@ -1,7 +1,7 @@
 """Requests to other services.
 
-Functions call `fetch`; in a component `wasi` does the sending. Nothing is sent unasked. Errors name the host but
-neither path nor query, since an error's text may reach a caller and secrets travel in both.
+Functions call `fetch`; in a component, `wasi` sends the requests. The SDK adds no trace context and no credentials.
+Errors name the host but not the path or the query: these may contain secrets, and an error's text may reach a caller.
 """
 
 import json
@@ -17,18 +17,18 @@ class FetchError(OSError):
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A response, read to its end."""
+    """A response with its whole body."""
 
     status: int
     """The status code."""
     headers: dict[str, str] = field(default_factory=dict)
-    """The headers by their names in lower case; of several with one name, joined by commas."""
+    """The headers by lower-case name. Several with the same name are joined by commas."""
     body: bytes = b""
     """The body."""
 
     @property
     def ok(self) -> bool:
-        """Whether the status is one of the 200s."""
+        """True if the status is 200 to 299."""
         return 200 <= self.status < 300
 
     def text(self) -> str:
@@ -42,7 +42,7 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request in the parts that a host wants."""
+    """A request, split into the parts that a host needs."""
 
     method: str
     tls: bool
@@ -63,11 +63,11 @@ async def fetch(
 ) -> Response:
     """Sends a request and reads the whole response. A status such as 404 is a response, not an error.
 
-    The host of the URL must be among the function's `allowed-outbound-hosts`. `timeout` is how long to wait, in
-    seconds, for the connection, for the first byte, and between two bytes; each anew. A `fetch` that is cancelled stops
-    waiting at once, but what was sent stays sent.
+    The host of the URL must be in the function's `allowed-outbound-hosts`. `timeout` is how long to wait, in seconds,
+    for the connection, for the first byte, and between two bytes; each wait has this timeout. A cancelled `fetch` stops
+    waiting at once, but the request may already have been sent.
 
-    Raises `FetchError` if no response came, and `ValueError` if the URL is not one of http or https.
+    Raises `FetchError` if no response came, and `ValueError` if the URL is not valid.
     """
     request = _request(url, method, headers, body, timeout)
     try:
@@ -81,7 +81,7 @@ async def _no_host(_: Request) -> Response:
 
 
 send: Callable[[Request], Awaitable[Response]] = _no_host
-"""Sends a request. A component has the host's; a native test may put its own here."""
+"""Sends a request. A component sends through the host; a native test may set its own function."""
 
 
 def _request(url: str, method: str, headers: Mapping[str, str], body: bytes | str, timeout: float | None) -> Request:
@@ -92,7 +92,7 @@ def _request(url: str, method: str, headers: Mapping[str, str], body: bytes | st
         raise ValueError("credentials belong into a header, not into the URL")
     body = body.encode() if isinstance(body, str) else body
     fields = [(name, value.encode()) for name, value in headers.items()]
-    # A streamed body has no length of its own, and small servers understand nothing but a length.
+    # A streamed body has no known length, and small servers need a `content-length`.
     if body and not any(name.lower() == "content-length" for name in headers):
         fields.append(("content-length", str(len(body)).encode()))
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")

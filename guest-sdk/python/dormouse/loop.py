@@ -1,13 +1,12 @@
 """The event loop of a component: `asyncio` on top of the component model's own waiting.
 
-componentize-py brings a loop that runs tasks and waits for imports, without timers, and that wakes a request only for
-an answer which that request itself waits for. This one adds timers, tasks that outlive their request, and wake-ups
-from one request to another, so that `asyncio` works as authors know it. It leans on private names of componentize-py
-0.25.1.
+The loop of componentize-py runs tasks and waits for imports. It has no timers, and wakes a request only for an answer
+that this request itself waits for. This loop adds timers, tasks that outlive their request, and wake-ups from one
+request to another, so that `asyncio` works as usual. It uses private names of componentize-py 0.25.1.
 
-Each call into the component is a *component task* with a state of its own (`_FutureState`): its handles, and the set
-of waitables it waits for. A handle runs in the component task it belongs to and in no other, because the host
-ascribes what it does, such as a line of the log, to the request of that task.
+Each call into the component is a *component task* with its own state (`_FutureState`): its handles, and the set of
+waitables it waits for. A handle runs only in its own component task, because the host attributes what it does, such
+as a log line, to the request of that task.
 """
 
 import asyncio
@@ -25,17 +24,17 @@ _log = logging.getLogger("dormouse")
 
 
 class Loop(support._Loop):
-    """The one loop of an instance."""
+    """The only loop of an instance."""
 
     def __init__(self) -> None:
         super().__init__()
         self.running = True
         self._current = None  # The state of the component task that runs.
         self._touched: list = []  # States that got handles since the last poll.
-        self._tasks: set[asyncio.Task] = set()  # Nobody else may hold a background task.
+        self._tasks: set[asyncio.Task] = set()  # Keeps background tasks alive: nothing else may hold them.
         self._timers: list[asyncio.TimerHandle] = []  # A heap.
-        self._waits: list[float] = []  # When the waits of the host end that were begun for timers.
-        self._bells: list[_Bell] = []  # Those without a component task.
+        self._waits: list[float] = []  # The ends of the host's waits that were begun for timers.
+        self._bells: list[_Bell] = []  # Bells that no component task uses.
 
     def poll(self, state) -> None:
         """Runs the handles of a component task until it has to wait or is done. The glue calls it for each event."""
@@ -45,7 +44,7 @@ class Loop(support._Loop):
             for handle in handles:
                 if not handle.cancelled():
                     handle._run()
-        # An exception holds the frames it came through, and so this one: a handle left here would keep its task alive.
+        # An exception keeps its frames alive, this one included: a handle left here would keep its task alive.
         handles = handle = None
         if self.exception is not None:
             raise self.exception
@@ -60,7 +59,7 @@ class Loop(support._Loop):
         self._current = None
 
     def _hang_bell(self, state) -> None:
-        """Sees to it that a component task which begins to wait can be woken by others."""
+        """Makes a component task that begins to wait wakeable by others."""
         if getattr(state, "bell", None) is None:
             state.bell = self._bells.pop() if self._bells else _Bell()
         if state.bell.waitable not in state.futures:
@@ -78,7 +77,7 @@ class Loop(support._Loop):
             state.bell = None
 
     def _state_of(self, context: Context):
-        """The component task that a context belongs to; if that has ended, the one that runs."""
+        """The component task of a context; if it has ended, the one that runs."""
         state = context.get(support._future_state)
         if state is None or state.pending_count == 0:
             state = self._current
@@ -128,10 +127,10 @@ class Loop(support._Loop):
         return timer
 
     def _timer_handle_cancelled(self, _) -> None:
-        """A wait of the host cannot be taken back, so a cancelled timer stays in the heap until its time."""
+        """A wait of the host cannot be cancelled, so a cancelled timer stays in the heap until its time."""
 
     def _wait_for_timers(self) -> None:
-        """Begins to wait for the first timer, unless a wait that was begun before ends first."""
+        """Begins to wait for the first timer, unless an earlier wait ends before it."""
         while self._timers and self._timers[0].cancelled():
             heapq.heappop(self._timers)
         if self._timers and all(self._timers[0].when() < end for end in self._waits):
@@ -154,7 +153,7 @@ class Loop(support._Loop):
 class _Bell:
     """Wakes a component task: a stream from the component to itself, whose reader the task waits for.
 
-    In the table of what a task waits for it stands in a future's place, hence `set_result`.
+    It takes the place of a future in the table of what a task waits for, hence `set_result`.
     """
 
     def __init__(self) -> None:
@@ -177,7 +176,7 @@ class _Bell:
 
 
 def install() -> None:
-    """Puts the loop in the place of the one that componentize-py brought."""
+    """Replaces the loop of componentize-py."""
     loop = Loop()
     support._loop = loop
     asyncio.events._set_running_loop(loop)

@@ -1,4 +1,4 @@
-"""Sending as WASI 0.3 does it. Only `component` imports this: the bindings exist in a component and nowhere else."""
+"""Sends requests through WASI 0.3. Only `component` imports this: the bindings exist only in a component."""
 
 import asyncio
 
@@ -28,8 +28,8 @@ _METHODS = {
 async def send(request: Request) -> Response:
     """Sends a request and reads the response.
 
-    It goes on when its caller is cancelled: what the host was asked for cannot be taken back, and its answer must find
-    somebody who takes it.
+    It continues when its caller is cancelled, because a request to the host cannot be cancelled and something must
+    take its response.
     """
     return await asyncio.shield(_send(request))
 
@@ -49,7 +49,7 @@ def _outgoing(request: Request) -> types.Request:
     trailers_writer, trailers = trailers_future(lambda: Ok(None))
     asyncio.create_task(trailers_writer.write(Ok(None)))
     outgoing, sent = types.Request.new(fields, _contents(request.body), trailers, _options(request.timeout))
-    sent.__exit__(None, None, None)  # The response says enough.
+    sent.__exit__(None, None, None)  # The response shows if it was sent.
     try:
         outgoing.set_method(_METHODS.get(request.method) or types.Method_Other(request.method))
         outgoing.set_scheme(types.Scheme_Https() if request.tls else types.Scheme_Http())
@@ -61,13 +61,13 @@ def _outgoing(request: Request) -> types.Request:
 
 
 def _contents(body: bytes):
-    """The body as a stream, fed by a task of its own because it only drains while the request is being sent."""
+    """The body as a stream. A task of its own writes it, because it is only read while the request is being sent."""
     if not body:
         return None
     writer, reader = byte_stream()
 
     async def feed() -> None:
-        # What could not be written shows in the result of the request.
+        # A failed write shows in the result of the request.
         with writer:
             await writer.write_all(body)
 
@@ -101,7 +101,7 @@ async def _receive(incoming: types.Response) -> Response:
     with reader:
         while not reader.writer_dropped:
             body += await reader.read(_CHUNK_BYTES)
-    # A body that broke off ends like a whole one; only the trailers tell them apart.
+    # A truncated body ends like a complete one; only the trailers tell them apart.
     ending = await trailers.read()
     asyncio.create_task(consumed_writer.write(Ok(None)))
     if isinstance(ending, Err):
@@ -110,10 +110,10 @@ async def _receive(incoming: types.Response) -> Response:
 
 
 def _explain(error: types.ErrorCode) -> str:
-    """The failures that authors meet, in their words; the rare rest by its name in the standard."""
+    """Common failures in plain words; the rare others by their name in the standard."""
     match error:
         case types.ErrorCode_HttpRequestDenied():
-            return "the function's allowed-outbound-hosts do not name this host"
+            return "the host is not in allowed-outbound-hosts"
         case types.ErrorCode_DnsError() | types.ErrorCode_DnsTimeout():
             return "the name could not be resolved"
         case types.ErrorCode_ConnectionRefused():

@@ -1,14 +1,14 @@
-//! What the host tells a function about the call it is in.
+//! What the host tells a function about a call.
 //!
-//! `export` builds one for each call from what the host sent; `testing` makes one up. A function only reads it.
+//! `export` builds one for each call from what the host sent; `testing` invents one. A function only reads it.
 
 use std::time::{Duration, SystemTime};
 
-/// The call that a function is in. Handlers and hooks get one each.
+/// The context of a call. Each call of a handler or a hook gets its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Context {
-    /// The request's identifier, unique on this host unless the caller chose it. A hook has one of its own.
+    /// The request's identifier, unique on this host unless the caller chose it. Each call of a hook has its own.
     pub request_id: String,
     /// The function's name.
     pub function: String,
@@ -18,11 +18,12 @@ pub struct Context {
     pub instance_id: String,
     /// The memory this instance may use, in MB (1 MB is 1,048,576 bytes).
     pub memory_mb: u32,
-    /// When the host gives up on this call. Time spent suspended moves the real deadline further away, not this figure.
+    /// The deadline of this call. While the instance is suspended, the real deadline moves further away; this value
+    /// does not.
     pub deadline: SystemTime,
     /// Which attempt at this request this is, starting with 1.
     pub attempt: u32,
-    /// The W3C trace context of the caller, when it sent one.
+    /// The caller's W3C trace context, if it sent one.
     pub traceparent: Option<String>,
 }
 

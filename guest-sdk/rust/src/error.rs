@@ -1,10 +1,10 @@
-//! The error of a function: anything with a text, and the `?` that gets it there.
+//! The error of a function: made from any error or text, mostly by `?`.
 //!
-//! `instance` turns it into the text that the caller reads. Nothing branches on it, so it keeps no kinds or codes.
+//! `instance` turns it into the text that the caller gets. Nothing branches on it, so it has no kinds or codes.
 
 use std::fmt;
 
-/// A result whose error becomes the text that the caller reads.
+/// A result whose error becomes the text that the caller gets.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why a function failed. Made by `?` from any [`std::error::Error`], by `.into()` from a text.
@@ -24,7 +24,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// ```
 pub struct Error(Box<dyn std::error::Error>);
 
-/// Covers texts too. `Error` is not a `std::error::Error` itself: that would make this the identity for some types.
+/// Also converts texts. `Error` does not implement `std::error::Error`: this would then conflict with `From<T> for T`.
 impl<E: Into<Box<dyn std::error::Error>>> From<E> for Error {
     fn from(error: E) -> Self {
         Error(error.into())
@@ -43,7 +43,7 @@ impl fmt::Display for Error {
     }
 }
 
-/// The text again, because this is what an `unwrap` in a test prints.
+/// The same text as `Display`, because an `unwrap` in a test prints this.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)

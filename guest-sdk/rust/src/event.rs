@@ -1,19 +1,19 @@
-//! Between the bytes of the wire and the types of a function.
+//! Converts between the bytes of requests and replies and a function's types.
 //!
-//! `instance` calls these around each handler. A new shape of event or reply is one `impl` here, or in a function's own
-//! crate. They never look at the context: the host sends no content type.
+//! `instance` calls these around each handler. A new type of event or reply needs one `impl`, here or in a function's
+//! own crate. The context is not used: the host sends no content type.
 
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{Error, Result};
 
-/// What can be read from a request's bytes.
+/// A type that can be read from a request's bytes.
 pub trait FromEvent: Sized {
     /// Reads the event, or says what was expected instead.
     fn from_event(bytes: Vec<u8>) -> Result<Self>;
 }
 
-/// What can be written as a reply's bytes.
+/// A type that can be written as a reply's bytes.
 pub trait IntoReply {
     /// Writes the reply.
     fn into_reply(self) -> Result<Vec<u8>>;
@@ -36,7 +36,7 @@ impl FromEvent for String {
     }
 }
 
-/// A function that takes no event ignores the one it is sent.
+/// A function without an event ignores the bytes it is sent.
 impl FromEvent for () {
     fn from_event(_: Vec<u8>) -> Result<Self> {
         Ok(())
@@ -81,7 +81,7 @@ impl<T: Serialize> IntoReply for Json<T> {
     }
 }
 
-/// A type's name as an author wrote it, `Order` and not `shop::model::Order`; with parameters it stays as it is.
+/// A type's name as an author wrote it, `Order` and not `shop::model::Order`. Names with parameters are not shortened.
 fn short_name<T>() -> &'static str {
     let name = std::any::type_name::<T>();
     match name.rsplit_once("::") {

@@ -1,8 +1,7 @@
-//! How a type becomes a component: the exports of the WIT world, tied to one [`Instance`].
+//! How a type becomes a component: connects the exports of the WIT world to one [`Instance`].
 //!
-//! Authors write [`export!`](crate::export!) and nothing else of this; the rest is public only for what the macro
-//! writes into their crate. Nothing is decided here. Natively there is nothing to export, and the macro only checks
-//! that the type is a function.
+//! Authors use only [`export!`](crate::export!). The rest is public only for the code that the macro generates in their
+//! crate. In a native build there is nothing to export, and the macro only checks that the type is a function.
 
 pub use crate::instance::Instance;
 
@@ -10,9 +9,9 @@ use std::rc::Rc;
 
 use crate::Function;
 
-/// Makes a type the function that this component exports, with all its hooks.
+/// Exports a type as this component's function, with all its hooks.
 ///
-/// Once per crate, at its top level: `dormouse_sdk::export!(Counter);`
+/// Use it once per crate, at the top level: `dormouse_sdk::export!(Counter);`
 #[macro_export]
 macro_rules! export {
     ($function:ident) => {
@@ -30,9 +29,9 @@ macro_rules! export {
     };
 }
 
-/// A function that owns the exports of its component.
+/// A function that its component exports.
 pub trait Exported: Function {
-    /// The one instance that this component is.
+    /// The component's only instance.
     fn instance() -> Rc<Instance<Self>>;
 }
 

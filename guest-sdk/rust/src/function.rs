@@ -1,13 +1,13 @@
-//! The trait that a function's author implements, and the only thing an author has to.
+//! The trait that a function's author implements. Nothing else is required.
 //!
-//! `instance` calls it, in the order that the host decided. It never sees bytes: `event` has turned them into types.
+//! `instance` calls it, in the order that the host decides. It never sees bytes: `event` converts them to types.
 
 use crate::{Context, FromEvent, IntoReply, Result};
 
-/// A function: the value is one instance's state, the methods are its lifecycle.
+/// A function: its value is the state of one instance, and its methods are called during the instance's lifecycle.
 ///
-/// The order of calls is `initialize`, then any number of `handle` (overlapping only if the function is configured
-/// with a `concurrency` above 1), a `pre_freeze` each time the last of them ended, and `pre_stop` at the very end.
+/// The order of calls is `initialize`, then any number of `handle` (overlapping only if the function's `concurrency` is
+/// above 1), `pre_freeze` each time the last `handle` has ended, and `pre_stop` at the end.
 ///
 /// ```
 /// use dormouse_sdk::{Context, Function, Json, Result};
@@ -37,25 +37,25 @@ pub trait Function: Sized + 'static {
 
     /// Builds the state of a new instance, once, before its first request.
     ///
-    /// An error answers the requests that waited for this instance; the next request starts a new one. When the
-    /// operator has switched the initializer hook off, the first request builds the state instead, within its own time.
+    /// On an error, its text answers the requests that waited for this instance; the next request starts a new one. If
+    /// the operator has disabled the initializer, the first request builds the state instead, within its own timeout.
     async fn initialize(ctx: &Context) -> Result<Self>;
 
     /// Answers one request.
     ///
-    /// An error's text, with its causes, reaches the caller, so it must hold no secrets.
+    /// An error's text, with its causes, is sent to the caller, so it must contain no secrets.
     async fn handle(&self, ctx: &Context, event: Self::Event) -> Result<Self::Reply>;
 
-    /// Runs before each parking, after the last request in flight was answered: the place to flush.
+    /// Runs before each freeze, after the last request in flight was answered. Flush here.
     ///
-    /// No caller waits for it. When it returns, nothing of the instance runs until the next request.
+    /// No caller waits for it. After it returns, nothing in the instance runs until the next request.
     async fn pre_freeze(&self, ctx: &Context) {
         let _ = ctx;
     }
 
-    /// Runs once before the instance is dropped in order: the place to close sessions and to save what must stay.
+    /// Runs once before the instance is stopped gracefully. Close sessions and save what must be kept here.
     ///
-    /// A crash leaves nobody to call, so nothing that matters should exist only until here.
+    /// It is not called after a crash, so do not keep important data only in memory until here.
     async fn pre_stop(&self, ctx: &Context) {
         let _ = ctx;
     }

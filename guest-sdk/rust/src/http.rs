@@ -1,8 +1,8 @@
 //! Requests to other services, over the host's `wasi:http`.
 //!
-//! Functions call this. A host answers only for the addresses in the function's `allowed-outbound-hosts`. Nothing is
-//! sent unasked: no trace context, no credentials. Errors name the host but neither path nor query, since an error's
-//! text may reach a caller and secrets travel in both.
+//! Functions call this. Requests are allowed only to the function's `allowed-outbound-hosts`. The SDK adds no trace
+//! context and no credentials. Errors name the host but not the path or the query: these may contain secrets, and an
+//! error's text may reach a caller.
 //!
 //! ```
 //! use std::time::Duration;
@@ -21,7 +21,7 @@
 //!     response.json()
 //! }
 //!
-//! // Under `cargo test` a closure answers in place of the network.
+//! // Under `cargo test` a closure answers instead of the network.
 //! use dormouse_sdk::testing;
 //!
 //! testing::answer_http(|request| {
@@ -59,7 +59,7 @@ pub struct Request {
     pub headers: Vec<(String, String)>,
     /// The body; empty means none.
     pub body: Vec<u8>,
-    /// How long to wait for the connection, for the first byte, and between two bytes; each anew.
+    /// How long to wait for the connection, for the first byte, and between two bytes; each wait has this timeout.
     pub timeout: Option<Duration>,
 }
 
@@ -91,13 +91,13 @@ impl Request {
         self
     }
 
-    /// Sets the body to a value as JSON, and says so in a header.
+    /// Sets the body to a value as JSON, and sets the `content-type`.
     pub fn json(self, value: &impl Serialize) -> Result<Self> {
         let body = serde_json::to_vec(value)?;
         Ok(self.header("content-type", "application/json").body(body))
     }
 
-    /// Gives up when the other side lets us wait for this long.
+    /// Sets how long to wait for the connection, for the first byte, and between two bytes.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
@@ -118,7 +118,7 @@ impl Request {
 pub struct Response {
     /// The status code.
     pub status: u16,
-    /// Headers as they came.
+    /// Headers in the order they came.
     pub headers: Vec<(String, String)>,
     /// The body.
     pub body: Vec<u8>,
@@ -130,7 +130,7 @@ impl Response {
         Response { status, headers: Vec::new(), body: body.into() }
     }
 
-    /// Whether the status is one of the 200s.
+    /// True if the status is 200 to 299.
     pub fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
     }
@@ -151,7 +151,7 @@ impl Response {
     }
 }
 
-/// The parts of a URL that a request is sent by.
+/// The parts of a URL that are needed to send a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Target<'a> {
     pub(crate) tls: bool,

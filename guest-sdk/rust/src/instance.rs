@@ -1,7 +1,7 @@
-//! One instance of a function as the host sees it: bytes and texts outside, types inside.
+//! One instance of a function as the host sees it: takes and returns bytes and texts, and uses types inside.
 //!
-//! `export` owns the one of a component, `testing` drives others. It decides when the state is built, and nothing else:
-//! which call comes when is the host's business.
+//! `export` owns a component's instance, `testing` runs others. It decides only when the state is built; the host
+//! decides the order of calls.
 
 use crate::{Context, FromEvent, Function, IntoReply, Result, once::Once};
 
@@ -16,7 +16,7 @@ impl<F: Function> Instance<F> {
         self.function.get_or_make(async || F::initialize(ctx).await).await.map(drop).map_err(|error| error.to_string())
     }
 
-    /// The `handler` export. Builds the state first if the operator has switched the initializer off.
+    /// The `handler` export. Builds the state first if the operator has disabled the initializer.
     pub async fn handle(&self, ctx: &Context, event: Vec<u8>) -> Result<Vec<u8>, String> {
         self.reply(ctx, event).await.map_err(|error| error.to_string())
     }

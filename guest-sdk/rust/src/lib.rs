@@ -1,13 +1,14 @@
 //! Write a Dormouse function as one Rust type.
 //!
-//! A function lives in an *instance*, which Dormouse keeps between requests: awake while there is work, parked and
-//! entirely still while there is none. The type is that instance. Its fields are the state, [`Function::initialize`]
-//! builds it, [`Function::handle`] answers a request, and two hooks bracket the stillness: [`Function::pre_freeze`]
-//! runs before each parking, after the callers got their replies, and [`Function::pre_stop`] once before the end.
+//! A function runs in an *instance*, which Dormouse keeps between requests: awake while there is work, parked while
+//! there is none. In a parked instance nothing runs. The type is that instance. Its fields are the state,
+//! [`Function::initialize`] builds it, [`Function::handle`] answers a request, and there are two hooks:
+//! [`Function::pre_freeze`] runs before each freeze, after the callers got their replies, and [`Function::pre_stop`]
+//! runs once before the instance is stopped.
 //!
 //! # Quick start
 //!
-//! `dormouse new counter` writes a project like this one. A function is a library, of this kind:
+//! `dormouse new counter` creates a project like this one. A function is a library with these settings:
 //!
 //! ```toml
 //! [lib]
@@ -17,7 +18,7 @@
 //! dormouse-sdk = { path = "vendor/guest-sdk/rust" }
 //! ```
 //!
-//! `src/lib.rs` holds the type and hands it to [`export!`]:
+//! `src/lib.rs` defines the type and passes it to [`export!`]:
 //!
 //! ```
 //! use std::cell::Cell;
@@ -64,16 +65,17 @@
 //!
 //! # Several requests at once
 //!
-//! A function configured with a `concurrency` above 1 gets a second [`handle`](Function::handle) while the first one
-//! waits in an `.await`. An instance has one thread, so state needs no locks: `Cell` and `RefCell` do. Only do not
-//! hold a `RefCell` borrow over an `.await`.
+//! If the function's `concurrency` is above 1, a second [`handle`](Function::handle) may be called while the first one
+//! waits in an `.await`. An instance has one thread, so state needs no locks: use `Cell` and `RefCell`. Do not hold a
+//! `RefCell` borrow across an `.await`.
 //!
-//! # The map
+//! # Architecture
 //!
-//! In reading order: `function` is the trait that an author writes, with `context`, `event` and `error` for what goes
-//! in and out. [`spawn`], [`sleep`] and [`http`] are what a function may ask of its host; each of them goes through
-//! `platform`, which is `wasi` in a component and `native` under `cargo test`. `instance` keeps the state and builds
-//! it once, by means of `once`. `export` ties an instance to the component's exports; [`testing`] drives one natively.
+//! In reading order: `function` is the trait that an author implements, with `context`, `event` and `error` for its
+//! parameters and results. [`spawn`], [`sleep`] and [`http`] are what a function may ask of its host; each of them
+//! calls `platform`, which is `wasi` in a component and `native` under `cargo test`. `instance` keeps the state and
+//! builds it once, with `once`. `export` connects an instance to the component's exports; [`testing`] runs one
+//! natively.
 
 #![deny(missing_docs, unsafe_code)]
 

@@ -1,7 +1,8 @@
-//! The platform of a native test: one thread that runs everything, real time, and HTTP answered by a closure.
+//! The platform of native tests: everything runs on one thread in real time, and a closure answers HTTP.
 //!
-//! `task`, `time` and `http` call this where a component would call `wasi`; `testing` is its face. Like an instance, a
-//! thread has tasks of its own, which move only inside `block_on`: between two of them it is as good as parked.
+//! `task`, `time` and `http` call this where a component calls `wasi`; tests use it through `testing`. Like an
+//! instance, a thread has its own tasks, which run only inside `block_on`. Between two calls of it the thread is like a
+//! parked instance.
 
 #![allow(
     clippy::disallowed_methods,
@@ -61,7 +62,7 @@ pub(crate) fn answer_http(answer: Answer) {
     ANSWER.set(Some(answer));
 }
 
-/// Runs a future to its end, and the spawned tasks beside it. Unfinished tasks stay for the next call.
+/// Runs a future to its end, and the spawned tasks meanwhile. Unfinished tasks continue in the next call.
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut task = Context::from_waker(&waker);
@@ -75,7 +76,7 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-/// Polls each task once, those that were spawned meanwhile included.
+/// Polls each task once, including those that were spawned meanwhile.
 fn poll_tasks(context: &mut Context<'_>) {
     let mut pending = VecDeque::new();
     while let Some(mut task) = TASKS.with_borrow_mut(VecDeque::pop_front) {
@@ -86,7 +87,7 @@ fn poll_tasks(context: &mut Context<'_>) {
     TASKS.set(pending);
 }
 
-/// Waits for the next timer or for a wake from elsewhere; a wake that came already ends the wait at once.
+/// Waits for the next timer or for another wake. A wake that came before ends the wait at once.
 fn rest() {
     let now = Instant::now();
     let due = TIMERS.with_borrow_mut(|timers| timers.extract_if(.., |(at, _)| *at <= now).collect::<Vec<_>>());
@@ -97,7 +98,7 @@ fn rest() {
     }
 }
 
-/// One waker for all: whoever is woken, everything is polled. Tests are small.
+/// One waker for all: any wake polls everything, which is cheap enough for tests.
 struct Unpark(Thread);
 
 impl Wake for Unpark {

@@ -1,6 +1,6 @@
-//! A value that is made once, by an async maker that may fail, while others wait for it.
+//! A value that is made once by an async function that may fail, while others wait for it.
 //!
-//! `instance` keeps a function's state in one. It never runs two makers at a time, however many tasks ask.
+//! `instance` keeps a function's state in one. It never makes two values at a time, however many tasks ask.
 
 use std::{
     cell::RefCell,
@@ -12,7 +12,7 @@ use std::{
 pub(crate) struct Once<T>(RefCell<State<T>>);
 
 enum State<T> {
-    /// Nobody asked yet, or the last maker failed.
+    /// No task asked yet, or the last attempt failed.
     Absent,
     /// One task is making the value; these wait for it.
     Making(Vec<Waker>),
@@ -28,7 +28,7 @@ impl<T> Once<T> {
         }
     }
 
-    /// The value, made now if need be. After a failed attempt the next in line makes another.
+    /// Returns the value, and makes it first if needed. After a failed attempt the next waiting task tries again.
     pub(crate) async fn get_or_make<E>(&self, make: impl AsyncFnOnce() -> Result<T, E>) -> Result<Rc<T>, E> {
         let attempt = match poll_fn(|task| self.poll_turn(task.waker())).await {
             Turn::Done(value) => return Ok(value),
@@ -56,7 +56,7 @@ impl<T> Once<T> {
         }
     }
 
-    /// Ends an attempt. The borrow is over before anyone is woken.
+    /// Ends an attempt. The borrow ends before any task is woken.
     fn settle(&self, state: State<T>) {
         if let State::Making(waiting) = self.0.replace(state) {
             waiting.into_iter().for_each(Waker::wake);
@@ -75,7 +75,7 @@ enum Turn<'a, T> {
     Ours(Attempt<'a, T>),
 }
 
-/// Held by the task that makes the value. Dropped early, by an error or with its task, it lets the next one try.
+/// Held by the task that makes the value. If it is dropped early, by an error or with its task, the next task tries.
 struct Attempt<'a, T>(&'a Once<T>);
 
 impl<T> Drop for Attempt<'_, T> {

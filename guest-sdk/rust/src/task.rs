@@ -1,13 +1,13 @@
 //! Background tasks.
 //!
-//! Functions call this; the platform runs what they spawn. There is no handle: a task ends by itself.
+//! Functions call this; the platform runs the tasks. There is no handle: a task ends by itself.
 
 use crate::platform;
 
-/// Starts a task that goes on after its request was answered, for as long as the instance is awake.
+/// Starts a task that continues after its request was answered, as long as the instance is awake.
 ///
-/// Parked, the instance and all its tasks stand still; thawed, they go on where they were. A task that must be done
-/// before the instance rests belongs into [`pre_freeze`](crate::Function::pre_freeze), which the host waits for.
+/// While the instance is parked, its tasks do not run; after a thaw they continue where they stopped. Work that must be
+/// done before the instance is parked belongs in [`pre_freeze`](crate::Function::pre_freeze), which the host waits for.
 ///
 /// ```
 /// use std::{cell::Cell, rc::Rc, time::Duration};

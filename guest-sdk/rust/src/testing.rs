@@ -1,13 +1,13 @@
 //! Functions under plain `cargo test`, without a host and without a component.
 //!
-//! A function's own tests call this; it does not exist in a component. It runs the author's code as it is, with real
-//! time and real tasks, and never touches the network: a closure answers for it.
+//! A function's own tests call this; it does not exist in a component. It runs the author's code unchanged, with real
+//! time and real tasks, and never uses the network: a closure answers instead.
 //!
-//! Either call the methods of [`Function`] by hand with a [`Context::for_test`], or let an [`Instance`] do what the
-//! host does, with bytes in and out.
+//! Either call the methods of [`Function`] directly with a [`Context::for_test`], or use an [`Instance`], which takes
+//! and returns bytes as the host does.
 //!
-//! Each test runs in a thread of its own, and a thread stands for an instance: its tasks go on inside of [`block_on`]
-//! and stand still between two of them, as they do while an instance is parked.
+//! Each test runs in its own thread, and each thread acts as an instance: its tasks run only inside [`block_on`].
+//! Between two calls of it they do not run, as in a parked instance.
 
 use std::{
     rc::Rc,
@@ -20,7 +20,7 @@ use crate::{
     instance, native,
 };
 
-/// Runs a future to its end in this thread. Tasks that it spawned and that are not done go on in the next call.
+/// Runs a future to its end in this thread. Tasks that it spawned and that are not done continue in the next call.
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     native::block_on(future)
 }
@@ -31,7 +31,7 @@ pub fn answer_http(answer: impl Fn(&Request) -> Result<Response> + 'static) {
 }
 
 impl Context {
-    /// A context as a test needs one: a first attempt, with a minute left. Change what matters to the test.
+    /// A context for tests: a first attempt, with a minute left. Change the fields that matter to the test.
     pub fn for_test() -> Self {
         Context {
             request_id: "test-request".into(),
@@ -69,23 +69,23 @@ impl Context {
 pub struct Instance<F>(instance::Instance<F>);
 
 impl<F: Function> Instance<F> {
-    /// Builds the state ahead of the first request, as the host does unless the initializer is switched off.
+    /// Builds the state before the first request, as the host does unless the initializer is disabled.
     pub async fn initialize(&self) -> Result<(), String> {
         self.0.initialize(&Context::for_test()).await
     }
 
-    /// Sends one event. The reply comes back as text, an error as the text that a caller would read.
+    /// Sends one event. Returns the reply as text, or the error's text that a caller would get.
     pub async fn invoke(&self, event: impl Into<Vec<u8>>) -> Result<String, String> {
         let reply = self.0.handle(&Context::for_test(), event.into()).await?;
         Ok(String::from_utf8_lossy(&reply).into_owned())
     }
 
-    /// Calls the hook that runs before each parking.
+    /// Calls the hook that runs before each freeze.
     pub async fn pre_freeze(&self) {
         self.0.pre_freeze(&Context::for_test()).await;
     }
 
-    /// Calls the hook that runs before the end.
+    /// Calls the hook that runs before the instance is stopped.
     pub async fn pre_stop(&self) {
         self.0.pre_stop(&Context::for_test()).await;
     }

@@ -1,14 +1,14 @@
 //! Waiting.
 //!
-//! Functions call this. To wait costs nothing: the bill counts executed time.
+//! Functions call this. On the default billing basis waiting is not charged, only executed time.
 
 use std::time::Duration;
 
 use crate::platform;
 
-/// Waits for this long and lets others work meanwhile.
+/// Waits for this long. Other requests and tasks run meanwhile.
 ///
-/// The time goes on while the instance is parked: a wait that ended in the meantime is over at the thaw.
+/// Time passes while the instance is parked: a wait that ends meanwhile is over at the thaw.
 pub async fn sleep(duration: Duration) {
     platform::sleep(duration).await;
 }

@@ -1,7 +1,7 @@
-//! The platform of a component: tasks, time and HTTP as WASI 0.3 gives them.
+//! The platform of a component: tasks, time and HTTP through WASI 0.3.
 //!
 //! `task`, `time` and `http` call this in a component, as they call `native` in a test. It never blocks the instance:
-//! each wait lets other requests and tasks go on.
+//! other requests and tasks run during each wait.
 
 use std::time::Duration;
 
@@ -35,11 +35,11 @@ pub(crate) async fn send(request: &Request, target: &Target<'_>) -> Result<Respo
         .map(|(name, value)| (name, String::from_utf8_lossy(&value).into_owned()))
         .collect();
 
-    // The host hears how the body fared through `consumed`, so that must live until the body was read.
+    // The host learns through `consumed` how reading the body ended, so this must live until the body was read.
     let (consumed, consumed_reader) = wit_future::new(|| Ok(()));
     let (body, trailers) = Incoming::consume_body(incoming, consumed_reader);
     let body = body.collect().await;
-    // A body that broke off ends like a whole one; only the trailers tell them apart.
+    // A truncated body ends like a complete one; only the trailers tell them apart.
     trailers.await.map_err(explain)?;
     drop(consumed);
 
@@ -64,7 +64,7 @@ fn outgoing(request: &Request, target: &Target<'_>) -> Result<Outgoing, String> 
 fn fields(request: &Request) -> Result<Fields, String> {
     let mut entries: Vec<_> =
         request.headers.iter().map(|(name, value)| (name.clone(), value.clone().into_bytes())).collect();
-    // A streamed body has no length of its own, and small servers understand nothing but a length.
+    // A streamed body has no known length, and small servers need a `content-length`.
     let has_length = entries.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-length"));
     if !request.body.is_empty() && !has_length {
         entries.push(("content-length".into(), request.body.len().to_string().into_bytes()));
@@ -72,7 +72,7 @@ fn fields(request: &Request) -> Result<Fields, String> {
     Fields::from_list(&entries).map_err(|error| format!("the host refused the headers: {error}"))
 }
 
-/// The body as a stream, fed by a task of its own because it only drains while the request is being sent.
+/// The body as a stream. A task of its own writes it, because it is only read while the request is being sent.
 fn contents(body: &[u8]) -> Option<wit_bindgen::StreamReader<u8>> {
     if body.is_empty() {
         return None;
@@ -80,7 +80,7 @@ fn contents(body: &[u8]) -> Option<wit_bindgen::StreamReader<u8>> {
     let (mut writer, reader) = wit_stream::new();
     let body = body.to_vec();
     spawn(async move {
-        // What could not be written shows in the result of the request.
+        // A failed write shows in the result of the request.
         writer.write_all(body).await;
     });
     Some(reader)
@@ -89,7 +89,7 @@ fn contents(body: &[u8]) -> Option<wit_bindgen::StreamReader<u8>> {
 fn options(timeout: Duration) -> RequestOptions {
     let timeout = Some(nanoseconds(timeout));
     let options = RequestOptions::new();
-    // A host may not support one of these; the deadline of the call bounds the wait in any case.
+    // A host may not support one of these; the deadline of the call limits the wait in any case.
     let _ = options.set_connect_timeout(timeout);
     let _ = options.set_first_byte_timeout(timeout);
     let _ = options.set_between_bytes_timeout(timeout);
@@ -111,10 +111,10 @@ fn method(name: &str) -> Method {
     }
 }
 
-/// The failures that authors meet, in their words; the rare rest by its name in the standard.
+/// Common failures in plain words; the rare others by their name in the standard.
 fn explain(error: ErrorCode) -> String {
     match error {
-        ErrorCode::HttpRequestDenied => "the function's allowed-outbound-hosts do not name this host".into(),
+        ErrorCode::HttpRequestDenied => "the host is not in allowed-outbound-hosts".into(),
         ErrorCode::DnsError(_) | ErrorCode::DnsTimeout => "the name could not be resolved".into(),
         ErrorCode::ConnectionRefused => "the connection was refused".into(),
         ErrorCode::ConnectionTerminated | ErrorCode::HttpResponseIncomplete => "the connection broke off".into(),

@@ -16,7 +16,7 @@ thread_local! {
     static LOG: RefCell<Vec<&'static str>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Takes its time to start, and fails the first time if it is told to.
+/// Takes some time to start, and with `FAILS_FIRST` fails the first time.
 struct Slow<const FAILS_FIRST: bool>;
 
 impl<const FAILS_FIRST: bool> Function for Slow<FAILS_FIRST> {

@@ -1,7 +1,7 @@
-//! For which call the guest works at the moment: whose line it writes, whose trace its outgoing request continues.
+//! The call that the guest is running: a log line belongs to its request, and an outgoing request continues its trace.
 //!
-//! Guests do not say so. If only one call can be meant, it is that one. If several can, the engine is asked which task is
-//! running; that takes longer than most host calls, so it is done only then (see `running::record_task`).
+//! Guests do not report it. If there is one candidate, it is that call. If there are several, the engine is asked which
+//! task is running. That takes longer than most host calls, so it is done only then (see `running::record_task`).
 
 use std::collections::VecDeque;
 
@@ -11,11 +11,11 @@ use super::call::CallId;
 use crate::ids::RequestId;
 use crate::log::Author;
 
-/// Answered calls that are remembered because something of them may still run: enough to name the request of a late line,
+/// Answered calls to remember, because their background work may still run: enough to name the request of a late line,
 /// and a bound for guests that start work with each request and never end it.
 const ANSWERED_MAX: usize = 16;
 
-/// Whom a call is made for.
+/// The request that a call serves.
 #[derive(Clone)]
 pub(super) struct Origin {
     /// The request, or the hook's own identifier.
@@ -28,9 +28,9 @@ pub(super) struct Origin {
 #[derive(Default)]
 pub(super) struct Attribution {
     in_flight: Vec<Running>,
-    /// Calls that returned, the latest last, and may have left background work.
+    /// Calls that returned but may have left background work, the latest last.
     answered: VecDeque<Running>,
-    /// The task whose host call is being served, where the engine had to be asked.
+    /// The task whose host call is being served. Set only while the engine must be asked.
     current: Option<GuestTaskId>,
 }
 
@@ -41,18 +41,19 @@ struct Running {
     origin: Origin,
 }
 
-/// Several calls may be meant, and the engine cannot tell which.
+/// Several calls are candidates, and it is not known which one is running.
 struct Ambiguous;
 
 impl Attribution {
     /// A call became a task.
     pub(super) fn begin(&mut self, call: CallId, task: GuestTaskId, origin: Origin) {
-        // The engine gives the identifiers of finished tasks to new ones.
+        // The engine reuses the identifiers of finished tasks, so an answered call could claim the work of the new
+        // task.
         self.answered.retain(|running| running.task != task);
         self.in_flight.push(Running { task, call, origin });
     }
 
-    /// A call returned. If the guest is `silent`, no task is left in it, so nothing can be running for any answered call.
+    /// A call returned. If the guest is `silent`, no task is left in it, so no answered call has code that still runs.
     pub(super) fn end(&mut self, call: CallId, silent: bool) {
         // A hook that the component does not have never became a task.
         let Some(index) = self.in_flight.iter().position(|running| running.call == call) else { return };
@@ -67,37 +68,37 @@ impl Attribution {
         self.answered.push_back(running);
     }
 
-    /// Whether calls that returned are remembered.
+    /// True if answered calls are remembered.
     pub(super) fn has_answered(&self) -> bool {
         !self.answered.is_empty()
     }
 
-    /// No task is left in the guest.
+    /// Called when no task is left in the guest.
     pub(super) fn forget_answered(&mut self) {
         self.answered.clear();
     }
 
-    /// Whether the engine must be asked which call is running.
+    /// True if several calls are candidates, so the engine must be asked which one is running.
     pub(super) fn is_ambiguous(&self) -> bool {
         self.candidates().nth(1).is_some()
     }
 
-    /// What the engine said: the task that called the host, or none when guest code runs again.
+    /// Records the task that called the host, or none when guest code runs again.
     pub(super) fn set_current(&mut self, task: Option<GuestTaskId>) {
         self.current = task;
     }
 
-    /// The call in flight that `task` is.
+    /// The call in flight that runs as `task`.
     pub(super) fn call_of(&self, task: GuestTaskId) -> Option<CallId> {
         self.in_flight.iter().find(|running| running.task == task).map(|running| running.call)
     }
 
-    /// Whom the guest works for, if that is a call and known.
+    /// The origin of the running call, if it is known.
     pub(super) fn origin(&self) -> Option<Origin> {
         self.working_for().ok().flatten().map(|running| running.origin.clone())
     }
 
-    /// Whose line the guest writes.
+    /// The author of a line that the guest writes now.
     pub(super) fn author(&self) -> Author {
         match self.working_for() {
             Ok(Some(running)) => Author::Request(running.origin.request.clone()),

@@ -1,4 +1,4 @@
-//! What all instances of a function have in common for the engine.
+//! What all instances of a function share: the linked component, its exports and its sandbox.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use super::world::World;
 use crate::ids::InstanceId;
 use crate::log::{LogWriter, Stream};
 
-/// Everything that the instances of one function have in common.
+/// Everything that the instances of one function share.
 pub struct Blueprint {
     /// The exports that the function uses.
     pub exports: Exports,
@@ -82,8 +82,8 @@ pub struct Sandbox<'a> {
     pub memory_mb: u32,
     /// The guest's whole environment.
     pub environment: &'a BTreeMap<String, String>,
-    /// Where it may send HTTP requests.
+    /// The hosts that it may send HTTP requests to.
     pub outbound_hosts: Vec<HostPattern>,
-    /// Where its output goes.
+    /// The log for its output.
     pub log: LogWriter,
 }

@@ -1,4 +1,4 @@
-//! A call into a guest and what comes back.
+//! A call into a guest and its result.
 
 use std::sync::Arc;
 
@@ -11,16 +11,16 @@ use crate::ids::RequestId;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CallId(pub u64);
 
-/// The export a call goes to.
+/// The export that is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Entry {
     /// Answers a request.
     Handler,
     /// Prepares the instance.
     Initializer,
-    /// Comes before parking.
+    /// Runs before the instance is parked.
     PreFreeze,
-    /// Comes before the instance goes.
+    /// Runs before the instance is dropped.
     PreStop,
 }
 
@@ -53,7 +53,7 @@ pub struct CallContext {
     /// Configured memory in MB.
     #[component(name = "memory-mb")]
     pub memory_mb: u32,
-    /// When the host gives up, in Unix ms.
+    /// The deadline of the call, in Unix ms.
     #[component(name = "deadline-ms")]
     pub deadline_ms: u64,
     /// Which attempt at the request this is, from 1.
@@ -71,13 +71,13 @@ pub struct Call {
     pub entry: Entry,
     /// The request, or the hook's own identifier.
     pub request: RequestId,
-    /// What the guest is told.
+    /// The context that the guest gets.
     pub context: CallContext,
     /// What the handler gets; hooks get nothing.
     pub input: Input,
 }
 
-/// What a request brings.
+/// The input of a call.
 #[derive(Debug, Default)]
 pub enum Input {
     /// Nothing: the call is a hook's.
@@ -85,18 +85,18 @@ pub enum Input {
     Nothing,
     /// An event.
     Event(Vec<u8>),
-    /// An HTTP request, whose address is absolute; its body is read while the guest runs.
+    /// An HTTP request with an absolute URI. Its body is read while the guest runs.
     Http(Box<http::Request<Body>>),
 }
 
-/// What an export returned: the reply to an event, nothing from hooks and HTTP handlers, or what went wrong.
+/// What an export returned: the reply to an event, nothing from hooks and HTTP handlers, or a fault.
 pub type Returned = Result<Vec<u8>, Fault>;
 
-/// What went wrong in a call that did not end its guest.
+/// A failure that did not end the guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It returned an error, in these words.
+    /// The export returned an error with this text.
     Failed(String),
-    /// What it answered is no HTTP response, or not all of one.
+    /// The answer is not a valid HTTP response, or not a complete one.
     BadResponse(String),
 }

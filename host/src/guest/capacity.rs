@@ -1,26 +1,28 @@
-//! How many requests an instance of a component can serve. Types do not say that; it is read from the bytes.
+//! How many requests an instance of a component can serve. Types do not tell, so it is read from the bytes.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use wasmparser::{CanonicalFunction, CanonicalOption, KnownCustom, Parser, Payload};
 
-/// The toolchain whose components may answer one request in their life.
+/// The toolchain that makes some components whose instances can answer only one request.
 const COMPONENTIZE_JS: &str = "ComponentizeJS";
-/// How the handlers of `wasi:http` 0.2 are called in core modules.
+/// Start and end of the name of a `wasi:http` 0.2 handler in core modules.
 const HANDLER: (&str, &str) = ("wasi:http/incoming-handler@", "#handle");
 
 /// How many requests an instance of a component can serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Capacity {
-    /// Whether several at once, if its handler is asynchronous too.
-    // An export of an asynchronous type may still be lifted synchronously, as toolchains for C do. Calls of such an export
-    // wait for each other inside the instance.
+    /// True if an instance can serve several requests at once, provided that its handler is asynchronous.
+    // An export of an asynchronous type may still be lifted synchronously, as toolchains for C do. Calls of such an
+    // export wait for each other inside the instance.
     pub shares: bool,
-    /// How many in its life, if the component sets a bound; `maxRequestsPerInstance` may set another.
-    // componentize-js makes components of two kinds. Either the author's module exports the handler; or it listens for
-    // `fetch` events, and the handler is the JavaScript engine's own, which has one event: when that was answered, the next
-    // request gets no response. What a module exports comes with a function that frees results, the engine's own does not.
+    /// How many requests an instance can answer in total, if the component limits this. `maxRequestsPerInstance` may
+    /// set another limit.
+    // componentize-js makes two kinds of components. Either the author's module exports the handler, or the module
+    // listens for `fetch` events and the JavaScript engine's own handler is exported. The latter supports one event
+    // only: after it was answered, the next request gets no response. A module's export comes with a function that
+    // frees results, the engine's own handler does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests_max: Option<u32>,
 }
@@ -32,7 +34,7 @@ impl Default for Capacity {
 }
 
 impl Capacity {
-    /// Reads a component. What cannot be parsed does not compile either.
+    /// Reads a component's bytes. Bytes that cannot be parsed do not compile either.
     pub fn of(component: &[u8]) -> Capacity {
         let (mut shares, mut by_componentize_js, mut handler, mut frees) = (false, false, None, Vec::new());
         for payload in Parser::new(0).parse_all(component).map_while(Result::ok) {

@@ -1,4 +1,4 @@
-//! Connections to other hosts. A guest's requests share them for as long as its instance is awake; a parked one has none.
+//! Connections to other hosts. A guest's requests share them while its instance is awake; a parked instance has none.
 
 use std::error::Error as StdError;
 use std::io;
@@ -24,7 +24,7 @@ use super::delivery::{Body, BodyError};
 
 /// The timeout of each step for which the guest sets none.
 const PATIENCE: Duration = Duration::from_secs(600);
-/// How long a connection is kept without a request while its instance is awake.
+/// How long an idle connection is kept while its instance is awake.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 type Connecting = Client<HttpsConnector<HttpConnector>, Body>;
@@ -34,12 +34,12 @@ type Connecting = Client<HttpsConnector<HttpConnector>, Body>;
 pub(super) struct Connections(Mutex<Option<Connecting>>);
 
 impl Connections {
-    /// Closes those that no request uses; the others close when theirs ended.
+    /// Closes the idle connections. The others close when their request has ended.
     pub(super) fn close(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
-    /// A client over them, made by the first request: most guests never send one.
+    /// A client that uses them. Created by the first request, because most guests never send one.
     pub(super) fn client(&self) -> Connecting {
         let mut client = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         client.get_or_insert_with(connect).clone()
@@ -51,7 +51,7 @@ fn connect() -> Connecting {
     builder.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE_TIMEOUT).build(connector().clone())
 }
 
-/// One for all guests: reading the system's roots takes milliseconds.
+/// One connector for all guests: reading the system's root certificates takes milliseconds.
 fn connector() -> &'static HttpsConnector<HttpConnector> {
     static CONNECTOR: OnceLock<HttpsConnector<HttpConnector>> = OnceLock::new();
     CONNECTOR.get_or_init(|| {
@@ -62,7 +62,7 @@ fn connector() -> &'static HttpsConnector<HttpConnector> {
     })
 }
 
-/// TLS that trusts whom the system trusts.
+/// TLS that trusts the system's root certificates.
 fn tls() -> ClientConfig {
     let found = rustls_native_certs::load_native_certs();
     for error in &found.errors {
@@ -78,7 +78,7 @@ fn tls() -> ClientConfig {
     config.expect("the provider has the protocols' ciphers").with_root_certificates(roots).with_no_client_auth()
 }
 
-/// Sends a request; `place` is given back when the response's body ended.
+/// Sends a request. `place` is released together with the response's body.
 pub(super) async fn send(
     client: Connecting,
     request: http::Request<Body>,
@@ -86,7 +86,7 @@ pub(super) async fn send(
     place: OwnedSemaphorePermit,
 ) -> Result<http::Response<Body>, BodyError> {
     let given = |time: fn(&RequestOptions) -> Option<Duration>| options.as_ref().and_then(time).unwrap_or(PATIENCE);
-    // From here it cannot be seen whether the client connects or uses a connection it has, so the two timeouts are one.
+    // The client does not tell if it connects or reuses a connection, so the two timeouts are added.
     let head = given(|options| options.connect_timeout).saturating_add(given(|options| options.first_byte_timeout));
     let between = given(|options| options.between_bytes_timeout);
     let response = timeout(head, client.request(request)).await.map_err(|_| BodyError::ConnectionReadTimeout)?;
@@ -97,7 +97,7 @@ pub(super) async fn send(
     }))
 }
 
-/// A response's body that does not wait for ever.
+/// A response's body with a timeout between its parts.
 struct ResponseBody {
     body: Incoming,
     between: Duration,
@@ -132,12 +132,12 @@ impl hyper::body::Body for ResponseBody {
     }
 }
 
-/// What went wrong in the words of `wasi:http`.
+/// The error as an error code of `wasi:http`.
 fn explain(error: &(dyn StdError + 'static)) -> BodyError {
     named(error).unwrap_or_else(|| BodyError::InternalError(Some(error.to_string())))
 }
 
-/// The first of an error's causes that `wasi:http` has a word for.
+/// The first of an error's causes that `wasi:http` has a code for.
 fn named(error: &(dyn StdError + 'static)) -> Option<BodyError> {
     if error.to_string() == "dns error" {
         return Some(BodyError::DnsError { rcode: None, info_code: None });

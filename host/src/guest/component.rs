@@ -25,12 +25,12 @@ impl Component {
         Ok(Component { engine: engine.clone(), compiled })
     }
 
-    /// Which exports `names` stand for, or what does not fit.
+    /// Finds the exports that `names` refer to, or says what does not fit.
     pub fn check(&self, names: &EntryNames) -> Result<Exports, Refusal> {
         self.link(names).map(|(_, exports)| exports)
     }
 
-    /// Checks the component against what this host offers and what `names` ask of it.
+    /// Checks the component's imports against what this host offers, and its exports against `names`.
     pub(super) fn link(&self, names: &EntryNames) -> Result<(InstancePre<World>, Exports), Refusal> {
         let exports = Exports::find(&self.compiled, names)?;
         let pre = self

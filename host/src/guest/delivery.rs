@@ -1,4 +1,4 @@
-//! A guest's HTTP response on its way to the caller, who reads its body while the guest goes on.
+//! A guest's HTTP response. The caller reads its body while the guest is still writing it.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -16,24 +16,24 @@ use hyper::body::{Body as _, Frame, SizeHint};
 use tokio::sync::oneshot;
 pub use wasmtime_wasi_http::Error as BodyError;
 
-/// A body that passes between a guest and the world.
+/// A request's or response's body that a guest reads or writes.
 pub type Body = UnsyncBoxBody<Bytes, BodyError>;
 
-/// A guest's response; its body comes as the guest writes it.
+/// A guest's response. Its body is streamed as the guest writes it.
 pub type Response = http::Response<ResponseBody>;
 
 /// The body of a guest's response. It ends with an error if the guest does not write all of it.
 pub struct ResponseBody {
     body: Body,
     delivery: Delivery,
-    /// What `Content-Length` promises.
+    /// The length in `Content-Length`.
     announced: Option<u64>,
     sent: u64,
-    /// Held back until the guest is done with the request.
+    /// Held back until the guest has finished the request.
     trailers: Option<Frame<Bytes>>,
-    /// Why it breaks off; the reader gets it at the next poll.
+    /// The error that the reader gets at its next poll.
     error: Option<BodyError>,
-    /// Tells the guest's side that the body ended: what was wrong, if anything.
+    /// Tells the guest's side that the body ended, and what was wrong, if anything.
     ended: Option<oneshot::Sender<Result<(), String>>>,
 }
 
@@ -43,13 +43,13 @@ impl fmt::Debug for ResponseBody {
     }
 }
 
-/// What becomes of a response's body.
+/// A handle to a response's body.
 #[derive(Clone, Default)]
 pub struct Delivery(Arc<State>);
 
 #[derive(Default)]
 struct State {
-    /// All of it was read.
+    /// The body was read to its end.
     whole: AtomicBool,
     /// The guest will write no more.
     closed: AtomicBool,
@@ -57,13 +57,14 @@ struct State {
 }
 
 impl Delivery {
-    /// Says that the guest is done with the request. A body that is whole ends then, any other breaks off.
+    /// Called when the guest has finished the request. A body that was read to its end then ends; any other gets an
+    /// error.
     pub fn close(&self) {
         self.0.closed.store(true, Ordering::Release);
         self.0.reader.wake();
     }
 
-    /// Whether all of it was read.
+    /// True if the body was read to its end.
     pub fn is_whole(&self) -> bool {
         self.0.whole.load(Ordering::Acquire)
     }
@@ -74,7 +75,7 @@ impl Delivery {
 }
 
 impl ResponseBody {
-    /// Wraps what the engine gives for a response; what comes on the channel is how the body ended.
+    /// Wraps the engine's response. The receiver gets how the body ended.
     pub(super) fn new(response: http::Response<Body>) -> (Response, oneshot::Receiver<Result<(), String>>) {
         let (ended, end) = oneshot::channel();
         let announced = response.headers().get(CONTENT_LENGTH).and_then(|bytes| bytes.to_str().ok()?.parse().ok());
@@ -90,19 +91,19 @@ impl ResponseBody {
         (response.map(wrap), end)
     }
 
-    /// A handle to follow and to close it.
+    /// A handle to this body.
     pub fn delivery(&self) -> Delivery {
         self.delivery.clone()
     }
 
-    /// Its length, if that is known before it is read.
+    /// The body's length, if it is known before reading.
     pub fn length(&self) -> Option<u64> {
         self.announced.or_else(|| self.body.size_hint().exact())
     }
 
-    /// Leaves the body unread, and waits until the guest is done with the request.
+    /// Drops the body unread, and waits until the guest has finished the request.
     pub async fn skip(mut self) {
-        // A guest that goes on writing is told that nobody reads.
+        // Dropping the body tells a guest that still writes that nobody reads.
         self.body = Empty::new().map_err(|never| match never {}).boxed_unsync();
         self.end(Ok(()));
         poll_fn(|cx| {
@@ -112,20 +113,23 @@ impl ResponseBody {
         .await;
     }
 
-    /// Whether all that was announced is there. The engine looks as well, but drops its error when its channel is full.
+    /// True if all announced bytes arrived. The engine checks this as well, but drops its error when its channel is
+    /// full.
     fn is_complete(&self) -> bool {
         self.announced.is_none_or(|announced| announced == self.sent)
     }
 
     fn end(&mut self, how: Result<(), String>) {
         if let Some(ended) = self.ended.take() {
+            // Before the message: after it, the request is answered and `is_whole` is read.
             self.delivery.0.whole.store(how.is_ok(), Ordering::Release);
-            // Nobody listens if the guest is gone.
+            // The receiver is gone if the guest is.
             let _ = ended.send(how);
         }
     }
 
-    /// Breaks off. hyper drops what it has not sent yet when it gets an error, so the error comes one poll later.
+    /// Ends the body with an error. The error is returned one poll later, because hyper drops what it has not sent yet
+    /// when it gets one.
     fn break_off(&mut self, cx: &Context<'_>, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let sent = self.sent;
         self.end(Err(match self.announced {
@@ -143,13 +147,15 @@ impl hyper::body::Body for ResponseBody {
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        // Registered before the flags are read, so that a `close` in between wakes this task.
         self.delivery.0.reader.register(cx.waker());
         if let Some(error) = self.error.take() {
             return Poll::Ready(Some(Err(error)));
         }
         let closed = self.delivery.is_closed();
         if self.delivery.is_whole() {
-            // The end is held back until the guest is done: the caller's next request must find room in the instance.
+            // The end is held back until the guest has finished the request, so that the caller's next request finds
+            // room in the instance. `close` wakes this task.
             return if closed { Poll::Ready(self.trailers.take().map(Ok)) } else { Poll::Pending };
         }
         if closed {
@@ -161,12 +167,13 @@ impl hyper::body::Body for ResponseBody {
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(error)) => self.break_off(cx, error),
-            // If the guest is gone, the engine's end of the channel was dropped, which looks like the end of the body.
+            // Closed is checked again: a guest that ends closes this first, then drops the engine's end of the channel,
+            // which looks like the end of the body.
             _ if self.delivery.is_closed() || !self.is_complete() => {
                 self.break_off(cx, BodyError::HttpResponseIncomplete)
             }
             trailers => {
-                // They end the body: readers ask for no more.
+                // Readers do not poll again after trailers, so these are held back with the end of the body.
                 self.trailers = trailers.and_then(Result::ok);
                 self.end(Ok(()));
                 Poll::Pending
@@ -185,7 +192,7 @@ impl hyper::body::Body for ResponseBody {
 
 impl Drop for ResponseBody {
     fn drop(&mut self) {
-        // Whether it was read to its end or the caller left: nobody waits for more.
+        // The reader has all announced bytes and does not poll for the end, or the caller left. Nobody waits for more.
         let whole = !self.delivery.is_closed() && self.announced == Some(self.sent);
         if let Some(ended) = self.ended.take() {
             self.delivery.0.whole.store(whole, Ordering::Release);

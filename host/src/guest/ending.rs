@@ -8,16 +8,16 @@ use super::limits::Exceeded;
 /// The end of a guest that cannot be called any more.
 #[derive(Clone, Debug)]
 pub enum Ending {
-    /// Its code, or a limit, stopped it.
+    /// A trap, a limit or a deadline stopped it.
     Crashed {
         /// What happened.
         trap: Trap,
-        /// The call in whose code it happened, if the engine can tell.
+        /// The call whose code was running, if the engine can tell.
         blamed: Option<CallId>,
     },
-    /// It was refused memory and did not carry on without it.
+    /// Memory growth was refused, and the guest did not carry on without it.
     OutOfMemory {
-        /// The call in whose code it happened, if the engine can tell.
+        /// The call whose code was running, if the engine can tell.
         blamed: Option<CallId>,
     },
     /// It could not be started.
@@ -71,7 +71,7 @@ fn describe(error: &wasmtime::Error) -> (&'static str, String) {
     if let Some(error) = error.downcast_ref::<wasmtime::component::ResourceTableError>() {
         return ("handle-limit", format!("the guest holds too many resources: {error}"));
     }
-    // The engine has no type for these two, only a text.
+    // The engine has only texts for these two, no types.
     let text = error.root_cause().to_string();
     if text.contains("handle limit") {
         return ("handle-limit", "the guest holds too many handles".to_owned());

@@ -18,7 +18,7 @@ use crate::machine::{self, MAPS_PER_LARGE_INSTANCE};
 
 /// Bytes of stack that guest code may use.
 const WASM_STACK_BYTES: usize = 512 << 10;
-/// Bytes of a fiber's stack where it is mapped by itself: the guest's and room for the host calls on top.
+/// Bytes of a fiber's stack outside an arena: the guest's stack, and room for host calls.
 const FIBER_STACK_BYTES: usize = 1 << 20;
 /// Components with more initial data than this have it mapped, not copied, into each instance.
 const COPIED_DATA_BYTES_MAX: usize = 512 << 10;
@@ -29,20 +29,20 @@ pub struct Engine {
     sides: Arc<Sides>,
 }
 
-/// wasmtime's engine twice, because no setting suits all components.
+/// Two wasmtime engines, because no single configuration suits all components.
 ///
-/// Small ones take their memory from an arena: they are cheaper to start, and as many as memory holds fit into the
-/// kernel's limit of maps; their code checks the bounds of each access. Large ones, language runtimes above all, share
-/// the pages of their initial data by copy on write and need no checks, but each costs maps.
+/// Small components take their memory from an arena: they start faster, and the kernel's limit of maps does not bound
+/// their number, but their code checks the bounds of each access. Large components, mostly language runtimes, share the
+/// pages of their initial data by copy on write and need no checks, but each instance costs maps.
 ///
-/// What the checks cost, measured against the other side in one run: nothing where code computes in registers (recursive
-/// Fibonacci numbers), 1.2 times where each load waits for the one before, and 1.7 to 2 times in the worst case, a tight
-/// loop of loads and stores and nothing else.
+/// The cost of the checks, measured against the other engine in one run: nothing for code that computes in registers
+/// (recursive Fibonacci numbers), 1.2 times where each load waits for the one before, and 1.7 to 2 times in the worst
+/// case, a tight loop of only loads and stores.
 struct Sides {
     small: Side,
     large: Side,
     ticker: Arc<Ticker>,
-    /// Threads that compile, on all cores. They give way, so that a large upload delays no request.
+    /// Threads that compile, on all cores. They have low priority, so that a large upload delays no request.
     compilers: rayon::ThreadPool,
     memory_bytes_total: Arc<AtomicU64>,
 }
@@ -63,7 +63,7 @@ impl Engine {
         Ok(Engine { sides: Arc::new(sides) })
     }
 
-    /// A name for everything that compiled code depends on: the engine's version, settings and machine.
+    /// A hash of everything that compiled code depends on: the engine's version, settings and machine.
     pub fn compatibility(&self) -> String {
         let mut hasher = DefaultHasher::new();
         for side in [&self.sides.small, &self.sides.large] {
@@ -73,7 +73,7 @@ impl Engine {
         format!("{:016x}", hasher.finish())
     }
 
-    /// Compiles a component to machine code, or says why it is none. Takes long; call it where blocking is allowed.
+    /// Compiles a component to machine code, or says why it is not one. Slow; call it where blocking is allowed.
     pub fn compile(&self, bytes: &[u8]) -> Result<CompiledCode, Refusal> {
         Refusal::check_kind(bytes)?;
         let small = initial_data_bytes(bytes) <= COPIED_DATA_BYTES_MAX;
@@ -84,7 +84,7 @@ impl Engine {
 
     /// Maps compiled code.
     pub(super) fn map(&self, code: &CodeFile) -> wasmtime::Result<Compiled> {
-        // Code says itself which settings it was compiled for, and the other engine refuses it for that.
+        // Compiled code records the settings it was compiled for, so the other engine refuses it.
         map(&self.sides.small.engine, code).or_else(|_| map(&self.sides.large.engine, code))
     }
 
@@ -102,7 +102,7 @@ impl Engine {
         wasmtime::Engine::same(compiled.engine(), &self.sides.small.engine)
     }
 
-    /// Linear memory of all guests together, in bytes; it changes as they grow and go.
+    /// Linear memory of all guests together, in bytes. Changes as guests grow and are dropped.
     pub fn memory_bytes_total(&self) -> Arc<AtomicU64> {
         self.sides.memory_bytes_total.clone()
     }
@@ -127,7 +127,7 @@ fn initial_data_bytes(component: &[u8]) -> usize {
         wasmparser::Payload::DataSection(data) => Some(data),
         _ => None,
     });
-    // What cannot be parsed does not compile either.
+    // Bytes that cannot be parsed do not compile either.
     data.flatten().filter_map(Result::ok).map(|segment| segment.data.len()).sum()
 }
 
@@ -156,14 +156,14 @@ fn config() -> Config {
         .cranelift_opt_level(OptLevel::Speed)
         .max_wasm_stack(WASM_STACK_BYTES)
         .async_stack_zeroing(true)
-        // Backtraces go to the log; without names and lines they would be numbers.
+        // Backtraces are logged; without names and lines they would be only numbers.
         .wasm_backtrace_details(wasmtime::WasmBacktraceDetails::Enable)
-        // Not inlined again: toolchains have done that to guests already. Measured on small Rust components, it doubles
-        // the code and takes three to four times as long to compile. A loop of calls to a tiny function, which a toolchain
-        // would not leave there, was 1.3 times as fast; recursive calls were not faster.
+        // No inlining: toolchains have already inlined guests. Measured on small Rust components, inlining doubles the
+        // code and takes three to four times as long to compile. A loop of calls to a tiny function, which a toolchain
+        // would have inlined, was 1.3 times as fast; recursive calls were not faster.
         .compiler_inlining(wasmtime::Inlining::No)
-        // What functions do not need stays off: most advisories sit in new features. Several memories they do: the engine
-        // itself writes modules with them where components are composed of others.
+        // Features that functions do not need are off: most security advisories concern new features. Multi-memory is
+        // on: the engine itself generates modules that use it for components composed of others.
         .wasm_memory64(false)
         .wasm_stack_switching(false)
         .wasm_component_model_async(true);

@@ -1,4 +1,4 @@
-//! The epoch ticker: advances the engines' epochs every millisecond while a store is being polled, and sleeps otherwise.
+//! The epoch ticker: advances the engines' epochs every millisecond while any store is polled, and sleeps otherwise.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -6,20 +6,20 @@ use std::thread::{self, JoinHandle};
 
 use crate::meter::EPOCH;
 
-/// Ticks without a poll after which the thread goes to sleep. Longer than the pause between two requests of a busy host,
-/// which would wake it each time; short enough that an idle host uses no CPU.
+/// Ticks without a poll after which the thread goes to sleep. Longer than the pause between two requests of a busy
+/// host, so that not every request must wake it; short enough that an idle host uses no CPU.
 const IDLE_TICKS: u32 = 20;
 
-/// Counters of polls; so many that two polling threads seldom share one.
+/// Poll counters: enough that two polling threads seldom share one.
 const SLOTS: usize = 64;
 
-/// Ticks while anybody polls. Dropping the last handle ends the thread.
+/// The ticker. Dropping it ends its thread.
 pub(super) struct Ticker {
     polls: Arc<Polls>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// What the thread and those who poll know of each other.
+/// State shared by the ticker's thread and the polling threads.
 struct Polls {
     polling: [Slot; SLOTS],
     ticks: AtomicU64,
@@ -27,7 +27,8 @@ struct Polls {
     ended: AtomicBool,
 }
 
-/// Polls under way on some of the threads. A cache line each, so that polling on one core does not slow another.
+/// The number of polls under way on the threads of this slot. Aligned so that polling on one core does not slow
+/// another.
 #[derive(Default)]
 #[repr(align(128))]
 struct Slot(AtomicUsize);
@@ -63,10 +64,11 @@ impl Ticker {
         self.polls.ticks.load(Ordering::Relaxed)
     }
 
-    /// Call before a store is polled, and drop the result after.
+    /// Keeps the ticker awake. Call this before polling a store, and drop the result after the poll.
     pub(super) fn poll(&self) -> Polling<'_> {
-        // Each side writes its own flag, then reads the other's: here the slot, then `asleep`; in `tick` `asleep`, then the
-        // slots. With sequential consistency at least one of them sees the other, so no poll goes without ticks.
+        // No poll may run without ticks. Each side writes its own flag before it reads the other's: here the slot, then
+        // `asleep`; in `tick` `asleep`, then the slots. With sequential consistency at least one side sees the other's
+        // write, so the ticker stays awake or is woken.
         let slot = &self.polls.polling[own_slot()];
         slot.0.fetch_add(1, Ordering::SeqCst);
         if self.polls.asleep.load(Ordering::SeqCst)
@@ -89,7 +91,7 @@ impl Drop for Ticker {
         self.polls.ended.store(true, Ordering::SeqCst);
         if let Some(thread) = self.thread.take() {
             thread.thread().unpark();
-            // It ends within a tick and cannot panic; a failed join would leave nothing to do.
+            // The thread ends within a tick and cannot panic; there is nothing to do about a failed join.
             let _ = thread.join();
         }
     }
@@ -107,6 +109,7 @@ fn tick(polls: &Polls, engines: &[wasmtime::Engine]) {
         }
         polls.asleep.store(true, Ordering::SeqCst);
         while !polls.anybody_polls() && !polls.ended.load(Ordering::SeqCst) {
+            // An `unpark` between the check and this is not lost: `park` then returns at once.
             thread::park();
         }
         polls.asleep.store(false, Ordering::SeqCst);

@@ -11,16 +11,16 @@ use super::call::{CallContext, Entry};
 use super::hooks::Request;
 use super::refusal::Refusal;
 
-/// Which exports a function's configuration names. A hook's name is absent when it is disabled.
+/// The exports that a function's configuration names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntryNames {
     /// Answers requests.
     pub handler: String,
     /// Prepares the instance.
     pub initializer: HookName,
-    /// Comes before parking.
+    /// Runs before the instance is parked.
     pub pre_freeze: HookName,
-    /// Comes before the instance goes.
+    /// Runs before the instance is dropped.
     pub pre_stop: HookName,
 }
 
@@ -29,9 +29,9 @@ pub struct EntryNames {
 pub enum HookName {
     /// The hook is not called.
     Disabled,
-    /// The export of the hook's own name, if the component has it.
+    /// The export with the hook's own name, if the component has one.
     Default,
-    /// This export; it must be there.
+    /// This export; it must exist.
     Named(String),
 }
 
@@ -50,12 +50,12 @@ pub enum Protocol {
     Http03,
 }
 
-/// One export that fits.
+/// An export with the expected name and type.
 #[derive(Clone)]
 pub struct Export {
     /// Its name in the component.
     pub name: String,
-    /// Whether it is asynchronous; only such exports share an instance.
+    /// True if it is asynchronous: only such exports can run several calls at once in an instance.
     pub is_async: bool,
     pub(super) index: ComponentExportIndex,
 }
@@ -70,7 +70,7 @@ pub enum Hook {
 }
 
 impl Hook {
-    /// The request that it is, if it is one.
+    /// The hook's request, if it is called by one.
     pub fn request(&self) -> Option<&Request> {
         match self {
             Hook::Export(_) => None,
@@ -79,7 +79,7 @@ impl Hook {
     }
 }
 
-/// The exports that a function uses of its component.
+/// The exports of a component that a function uses.
 #[derive(Clone)]
 pub struct Exports {
     /// What the handler is called with.
@@ -88,9 +88,9 @@ pub struct Exports {
     pub handler: Export,
     /// Prepares the instance.
     pub initializer: Option<Hook>,
-    /// Comes before parking.
+    /// Runs before the instance is parked.
     pub pre_freeze: Option<Hook>,
-    /// Comes before the instance goes.
+    /// Runs before the instance is dropped.
     pub pre_stop: Option<Hook>,
 }
 
@@ -150,7 +150,7 @@ fn find(compiled: &Compiled, name: &str, entry: Entry) -> Result<Option<Export>,
     Ok(Some(Export { name: name.to_owned(), is_async: func.async_(), index }))
 }
 
-/// The handler of a component of `wasi:http`, of the newer version if it has both.
+/// The `wasi:http` handler of a component; the newer one if it has both versions.
 fn find_http(compiled: &Compiled) -> Result<Option<(Protocol, Export)>, Refusal> {
     for (protocol, interface, params) in
         [(Protocol::Http03, "wasi:http/handler@0.3.0", 1), (Protocol::Http02, "wasi:http/incoming-handler@0.2.0", 2)]
@@ -161,7 +161,8 @@ fn find_http(compiled: &Compiled) -> Result<Option<(Protocol, Export)>, Refusal>
         let Some((ComponentItem::ComponentFunc(func), index)) = compiled.get_export(Some(&index), "handle") else {
             return Err(Refusal::NoHandler { wanted: name, found: function_names(compiled) });
         };
-        // Which resources these are can be checked only in an instance. Their number tells drafts from the real one.
+        // The types of these resources can be checked only in an instance. Their number tells drafts from the final
+        // version.
         if func.params().len() != params || !func.params().all(|(_, ty)| matches!(ty, Type::Own(_))) {
             let wanted = format!("func of {params} resources, as in {interface}");
             return Err(Refusal::WrongShape { name, found: shape(&func), wanted });

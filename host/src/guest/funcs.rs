@@ -1,4 +1,4 @@
-//! The exports of one instance, ready to be called: by value for events, by resources for HTTP.
+//! The exports of one instance, ready to be called: with values for events, with resources for HTTP.
 
 use std::sync::{Arc, Mutex};
 
@@ -46,7 +46,7 @@ enum HookFunc<R> {
     Request(Request),
 }
 
-/// Where a call is made.
+/// The context of a call: its guest, its identifier and its origin.
 #[derive(Clone, Copy)]
 struct Site<'a> {
     accessor: &'a Accessor<World>,
@@ -86,7 +86,7 @@ impl Funcs {
         })
     }
 
-    /// Makes a call and waits until the guest is done with it.
+    /// Makes a call and waits until the guest has finished it.
     pub(super) async fn call(
         &self,
         accessor: &Accessor<World>,
@@ -131,15 +131,15 @@ impl Funcs {
                 let (mailbox, id) = (site.mailbox.clone(), site.id);
                 let respond = move |response| check_status(&response).map(|()| mailbox.respond(id, response));
                 let answered = match handler.exchange(site, *request, respond).await? {
-                    // Nobody answers when the host drops the response's body for good.
+                    // Without a message, the host has dropped the response's body.
                     Ok(Ok(end)) => end.await.unwrap_or(Ok(())),
                     Ok(Err(text)) => Err(text),
                     Err(fault) => return Ok(Err(fault)),
                 };
                 Ok(answered.map(|()| Vec::new()).map_err(Fault::BadResponse))
             }
-            // The door shapes inputs by the function's protocol, so this is its bug. It must cost the caller its answer, not
-            // the instance its other requests.
+            // `invoke` shapes inputs by the function's protocol, so this is a bug of the host. It must fail this call
+            // only, not the instance's other requests.
             (Handler::Event(_), Input::Http(_) | Input::Nothing) => Ok(Err(does_not_fit("events"))),
             (Handler::Http(_), Input::Event(_) | Input::Nothing) => Ok(Err(does_not_fit("HTTP requests"))),
         }
@@ -152,14 +152,14 @@ impl Funcs {
         hooks::tell(&mut request, &context);
         let (respond, responded) = oneshot::channel();
         let respond = |response| {
-            // It listens for as long as the exchange goes on.
+            // The receiver lives as long as the exchange.
             let _ = respond.send(response);
         };
-        // Read while the guest writes, which may wait for that.
+        // Read while the guest writes: it may wait until its response is read.
         let read = async {
             match responded.await {
                 Ok(response) => hook.check(response).await.map_err(Fault::Failed),
-                Err(_) => Ok(()), // There was none, and the exchange says why.
+                Err(_) => Ok(()), // No response; the exchange says why.
             }
         };
         let (exchanged, checked) = futures::join!(handler.exchange(site, request, respond), read);
@@ -171,7 +171,7 @@ fn does_not_fit(taken: &str) -> Fault {
     Fault::Failed(format!("the function's handler takes {taken}, and the host called it with something else"))
 }
 
-/// A status of 1xx announces a response and is none (RFC 9110, section 15.2).
+/// Refuses a status of 1xx, which only announces a response (RFC 9110, section 15.2).
 fn check_status(response: &http::Response<Body>) -> Result<(), String> {
     let status = response.status();
     if status.is_informational() { Err(format!("its status is {status}, which ends no request")) } else { Ok(()) }
@@ -189,8 +189,8 @@ where
 }
 
 impl HttpHandler {
-    /// Lets the guest answer a request: `respond` gets the response, as soon as its head is there. Returns when the
-    /// guest's call returned, with what `respond` made of the response.
+    /// Lets the guest answer a request. `respond` gets the response as soon as its head is there. Returns what
+    /// `respond` returned, once the guest's call has returned.
     async fn exchange<T: Send + 'static>(
         &self,
         site: Site<'_>,
@@ -224,7 +224,7 @@ impl HttpHandler {
                     let mut store = access.as_context_mut();
                     let view = store.data_mut().http();
                     let (request, sent) = p3::Request::from_http(view.hooks, request);
-                    // Boxed, because its opaque type seems to borrow the view.
+                    // Boxed, because its opaque type appears to borrow the view.
                     let sent: BoxFuture<'static, Result<(), BodyError>> = Box::pin(sent);
                     wasmtime::error::Ok((view.table.push(request)?, sent))
                 })?;

@@ -10,16 +10,16 @@ use http_body_util::{BodyExt as _, Collected, Empty, Limited};
 use super::call::{CallContext, Entry};
 use super::delivery::Body;
 
-/// How much is read of what a failed hook says.
+/// How much of a failed hook's response is read.
 const ERROR_BYTES_MAX: usize = 4096;
-/// What callers may not send: fields that begin so say who calls the function, and how.
+/// Fields with this prefix say who calls the function, and how. Callers may not send them.
 const FIELD_PREFIX: &str = "x-fc-";
-/// The path that events of `/invoke/{function}` go to.
+/// The path at which the function gets the events of `/invoke/{function}`.
 const INVOKE_PATH: &str = "/invoke";
-/// What a caller's own request is, whatever its path.
+/// The control path of a caller's own request, whatever its path.
 const FROM_CALLER: ControlPath = ControlPath("/http-invoke");
 
-/// Tells what the host sends from what a caller sends: it stands in `x-fc-control-path`.
+/// The value of `x-fc-control-path`. It distinguishes the host's requests from those of callers.
 #[derive(Clone, Copy)]
 struct ControlPath(&'static str);
 
@@ -27,7 +27,7 @@ struct ControlPath(&'static str);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
     entry: Entry,
-    /// Where it goes.
+    /// Its path.
     pub path: &'static str,
 }
 
@@ -53,7 +53,7 @@ impl Request {
         if self.entry == Entry::Initializer { Method::POST } else { Method::GET }
     }
 
-    /// The request itself.
+    /// Builds the HTTP request.
     pub(super) fn build(self) -> http::Request<Body> {
         let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
         let mut request = http::Request::new(body);
@@ -63,8 +63,8 @@ impl Request {
         request
     }
 
-    /// Whether a response means that the hook did its work; if not, what it says. Reads all of it: a guest may take a
-    /// reader that leaves for an error.
+    /// Checks if a response means success; if not, returns its text. Reads a successful response to its end, because a
+    /// guest may take it for an error if the reader leaves.
     pub(super) async fn check(self, response: http::Response<Body>) -> Result<(), String> {
         let status = response.status();
         if status.as_u16() < 400 {
@@ -78,7 +78,7 @@ impl Request {
     }
 }
 
-/// An event as a request, as Function Compute hands it to custom runtimes.
+/// An event as a request, in the form that Function Compute uses for custom runtimes.
 pub fn event_request(body: Body) -> http::Request<Body> {
     let mut request = http::Request::new(body);
     *request.method_mut() = Method::POST;
@@ -88,7 +88,7 @@ pub fn event_request(body: Body) -> http::Request<Body> {
     request
 }
 
-/// An address without a caller.
+/// The URI of a request that no caller sent.
 fn local(path: &'static str) -> Uri {
     let mut parts = http::uri::Parts::default();
     parts.scheme = Some(http::uri::Scheme::HTTP);
@@ -97,7 +97,7 @@ fn local(path: &'static str) -> Uri {
     Uri::from_parts(parts).unwrap_or_default()
 }
 
-/// Says in a request's fields what an event's context says; the caller's own fields of these names go.
+/// Puts the data of an event's context into a request's fields. Removes the caller's own fields with this prefix.
 pub(super) fn tell(request: &mut http::Request<Body>, context: &CallContext) {
     let ControlPath(control_path) = request.extensions().get().copied().unwrap_or(FROM_CALLER);
     let fields = request.headers_mut();
@@ -114,7 +114,7 @@ pub(super) fn tell(request: &mut http::Request<Body>, context: &CallContext) {
         ("x-fc-control-path", control_path),
     ];
     for (name, text) in texts {
-        // Identifiers are made of characters that every field may hold.
+        // Identifiers consist of characters that are valid in any field.
         if let Ok(value) = HeaderValue::from_str(text) {
             fields.insert(HeaderName::from_static(name), value);
         }

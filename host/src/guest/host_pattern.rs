@@ -1,6 +1,6 @@
 //! Which hosts a function may call: the patterns of `allowedOutboundHosts`.
 //!
-//! Checked when a function is configured, matched by `outbound` before any name is looked up.
+//! Checked when a function is configured, matched by `outbound` before any DNS lookup.
 
 use std::str::FromStr;
 
@@ -19,7 +19,7 @@ enum HostPart {
     Below(String),
 }
 
-/// An entry that is no pattern.
+/// An entry that is not a valid pattern.
 #[derive(Debug, thiserror::Error)]
 #[error("`{0}` is not a host: use `example.com`, `example.com:8443`, `*.example.com`, `[::1]:80` or `*`")]
 pub struct InvalidPattern(String);
@@ -49,7 +49,7 @@ impl FromStr for HostPattern {
     }
 }
 
-/// Splits `host:port`; the port is absent, or a number from 1.
+/// Splits `host:port`. The port may be absent, but not 0.
 fn split_port(text: &str) -> Option<(&str, Option<u16>)> {
     let after_address = text.rfind(']').map_or(0, |end| end + 1);
     match text[after_address..].rfind(':') {
@@ -63,7 +63,7 @@ fn split_port(text: &str) -> Option<(&str, Option<u16>)> {
 }
 
 impl HostPattern {
-    /// Whether a request to `host` on `port` is covered. Without a port of its own a pattern covers every port.
+    /// True if the pattern covers a request to `host` on `port`. A pattern without a port covers every port.
     pub fn matches(&self, host: &str, port: u16) -> bool {
         let host = host.to_ascii_lowercase();
         let host_matches = match &self.host {

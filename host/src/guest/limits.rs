@@ -16,23 +16,23 @@ const MEMORIES_MAX: usize = 8;
 pub(super) const HANDLES_MAX: usize = 10_000;
 /// Host resources that a guest may hold: streams, pollables, HTTP fields.
 pub(super) const RESOURCES_MAX: usize = 10_000;
-/// Bytes that one call may move between guest and host: the largest event or reply, and room for what goes with it.
+/// Bytes that one call may move between guest and host: the largest event or reply, and some room for its other data.
 pub(super) const HOSTCALL_BYTES_MAX: usize = 40 << 20;
 /// Bytes that one request for random numbers may ask for.
 pub(super) const RANDOM_BYTES_MAX: u64 = 1 << 20;
 
-/// What others may read of a guest while it runs or is parked.
+/// Figures of a guest that others may read while it runs or is parked.
 #[derive(Debug, Default)]
 pub(super) struct Gauge {
     pub(super) memory_bytes: AtomicU64,
     pub(super) memory_bytes_peak: AtomicU64,
     /// Set when memory growth was refused; cleared if the guest carries on without it.
     pub(super) memory_refused: AtomicBool,
-    /// Set when the guest wrote more than it may.
+    /// Set when the guest wrote more output than it may.
     pub(super) output_exceeded: AtomicBool,
 }
 
-/// A limit of the host that a guest ran into; the engine carries it out as the cause of a trap.
+/// A limit of the host that a guest exceeded. The engine reports it as the cause of a trap.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Exceeded {
     Output,
@@ -56,7 +56,7 @@ impl fmt::Display for Exceeded {
 
 impl std::error::Error for Exceeded {}
 
-/// Bounds a store. Memory counts all linear memories of the component together.
+/// Limits a store. The memory limit is for all linear memories of the component together.
 pub(super) struct Limits {
     memory_bytes_max: usize,
     memory_bytes: usize,
@@ -81,7 +81,8 @@ impl ResourceLimiter for Limits {
     fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
         let total = self.memory_bytes - current.min(self.memory_bytes) + desired;
         if total > self.memory_bytes_max {
-            // The guest sees that the growth failed, and may carry on. If it traps instead, this is reported as the cause.
+            // The guest sees that the growth failed, and may carry on. If it traps instead, this is reported as the
+            // cause.
             self.gauge.memory_refused.store(true, Ordering::Relaxed);
             return Ok(false);
         }

@@ -1,7 +1,7 @@
-//! [`Mailbox`]: calls for a guest, and what it has to tell.
+//! [`Mailbox`]: calls for a guest, and the events it reports.
 //!
-//! The guest's future and its owner both hold it. Only one of them runs at a time, so its lock is never contended; it is
-//! there because both move between threads.
+//! The guest's future and its owner share it. Only one of them runs at a time, so the lock is never contended; it
+//! exists because both move between threads.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,25 +18,25 @@ use super::ending::Ending;
 use super::limits::Gauge;
 use crate::log::Author;
 
-/// What a guest has to tell.
+/// An event that a guest reports.
 #[derive(Debug)]
 pub enum Event {
-    /// It is instantiated and takes calls.
+    /// The guest is instantiated and takes calls.
     Started,
-    /// The handler of a request answered with this response. Its body may go on until the call returns.
+    /// The handler of a request answered with this response. The guest may write its body until the call returns.
     Responded(CallId, Box<Response>),
-    /// A call returned, and nobody reads a body of its response any more.
+    /// A call returned, and the body of its response, if any, is no longer read.
     Returned(CallId, Returned),
-    /// It cannot be called or polled any more.
+    /// The guest cannot be called or polled any more.
     Ended(Ending),
 }
 
-/// Whose code was running when the last poll gave the thread back.
+/// The code that was running when the last poll returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preempted {
-    /// Nobody's: the guest waits.
+    /// None: the guest waits.
     No,
-    /// This call's, or that of a task it started.
+    /// Code of this call, or of a task it started.
     Call(CallId),
     /// Code that belongs to no call in flight.
     Unknown,
@@ -47,8 +47,8 @@ pub enum Preempted {
 pub(super) struct Mailbox {
     pub(super) gauge: Arc<Gauge>,
     pub(super) connections: Connections,
-    /// True if several calls are candidates, so the engine must be asked which one is running. Beside the lock, because
-    /// every transition between guest and host looks at it.
+    /// True if several calls are candidates, so the engine must be asked which one is running. Outside the lock,
+    /// because every transition between guest and host reads it; `Relaxed`, because only the guest's side uses it.
     ambiguous: AtomicBool,
     contents: Mutex<Contents>,
 }
@@ -62,14 +62,14 @@ struct Contents {
     preempted: Preempted,
     /// The ticker's count when the current poll began.
     polled_at: u64,
-    /// The first call that ended with an error of the engine.
+    /// The first call that ended with an engine error.
     blamed: Option<CallId>,
 }
 
 impl Default for Contents {
     fn default() -> Contents {
         Contents {
-            // Most guests never have more than one of each, and a parked one keeps the space.
+            // Most guests never have more than one of each, and a parked guest keeps the allocation.
             calls: VecDeque::with_capacity(1),
             events: VecDeque::with_capacity(1),
             attribution: Attribution::default(),
@@ -101,8 +101,8 @@ impl Mailbox {
         self.lock().preempted
     }
 
-    /// Must come before the store is dropped: the halves of channels that the engine leaves behind look like the end of a
-    /// body, and the reader would take half a response for a whole one.
+    /// Must be called before the store is dropped: the reader cannot tell a dropped channel of the engine from the end
+    /// of the body, and would take half a response for a whole one.
     pub(super) fn close_deliveries(&self) {
         self.lock().deliveries.drain(..).for_each(|(_, delivery)| delivery.close());
     }
@@ -134,8 +134,8 @@ impl Mailbox {
         self.note_candidates(&mut contents);
     }
 
-    /// Forgets the calls that returned if `silent` finds no task in the guest. It asks the engine, so it is called only
-    /// if there are any.
+    /// Forgets the answered calls if `silent` finds no task in the guest. `silent` asks the engine, so it is called
+    /// only if there are any. It must run no guest code, which could wait for the lock held here.
     pub(super) fn forget_answered_if(&self, silent: impl FnOnce() -> bool) {
         let mut contents = self.lock();
         if contents.attribution.has_answered() && silent() {
@@ -148,11 +148,12 @@ impl Mailbox {
         let ambiguous = contents.attribution.is_ambiguous();
         self.ambiguous.store(ambiguous, Ordering::Relaxed);
         if !ambiguous {
+            // Nothing is recorded until the calls are ambiguous again, and the task may be over by then.
             contents.attribution.set_current(None);
         }
     }
 
-    /// Hands out a response; what comes on the channel is how its body ended.
+    /// Reports a response. The receiver gets how its body ended.
     pub(super) fn respond(
         &self,
         call: CallId,
@@ -165,7 +166,7 @@ impl Mailbox {
         end
     }
 
-    /// Whether the engine must be asked which call is running.
+    /// True if the engine must be asked which call is running.
     pub(super) fn is_ambiguous(&self) -> bool {
         self.ambiguous.load(Ordering::Relaxed)
     }
@@ -179,30 +180,30 @@ impl Mailbox {
         self.lock().polled_at
     }
 
-    /// Guest code yields in the middle of `task`, or of none that the engine can name.
+    /// Records that guest code yielded in the middle of `task`, if the engine can name one.
     pub(super) fn set_preempted(&self, task: Option<GuestTaskId>) {
         let mut contents = self.lock();
         let call = task.and_then(|task| contents.attribution.call_of(task));
         contents.preempted = call.map_or(Preempted::Unknown, Preempted::Call);
     }
 
-    /// A call ended with an error of the engine, which ends the guest. The first one caused it.
+    /// A call ended with an engine error, which ends the guest. Only the first such call is to blame.
     pub(super) fn blame(&self, call: CallId) {
         self.lock().blamed.get_or_insert(call);
     }
 
-    /// The call that ended the guest: the one that got the error, or the one that `task` is.
+    /// The call that ended the guest: the one that got the error, or else the one that runs as `task`.
     pub(super) fn blamed(&self, task: Option<GuestTaskId>) -> Option<CallId> {
         let contents = self.lock();
         contents.blamed.or_else(|| contents.attribution.call_of(task?))
     }
 
-    /// Whom the guest works for, if that is a call and known.
+    /// The origin of the running call, if it is known.
     pub(super) fn origin(&self) -> Option<Origin> {
         self.lock().attribution.origin()
     }
 
-    /// Whose line the guest writes.
+    /// The author of a line that the guest writes now.
     pub(super) fn author(&self) -> Author {
         self.lock().attribution.author()
     }

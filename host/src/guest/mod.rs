@@ -1,8 +1,8 @@
 //! Everything that names wasmtime: the engine, what a component must export, the world it may import, its limits,
 //! and [`Guest`], one instantiated component that runs only while somebody polls it.
 //!
-//! `instance` polls guests, `catalog` compiles and loads components. Nothing here knows requests' queues, states of a
-//! lifecycle, or HTTP status codes.
+//! `instance` polls guests, `catalog` compiles and loads components. Nothing here knows request queues, lifecycle
+//! states or HTTP status codes.
 
 mod arena;
 mod attribution;

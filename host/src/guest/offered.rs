@@ -1,4 +1,4 @@
-//! What this host offers to import, by name: for the message to whoever imports something else.
+//! The interfaces that this host offers for import, by name: for the message about an import that it does not offer.
 
 use wasmtime::component::Component;
 
@@ -18,7 +18,8 @@ const OFFERED: [(&str, &str, &[&str]); 12] = [
     ("dormouse:function", "0.1", &["types", "outgoing"]),
 ];
 
-/// What is wrong with a component's imports, from the engine's own words: the import's name and the nearest offered one.
+/// What is wrong with a component's imports, from the engine's message: the import's name and the most similar one
+/// offered.
 pub(super) fn missing(compiled: &Component, said: &str) -> String {
     let named = |name: &&str| said.contains(&format!("`{name}`"));
     let component_type = compiled.component_type();
@@ -29,7 +30,7 @@ pub(super) fn missing(compiled: &Component, said: &str) -> String {
     let nearest = offered.max_by(|(one, _), (other, _)| one.total_cmp(other)).map(|(_, name)| name).unwrap_or_default();
     let exact = import.strip_prefix(nearest.as_str()).is_some_and(|rest| rest.starts_with('.') || rest.is_empty());
     if exact {
-        // Offered under this name, but not with all that it wants of it.
+        // Offered under this name, but without something that the component uses.
         return format!("`{import}` as it wants it: {said}");
     }
     format!("`{import}`; the nearest that it does offer is `{nearest}` (it offers WASI 0.2 and 0.3 without sockets)")

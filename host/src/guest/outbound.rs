@@ -14,13 +14,14 @@ use super::trace::{self, TRACEPARENT};
 use crate::ids::InstanceId;
 use crate::log::{LogWriter, Stream};
 
-/// Outgoing requests that one guest may have under way: each holds an open file, which all guests share.
+/// Outgoing requests that one guest may have in flight. Each holds a file descriptor, and their number is limited for
+/// all guests together.
 const REQUESTS_MAX: usize = 128;
 
-/// Decides about each outgoing request of one guest before a name is looked up.
+/// Allows or denies each outgoing request of one guest, before any DNS lookup.
 pub(super) struct Outbound {
     allowed: Arc<[HostPattern]>,
-    /// Made by the first request: most guests never send one.
+    /// Created by the first request, because most guests never send one.
     places: Option<Arc<Semaphore>>,
     log: LogWriter,
     instance: InstanceId,
@@ -80,7 +81,7 @@ impl WasiHttpHooks for Outbound {
             Ok(place) => place,
             Err(error) => return Box::new(std::future::ready(Err(error))),
         };
-        // A guest that traces sets its own.
+        // A guest that does its own tracing sets this field itself.
         if let Some(origin) = self.mailbox.origin() {
             request.headers_mut().entry(TRACEPARENT).or_insert_with(|| trace::continued(&origin));
         }
@@ -88,11 +89,12 @@ impl WasiHttpHooks for Outbound {
         let (log, instance, author) = (self.log.clone(), self.instance, self.mailbox.author());
         Box::new(async move {
             let response = client::send(client, request, options, place).await.inspect_err(|error| {
-                // Not every language shows its functions what the host says.
+                // Logged as well, because not every language shows this error to its functions.
                 let text = format!("outgoing request to {host}:{port} failed: {error}");
                 log.write(Stream::Host, instance, author, text);
             })?;
-            // hyper's connection sends the rest of the request's body by itself, and ends the response early if it cannot.
+            // hyper's connection sends the rest of the request's body by itself, and ends the response early if it
+            // cannot.
             Ok((response, Box::new(std::future::ready(Ok(()))) as Transmission))
         })
     }

@@ -12,7 +12,7 @@ use wasmtime_wasi_http::{Error, RequestOptions, WasiHttpView as _};
 
 use super::world::World;
 
-/// A response is held by the host until all of it is there.
+/// The size limit of a response: the host buffers all of it.
 const RESPONSE_BYTES_MAX: usize = 8 << 20;
 
 #[derive(ComponentType, Lift)]
@@ -34,7 +34,6 @@ struct Response {
     body: Vec<u8>,
 }
 
-/// Offers the interface.
 pub(super) fn add_to_linker(linker: &mut Linker<World>) -> wasmtime::Result<()> {
     linker.instance("dormouse:function/outgoing@0.1.0")?.func_wrap(
         "send",

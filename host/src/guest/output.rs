@@ -17,11 +17,11 @@ use super::mailbox::Mailbox;
 use crate::ids::InstanceId;
 use crate::log::{LINE_BYTES_MAX, LogWriter, Stream};
 
-/// Bytes that a stream may write at once.
+/// Bytes that a stream may write in a burst.
 const BURST_BYTES: f64 = (8 << 20) as f64;
-/// Bytes a second that it may write in the long run.
+/// Bytes per second that it may write on average.
 const BYTES_PER_SECOND: f64 = (1 << 20) as f64;
-/// Bytes that a single write may have.
+/// Bytes that a single write may contain.
 const WRITE_BYTES: usize = 64 << 10;
 
 /// One of a guest's two output streams. Every stream that the guest opens on it writes to the same lines.
@@ -64,7 +64,7 @@ impl Lines {
         self.counted = now;
         self.allowance = (self.allowance + earned).min(BURST_BYTES) - bytes.len() as f64;
         if self.allowance < 0.0 {
-            // `wasi:cli` 0.3 streams cannot trap the guest from here; its next epoch check does.
+            // `wasi:cli` 0.3 streams cannot trap the guest from here, so its next epoch check does.
             self.mailbox.gauge.output_exceeded.store(true, Ordering::Relaxed);
             return Err(Exceeded::Output);
         }
@@ -89,7 +89,7 @@ impl Lines {
         }
     }
 
-    /// Ends a line that is too long, before a character that would be cut in two.
+    /// Ends a line that is too long, without splitting its last character.
     fn cut_line(&mut self) {
         let incomplete = match std::str::from_utf8(&self.partial) {
             Err(error) if error.error_len().is_none() => self.partial.split_off(error.valid_up_to()),

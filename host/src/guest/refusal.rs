@@ -1,4 +1,4 @@
-//! Why an upload is not a function of this host.
+//! Why an uploaded file cannot be deployed.
 
 /// The first bytes of every WebAssembly binary.
 const MAGIC: [u8; 4] = *b"\0asm";
@@ -6,25 +6,25 @@ const MAGIC: [u8; 4] = *b"\0asm";
 const COMPONENT: [u8; 4] = [0x0d, 0, 1, 0];
 const CORE_MODULE: [u8; 4] = [1, 0, 0, 0];
 
-/// Why bytes are not a function of this host. Every text says what was found and what would be right.
+/// Why a file cannot be deployed. Every message says what was found and what is expected.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
-    /// No WebAssembly at all.
+    /// Not WebAssembly.
     #[error("not a WebAssembly file: it starts with {0}, not with the bytes 00 61 73 6d; upload a component (.wasm)")]
     NotWasm(String),
     /// A core module.
     #[error("a core module, not a component: build it for `wasm32-wasip2`, or wrap it with `wasm-tools component new`")]
     CoreModule,
-    /// WebAssembly of a version that is neither.
+    /// Neither a component nor a core module.
     #[error("WebAssembly of an unknown version ({0}): this host takes components of the 2025 binary format")]
     UnknownVersion(String),
-    /// Cut off, damaged, or using a feature that is off.
+    /// Truncated, damaged, or using a feature that is disabled.
     #[error("not a valid component: {0}")]
     Invalid(String),
-    /// It needs something that this host does not have.
+    /// It imports something that this host does not offer.
     #[error("it imports what this host does not offer: {0}")]
     MissingImport(String),
-    /// It answers no requests.
+    /// It exports no handler.
     #[error("it exports no `{wanted}` to answer events and no `wasi:http` handler; it exports {}", list(found))]
     NoHandler {
         /// The export that the function's configuration names.
@@ -42,7 +42,7 @@ pub enum Refusal {
         /// What the component exports instead.
         found: Vec<String>,
     },
-    /// A hook would be one request more than an instance can answer.
+    /// A hook that is a request would exceed what an instance can answer.
     #[error(
         "its instances answer {requests_max} request in their life (it listens for `fetch` events), so no hook can be \
          the request `{request}`: leave the hook out, or export the handler and the hook from the module"
@@ -50,7 +50,7 @@ pub enum Refusal {
     NoRequestLeft {
         /// The hook's request.
         request: String,
-        /// What an instance can answer.
+        /// How many requests an instance can answer.
         requests_max: u32,
     },
     /// An export has the right name and the wrong type.
@@ -60,7 +60,7 @@ pub enum Refusal {
         name: String,
         /// Its type.
         found: String,
-        /// The type that the contract asks for.
+        /// The type in the contract.
         wanted: String,
     },
 }
@@ -70,7 +70,7 @@ fn list(found: &[String]) -> String {
 }
 
 impl Refusal {
-    /// Looks at the first bytes only.
+    /// Checks the first bytes only.
     pub(super) fn check_kind(bytes: &[u8]) -> Result<(), Refusal> {
         let start = &bytes[..bytes.len().min(8)];
         let hex: Vec<String> = start.iter().map(|byte| format!("{byte:02x}")).collect();

@@ -1,8 +1,8 @@
 //! [`Guest`]: one instantiated component. It runs only while it is polled.
 //!
-//! A guest is one future: it instantiates the component, then takes calls from the mailbox and runs them side by side.
-//! One future, because the engine borrows the store for as long as anything runs in it; so the calls in flight live
-//! inside, and parking or suspending a guest in the middle of them means no more than not polling it.
+//! A guest is one future: it instantiates the component, then takes calls from the mailbox and runs them concurrently.
+//! The engine borrows the store while anything runs in it, so all calls in flight live inside this one future. To park
+//! or suspend a guest in the middle of its calls, it is simply no longer polled.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -27,8 +27,8 @@ use crate::ids::InstanceId;
 
 /// Epochs between two checks of how long guest code has been running.
 const EPOCHS_PER_CHECK: u64 = 1;
-/// The tick of a poll at which guest code yields. Not the first, which comes at any time after the poll began: a call
-/// that is over in microseconds would be interrupted just because a tick fell into it.
+/// The tick of a poll at which guest code yields. Not the first, which may come at any moment after the poll began: a
+/// call of a few microseconds would be interrupted just because a tick fell into it.
 const YIELDS_AT_TICK: u64 = 2;
 
 /// A component's instance in its store.
@@ -58,7 +58,7 @@ impl Guest {
         self.mailbox.take_event()
     }
 
-    /// Lets the guest run until it waits or its slice of the epoch is over. Events are in the mailbox afterwards.
+    /// Runs the guest until it waits or its time slice is over. Its events are then in the mailbox.
     pub fn poll(&mut self, cx: &mut Context<'_>) {
         if self.ended {
             return;
@@ -74,12 +74,12 @@ impl Guest {
         }
     }
 
-    /// Whose code the last poll interrupted.
+    /// The code that the last poll interrupted.
     pub fn preempted(&self) -> Preempted {
         self.mailbox.preempted()
     }
 
-    /// Closes the connections that the guest does not use: it is about to be parked.
+    /// Closes the guest's idle connections. Called when it is parked.
     pub fn rest(&self) {
         self.mailbox.connections.close();
     }
@@ -97,18 +97,19 @@ impl Guest {
 
 impl Drop for Guest {
     fn drop(&mut self) {
+        // Before `future` is dropped, which owns the store.
         self.mailbox.close_deliveries();
     }
 }
 
-/// Instantiates a guest and runs its calls until it cannot go on.
+/// Instantiates a guest and runs its calls until it cannot continue.
 async fn run(blueprint: Arc<Blueprint>, instance: InstanceId, mailbox: Arc<Mailbox>) -> Ending {
     let mut store = blueprint.store(instance, &mailbox);
     record_task(&mut store, mailbox.clone());
     yield_in_time(&mut store, mailbox.clone(), blueprint.ticker.clone());
     let funcs = match Funcs::instantiate(&blueprint, &mut store).await {
         Ok(funcs) => funcs,
-        // A component may ask for more memory at its start already.
+        // Instantiation may already exceed the memory limit.
         Err(_) if mailbox.gauge.memory_refused.load(Ordering::Relaxed) => return Ending::OutOfMemory { blamed: None },
         Err(error) => return Ending::NotStarted(Trap::from_engine(&error)),
     };
@@ -121,7 +122,8 @@ async fn run(blueprint: Arc<Blueprint>, instance: InstanceId, mailbox: Arc<Mailb
         Ok(Err(error)) | Err(error) => error,
     };
     mailbox.close_deliveries();
-    // A trap stops the whole store, and the engine may report it to no call; but it is still in the task that trapped.
+    // A trap stops the whole store, and the engine may report it to no call; but its current task is still the one that
+    // trapped.
     let blamed = mailbox.blamed(running_task(&mut store.as_context_mut()));
     if mailbox.gauge.memory_refused.load(Ordering::Relaxed) {
         return Ending::OutOfMemory { blamed };
@@ -129,18 +131,18 @@ async fn run(blueprint: Arc<Blueprint>, instance: InstanceId, mailbox: Arc<Mailb
     Ending::Crashed { trap: Trap::from_engine(&error), blamed }
 }
 
-/// The task of the export's call that the engine is in.
+/// The root task of the code that the engine is running: the one that was started for an export's call.
 fn running_task(store: &mut StoreContextMut<'_, World>) -> Option<GuestTaskId> {
     store.async_call_stack().ok()?.last()
 }
 
 /// Records, for each call from guest code into the host, which task makes it.
 ///
-/// Host functions such as a write to standard output have no access to the store, so they cannot ask the engine for
-/// which call they work. The call hook can: it runs at every transition between guest and host, and leaves the task in
-/// the mailbox before the host function starts. On any other transition guest code goes on, perhaps that of another task,
-/// and what was recorded is no longer true. Asking takes longer than most host calls, so it is done only if several calls
-/// could be meant.
+/// Host functions such as a write to standard output have no access to the store, so they cannot ask the engine which
+/// call they serve. The call hook can: it runs at every transition between guest and host, and puts the task into the
+/// mailbox before the host function starts. After any other transition guest code runs, perhaps that of another task,
+/// so the record is cleared. Asking takes longer than most host calls, so it is done only if several calls are
+/// candidates.
 fn record_task(store: &mut Store<World>, mailbox: Arc<Mailbox>) {
     store.call_hook(move |mut store, transition| {
         if mailbox.is_ambiguous() {
@@ -151,13 +153,13 @@ fn record_task(store: &mut Store<World>, mailbox: Arc<Mailbox>) {
     });
 }
 
-/// Makes guest code yield when it has run for one to two milliseconds, and records whose it was.
+/// Makes guest code yield when it has run for one to two milliseconds, and records its call.
 ///
 /// Compiled code compares the engine's epoch with the store's deadline at each loop and function entry, and calls this
-/// when the deadline has passed. The deadline alone does not tell how long the code has been running: it was set in some
-/// earlier poll, or when the call began, and the ticker goes on for other stores. So this counts the ticks since the
-/// current poll began. To yield means that the engine wakes the task and returns `Pending` from the poll: the driver looks
-/// at its deadlines, and another instance may have the thread.
+/// when the deadline has passed. The deadline alone does not tell how long the code has been running: it was set in an
+/// earlier poll, or when the call began, and the ticker also ticks for other stores. So this counts the ticks since the
+/// current poll began. To yield, the engine wakes the task and returns `Pending` from the poll. The driver can then
+/// check its deadlines, and another instance can use the thread.
 fn yield_in_time(store: &mut Store<World>, mailbox: Arc<Mailbox>, ticker: Arc<Ticker>) {
     store.epoch_deadline_callback(move |mut store| {
         if mailbox.gauge.output_exceeded.load(Ordering::Relaxed) {
@@ -172,22 +174,23 @@ fn yield_in_time(store: &mut Store<World>, mailbox: Arc<Mailbox>, ticker: Arc<Ti
     store.set_epoch_deadline(EPOCHS_PER_CHECK);
 }
 
-/// Starts each call that appears in the mailbox and runs all of them, for ever.
+/// Starts each call that is put into the mailbox, and runs all of them until the guest ends.
 ///
-/// No waker tells of a new call: whoever puts one into the mailbox polls the guest next, and each poll looks. Futures of
-/// calls that wait for I/O wake the task through `under_way`.
+/// A new call needs no waker: its sender polls the guest next, and each poll checks the mailbox. Calls that wait for
+/// I/O wake the task through `under_way`.
 async fn take_calls(
     accessor: &Accessor<World>,
     funcs: &Funcs,
     mailbox: &Arc<Mailbox>,
 ) -> wasmtime::Result<std::convert::Infallible> {
-    // Not `accessor.spawn`, which is made for tasks that may be aborted and joined, and takes twice as long.
+    // Not `accessor.spawn`: its tasks can be aborted and joined, and it takes twice as long.
     let mut under_way = FuturesUnordered::new();
     poll_fn(|cx| {
         while let Some(call) = mailbox.take_call() {
+            // If their background work is over, the new call is the only candidate and the engine need not be asked.
             mailbox.forget_answered_if(|| is_silent(accessor));
-            // The deadline of a store that was left alone has long passed. Without a new one, the first loop of the guest
-            // would call the epoch callback for nothing.
+            // The epoch deadline of a store that was not polled for a while has passed. Without a new one, the guest's
+            // first loop would call the epoch callback for nothing.
             accessor.with(|mut access| access.as_context_mut().set_epoch_deadline(EPOCHS_PER_CHECK));
             under_way.push(run_call(accessor, funcs, mailbox, call));
         }
@@ -201,12 +204,12 @@ async fn take_calls(
     .await
 }
 
-/// Whether no task is left in the guest, not even background work of an answered call.
+/// True if no task is left in the guest, not even background work of an answered call.
 fn is_silent(accessor: &Accessor<World>) -> bool {
     accessor.poll_no_interesting_tasks(&mut Context::from_waker(Waker::noop())).is_ready()
 }
 
-/// Runs one call and reports its end. An error here is the end of the guest: the engine cannot go on after a trap.
+/// Runs one call and reports its end. An error ends the guest: the engine cannot continue after a trap.
 async fn run_call(
     accessor: &Accessor<World>,
     funcs: &Funcs,

@@ -1,4 +1,4 @@
-//! W3C Trace Context of outgoing requests: they go on with the caller's trace, or begin one for their request.
+//! W3C Trace Context of outgoing requests: they continue the caller's trace, or start one for the request being served.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
@@ -10,19 +10,19 @@ use super::attribution::Origin;
 /// The field that carries the context (W3C Trace Context, section 3.2).
 pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// A context for a request that a guest sends: the trace and the flags of its origin, and a parent of its own.
+/// The context of a request that a guest sends: the trace and flags of its origin, and a new parent.
 pub(super) fn continued(origin: &Origin) -> HeaderValue {
     let (trace, flags) = match origin.traceparent.as_deref() {
         // Only well-formed ones reach a guest: `00-<32 hex>-<16 hex>-<2 hex>`.
         Some(text) => (text[3..35].to_owned(), text[53..].to_owned()),
         None => (trace_of(origin.request.as_str()), "01".to_owned()),
     };
-    // A version 4 identifier is not all zeros in any half.
+    // Neither half of a version 4 UUID is all zeros.
     let (_, parent) = Uuid::new_v4().as_u64_pair();
     HeaderValue::from_str(&format!("00-{trace}-{parent:016x}-{flags}")).unwrap_or(HeaderValue::from_static(""))
 }
 
-/// The trace that a request begins: the same for all that is sent in it.
+/// The trace of a request that came without one: the same for everything sent while serving it.
 fn trace_of(request: &str) -> String {
     let half = |salt: u8| {
         let mut hasher = DefaultHasher::new();

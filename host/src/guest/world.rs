@@ -1,4 +1,4 @@
-//! A store's data: what one guest has of WASI, and its limits.
+//! A store's data: the WASI state of one guest, and its limits.
 
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};

@@ -7,30 +7,30 @@ use std::sync::{Mutex, MutexGuard};
 use super::job::Job;
 use super::order::Order;
 
-/// Jobs and the newest order for one instance. Whoever puts something in must also make the instance run. The pool never
-/// hands out more jobs than the instance's concurrency, so it is bounded.
+/// Jobs and the newest order for one instance. A caller that adds something must also make the instance run. The queue
+/// is bounded, because the pool never assigns more jobs than the instance's concurrency.
 #[derive(Default)]
 pub struct Inbox {
-    // A std mutex: holders move a job, and never wait.
+    // A std mutex: it is held only to move a job, and never while waiting.
     jobs: Mutex<VecDeque<Box<Job>>>,
-    /// How many there are, beside the lock: a driver looks in every turn.
+    /// The number of jobs. Outside the lock, because the driver reads it in every turn.
     count: AtomicUsize,
     order: AtomicU8,
 }
 
 impl Inbox {
-    /// Hands over a job.
+    /// Adds a job.
     pub fn send(&self, job: Box<Job>) {
         let mut jobs = self.lock();
         jobs.push_back(job);
         self.count.store(jobs.len(), Ordering::Release);
     }
 
-    /// Gives an order. A stop is never taken back.
+    /// Sets the order. A stop order is never replaced.
     pub fn order(&self, order: Order) {
         let stops = |before| matches!(Order::from_code(before), Order::Stop(_));
         let newest = |before| if stops(before) { None } else { Some(order.code()) };
-        // Fails only if the instance was told to stop already.
+        // Fails only if the instance already has a stop order.
         let _ = self.order.fetch_update(Ordering::AcqRel, Ordering::Acquire, newest);
     }
 
@@ -39,7 +39,7 @@ impl Inbox {
         Order::from_code(self.order.load(Ordering::Acquire))
     }
 
-    /// The next job that no driver took.
+    /// Takes the next job.
     pub fn take(&self) -> Option<Box<Job>> {
         if !self.has_jobs() {
             return None;
@@ -50,12 +50,12 @@ impl Inbox {
         job
     }
 
-    /// Whether there are jobs that no driver took.
+    /// True if jobs wait.
     pub fn has_jobs(&self) -> bool {
         self.jobs() > 0
     }
 
-    /// How many jobs there are that no driver took.
+    /// The number of jobs that wait.
     pub(super) fn jobs(&self) -> usize {
         self.count.load(Ordering::Acquire)
     }

@@ -9,14 +9,14 @@ use crate::guest::{Delivery, Input, Response, Trap};
 use crate::ids::{InstanceId, RequestId};
 use crate::meter::InvocationMeter;
 
-/// How the instance was found that a request ran in; the reply's `Dormouse-Start`.
+/// The state in which a request found its instance; sent as `Dormouse-Start`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// It was started for this request, or was still starting.
+    /// The instance was started for this request, or was still starting.
     Cold,
-    /// It was parked.
+    /// The instance was parked.
     Parked,
-    /// It was awake.
+    /// The instance was awake.
     Active,
 }
 
@@ -31,9 +31,9 @@ impl Start {
     }
 }
 
-/// A request that an instance is to run.
+/// A request for an instance to run.
 pub struct Job {
-    /// Tells jobs of one pool apart; callers may use a request identifier twice.
+    /// Unique among the jobs of a pool, unlike the request identifier, which callers may use twice.
     pub ticket: u64,
     /// The request.
     pub request: RequestId,
@@ -41,9 +41,9 @@ pub struct Job {
     pub input: Input,
     /// The caller's W3C trace context.
     pub traceparent: Option<String>,
-    /// The longest time in the handler.
+    /// The handler's timeout.
     pub timeout: Duration,
-    /// How its instance was found.
+    /// The state in which it found its instance.
     pub start: Start,
     /// When the pool accepted it.
     pub accepted: Instant,
@@ -51,38 +51,38 @@ pub struct Job {
     pub assigned: Instant,
     /// Posts the invocation record when the job is dropped.
     pub meter: InvocationMeter,
-    /// Where the answer goes.
+    /// Who gets the answer.
     pub caller: Caller,
 }
 
-/// Who waits for a job.
+/// The caller of a job.
 pub enum Caller {
-    /// Somebody who has no answer yet.
+    /// Waits for the answer.
     Waiting(oneshot::Sender<Answer>),
-    /// Somebody who reads the body of the response.
+    /// Reads the body of the response.
     Reading(Delivery),
-    /// Nobody any more.
+    /// Left, or has got its answer.
     Gone,
 }
 
-/// How a request ended that an instance ran.
+/// How a request ended.
 #[derive(Debug)]
 pub enum Outcome {
     /// The handler's result.
     Replied(Vec<u8>),
-    /// The head of the handler's response, and its body as it comes.
+    /// The handler's response, whose body is streamed.
     Responded(Box<Response>),
     /// The handler, or the initializer before it, returned this error.
     Failed(String),
-    /// What the handler answered is no HTTP response.
+    /// The handler's answer is not a valid HTTP response.
     BadResponse(String),
     /// Its code was stopped.
     Crashed(Trap),
-    /// It wanted more memory than it may have.
+    /// It exceeded its memory limit.
     OutOfMemory,
-    /// It took longer than it may.
+    /// It exceeded its timeout.
     TimedOut,
-    /// Its instance ended through somebody else's fault.
+    /// Its instance ended for a reason other than this request.
     Lost,
     /// The host has no room for the instance it needs.
     HostFull,
@@ -107,39 +107,39 @@ impl Outcome {
     }
 }
 
-/// Where a request's time went; the reply's `Server-Timing`.
+/// How long the parts of a request took; sent as `Server-Timing`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Timings {
     /// Waiting for an instance.
     pub queue: Duration,
-    /// From there to the handler's call: starting or thawing.
+    /// From the assigned instance to the handler's call: starting or thawing.
     pub start: Duration,
     /// In the handler.
     pub handler: Duration,
-    /// Executed time of the instance meanwhile; overlapping requests share it.
+    /// Executed time of the instance during the handler; overlapping requests share it.
     pub executed: Duration,
 }
 
 /// What the caller gets.
 #[derive(Debug)]
 pub struct Answer {
-    /// How it ended.
+    /// How the request ended.
     pub outcome: Outcome,
-    /// How the instance was found.
+    /// The state in which it found its instance.
     pub start: Start,
-    /// Where the time went.
+    /// How long its parts took.
     pub timings: Timings,
     /// The instance, if there was one.
     pub instance: Option<InstanceId>,
 }
 
 impl Job {
-    /// Whether its caller left before it was answered.
+    /// True if the caller left before the answer.
     pub fn is_abandoned(&self) -> bool {
         matches!(&self.caller, Caller::Waiting(reply) if reply.is_closed())
     }
 
-    /// Sends the head of a response. The job goes on until all of the body is read.
+    /// Sends the head of a response. The job continues until the whole body is read.
     pub fn respond(&mut self, response: Box<Response>, timings: Timings) {
         let delivery = response.body().delivery();
         if self.send(Outcome::Responded(response), timings) {
@@ -147,11 +147,11 @@ impl Job {
         }
     }
 
-    /// Sends the answer, or ends the one under way, and closes the invocation record.
+    /// Sends the answer, or ends the response that is being read, and completes the invocation record.
     pub fn answer(mut self: Box<Self>, outcome: Outcome, timings: Timings) {
         let code = outcome.code();
         let delivered = match &self.caller {
-            // The caller may have left meanwhile; the record says so.
+            // The caller may have left meanwhile; then the record says so.
             Caller::Waiting(_) => self.send(outcome, timings),
             Caller::Reading(delivery) => {
                 delivery.close();
@@ -162,7 +162,7 @@ impl Job {
         self.meter.outcome(code, delivered);
     }
 
-    /// Sends an answer to a caller that waits; false if it does not.
+    /// Sends an answer to the caller if it waits. False if it does not wait or has left.
     fn send(&mut self, outcome: Outcome, timings: Timings) -> bool {
         let instance = self.meter.reading().instance;
         let answer = Answer { outcome, start: self.start, timings, instance };

@@ -1,6 +1,7 @@
-//! What an instance is ordered to do, and why it stops.
+//! Orders to an instance, and the reasons for which it stops.
 
-/// What an operator, the pool or the host wants of an instance. A new order replaces the old one.
+/// An order to an instance from an operator, the pool or the host. A new order replaces the old one, unless that is a
+/// stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
     /// Take jobs.
@@ -18,22 +19,22 @@ pub enum StopReason {
     Idle,
     /// The function has new code or a new configuration.
     Updated,
-    /// The function is gone.
+    /// The function was deleted.
     Deleted,
     /// An operator stopped this instance.
     Operator,
-    /// The host needs its room.
+    /// The host needs the room.
     Evicted,
     /// The host shuts down.
     Shutdown,
-    /// A request in it timed out while it waited.
+    /// A request in it timed out.
     RequestTimedOut,
     /// It answered as many requests as `maxRequestsPerInstance` allows.
     Spent,
 }
 
 impl StopReason {
-    /// In the order of their declaration.
+    /// All reasons, in the order of their declaration, which their codes follow.
     const ALL: [StopReason; 8] = [
         StopReason::Idle,
         StopReason::Updated,
@@ -64,7 +65,7 @@ impl StopReason {
 impl Order {
     const RUN: u8 = 0;
     const SUSPEND: u8 = 1;
-    /// And from here on, the reasons to stop in their order.
+    /// The first reason to stop; the others follow in the order of `StopReason::ALL`.
     const STOP: u8 = 2;
 
     pub(super) fn code(self) -> u8 {

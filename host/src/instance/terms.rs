@@ -1,4 +1,4 @@
-//! What all instances of a function have in common for their driver, and what others may read of one.
+//! What an instance's driver knows about its function, and the figures that others may read of an instance.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -10,17 +10,17 @@ use crate::ids::{FunctionName, VersionLabel};
 use crate::log::LogWriter;
 use crate::meter::{Basis, Post};
 
-/// The function's part of an instance.
+/// What all instances of a function share.
 pub struct Terms {
     /// The function.
     pub function: FunctionName,
-    /// The name that instances give as their version.
+    /// The version that instances report.
     pub version: VersionLabel,
     /// Configured memory.
     pub memory_mb: u32,
-    /// What is charged.
+    /// The billing basis.
     pub basis: Basis,
-    /// Requests in one instance at once; 1 unless the handler is asynchronous.
+    /// Requests that one instance serves at once; 1 unless the handler is asynchronous.
     pub concurrency: u32,
     /// Requests that an instance answers before it is stopped.
     pub requests_max: Option<u32>,
@@ -36,9 +36,9 @@ pub struct Terms {
     pub blueprint: Arc<Blueprint>,
     /// The function's log.
     pub log: LogWriter,
-    /// Where readings go.
+    /// Receives the readings.
     pub post: Post,
-    /// What is counted.
+    /// The counters.
     pub metrics: Arc<Metrics>,
 }
 
@@ -48,7 +48,7 @@ impl Terms {
             Entry::Initializer => self.initializer_timeout,
             Entry::PreFreeze => self.pre_freeze_timeout,
             Entry::PreStop => self.pre_stop_timeout,
-            Entry::Handler => Duration::ZERO, // A request brings its own.
+            Entry::Handler => Duration::ZERO, // Each request has its own.
         }
     }
 }

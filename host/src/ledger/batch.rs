@@ -1,10 +1,11 @@
-//! What the writer has to store: blocks as they were posted, and the windows that are open, each at its latest reading.
+//! What the writer has to store: blocks as they were posted, and the latest reading of each open window.
 //!
-//! Owned by the writer. It knows no SQLite and no clock. A reading leaves it only when its transaction is committed.
+//! Owned by the writer. It knows no SQLite and no clock. A reading is removed only after its transaction is committed.
 //!
-//! Readings of one window may come in any order, because each posting thread has a shard of its own. A window that
-//! ended is posted last, so a reading of it that comes afterwards was in its shard before the next drain, and is known
-//! by its name ([`Ended`]) and dropped. Among those that come before, the one with the highest figures is the latest.
+//! Readings of one window may arrive in any order, because each posting thread has a shard of its own. The end of a
+//! window is posted last, so a reading that arrives after it was already in a shard and arrives with the next drain at
+//! the latest. [`Ended`] knows the window until then, so the reading is dropped. Of the readings that arrive before the
+//! end, the one with the highest figures is the latest.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -12,10 +13,10 @@ use std::hash::{BuildHasherDefault, Hasher};
 use super::block::{Block, Key, Taken, key};
 use crate::meter::WindowReading;
 
-/// How many names of ended windows are kept at least, beyond what the order of readings asks for.
+/// How many keys of ended windows are kept at least, more than the order of readings requires.
 const ENDED_KEPT: usize = 8192;
 
-/// What goes into one transaction: blocks from the front of a [`Batch`], and whether also the open windows.
+/// What one transaction stores: blocks from the front of a [`Batch`] and, if `open`, the open windows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Chunk {
     windows: usize,
@@ -26,20 +27,20 @@ pub(super) struct Chunk {
 /// A window that has not ended.
 struct Open {
     reading: WindowReading,
-    /// It has no row, or an earlier reading's.
+    /// It has no row, or the row of an earlier reading.
     waits: bool,
 }
 
 type Keyed<V> = HashMap<Key, V, BuildHasherDefault<KeyHasher>>;
 type Keys = HashSet<Key, BuildHasherDefault<KeyHasher>>;
 
-/// What is not stored yet, and what must be known of what is.
+/// Readings that are not stored yet, and what must be known of stored ones.
 #[derive(Default)]
 pub(super) struct Batch {
     windows: VecDeque<Block>,
     invocations: VecDeque<Block>,
     open: Keyed<Open>,
-    /// Open windows that wait; some may have ended since.
+    /// Open windows that wait to be stored; some may have ended since.
     changed: Vec<Key>,
     /// Open windows in which something is under way.
     busy: usize,
@@ -47,7 +48,7 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// Adds what waited in all shards; how many of the readings were replaced by others and need no storing.
+    /// Adds what waited in all shards. Returns how many readings were replaced by others and need not be stored.
     pub(super) fn take(&mut self, all: impl IntoIterator<Item = Taken>) -> u64 {
         let mut folded = 0;
         for taken in all {
@@ -70,7 +71,8 @@ impl Batch {
             } else if let Some(open) = self.open.remove(key) {
                 self.busy -= usize::from(open.reading.busy);
                 folded += u64::from(open.waits);
-                // It may have a row even if that could not be confirmed.
+                // Even if it waits, it may have a row: that of an earlier reading, or of a commit that succeeded
+                // unconfirmed.
                 block.ends.push(*key);
             }
         }
@@ -84,7 +86,7 @@ impl Batch {
         folded
     }
 
-    /// 1 if `window` replaces a reading that waits, or is older than what is known.
+    /// Returns 1 if `window` replaces a reading that waits, or is older than the known one.
     fn add_open(&mut self, window: WindowReading) -> u64 {
         let key = key(&window);
         if self.ended.contains(&key) {
@@ -109,12 +111,12 @@ impl Batch {
         0
     }
 
-    /// Whether a window is open in which something is under way.
+    /// True if a request or a hook is under way in an open window.
     pub(super) fn is_busy(&self) -> bool {
         self.busy > 0
     }
 
-    /// The next transaction: everything, unless that were more than `records_max` records. One block goes in always.
+    /// The next transaction: as many blocks as fit into `records_max` records, but at least one.
     pub(super) fn chunk(&self, records_max: usize) -> Chunk {
         let mut records = 0;
         let mut fit = |blocks: &VecDeque<Block>| {
@@ -129,12 +131,12 @@ impl Batch {
         Chunk { windows, invocations: fit(&self.invocations), open: !self.changed.is_empty() }
     }
 
-    /// Whether `chunk` is all that waits.
+    /// True if `chunk` is everything that waits.
     pub(super) fn is_whole(&self, chunk: Chunk) -> bool {
         chunk.windows == self.windows.len() && chunk.invocations == self.invocations.len()
     }
 
-    /// Whether nothing waits.
+    /// True if nothing waits.
     pub(super) fn is_empty(&self) -> bool {
         self.windows.is_empty() && self.invocations.is_empty() && self.changed.is_empty()
     }
@@ -155,7 +157,7 @@ impl Batch {
         changed.filter_map(|key| self.open.get(key)).map(|open| &open.reading)
     }
 
-    /// Forgets `chunk`, which is stored; how many rows it was, and how many readings.
+    /// Removes `chunk`, which is stored. Returns the number of its rows, and of its readings.
     pub(super) fn forget(&mut self, chunk: Chunk) -> (usize, u64) {
         let mut rows = chunk.windows + chunk.invocations;
         let blocks = self.windows.drain(..chunk.windows).chain(self.invocations.drain(..chunk.invocations));
@@ -170,7 +172,7 @@ impl Batch {
             }
         }
         if self.is_empty() {
-            // A burst must not hold its memory for ever.
+            // The memory of a burst must not be kept for ever.
             (self.windows, self.invocations, self.changed) = Default::default();
             self.open.shrink_to(self.open.len() * 2);
         }
@@ -184,7 +186,7 @@ fn progress(reading: &WindowReading) -> impl Ord + use<> {
     (times, reading.requests, reading.hook_calls, reading.memory_bytes_peak)
 }
 
-/// The names of windows that ended lately: all of the last two drains, and some thousands.
+/// The keys of windows that ended lately: all of the last two drains, and some thousands more.
 #[derive(Default)]
 struct Ended {
     newer: Keys,
@@ -192,7 +194,7 @@ struct Ended {
 }
 
 impl Ended {
-    /// Whether `key` was not here.
+    /// Adds `key`. False if it was known already.
     fn insert(&mut self, key: Key) -> bool {
         !self.older.contains(&key) && self.newer.insert(key)
     }
@@ -210,7 +212,7 @@ impl Ended {
     }
 }
 
-/// Hashes a [`Key`]. Most of it is random already, and no caller chooses it.
+/// Hashes a [`Key`]. A simple hash is enough, because most of a key is random, and no caller chooses it.
 #[derive(Default)]
 struct KeyHasher(u64);
 
@@ -224,7 +226,8 @@ impl Hasher for KeyHasher {
     }
 
     fn write_u64(&mut self, number: u64) {
-        // The golden ratio, as in many a hash: it carries each bit to higher ones, and the rotation brings them back.
+        // Fibonacci hashing: multiplying by the golden ratio carries each bit to higher ones, and the rotation brings
+        // them back.
         self.0 = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(26);
     }
 
@@ -290,7 +293,7 @@ mod tests {
         let (early, end) = (reading(1, 9, false), reading(1, 5, true));
         for order in [[&early, &end, &early, &end], [&end, &early, &end, &early]] {
             let mut batch = Batch::default();
-            // Each is from another shard, so that nothing but their order here tells which was posted first.
+            // Each is from another shard, so only their order here tells which was posted first.
             let folded = batch.take(order.map(|reading| taken(std::slice::from_ref(reading))));
             assert_eq!((folded, executed_ms(&batch)), (3, (vec![], vec![5])));
             batch.forget(batch.chunk(ALL));

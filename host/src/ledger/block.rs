@@ -1,10 +1,10 @@
 //! Blocks: records of one function and version that start close to each other, packed while they wait to be stored.
 //!
-//! The poster of a reading packs it into a block of its own shard (`intake.rs`), so that what the writer has to do for
-//! a reading is nearly nothing. A block never changes once the writer has it.
+//! The posting thread packs a reading into a block of its own shard (`intake.rs`), so that the writer has almost no
+//! work per reading. Once the writer has a block, its records do not change, except that duplicates are removed.
 //!
-//! That the starts of a block are close to each other is what makes pages cheap: records that start at a time are in
-//! blocks that start shortly before it. Each part of time of [`SPAN_US`] has its own blocks.
+//! Each time span of [`SPAN_US`] has its own blocks. This makes pages cheap: records that start at a given time are in
+//! blocks that start shortly before it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,29 +15,30 @@ use super::varint::Bytes;
 use crate::ids::{FunctionName, InstanceId};
 use crate::meter::{InvocationReading, Reading, WindowReading};
 
-/// The part of time that a block belongs to: two seconds, so that most commits have one block for each function.
+/// The time span of a block: two seconds, so that most commits have one block for each function.
 const SPAN_US: i64 = 1 << 21;
 
-/// A block with this many bytes takes no more records: it is read as a whole, whatever is wanted of it.
+/// A block with this many bytes takes no more records, because queries always read whole blocks.
 const BYTES_MAX: usize = 64 * 1024;
 
-/// How many of a function's blocks are tried before there is one more. Long requests of many ages may end at once.
+/// How many of a function's blocks are tried before a new one is made. Long requests from many time spans may end at
+/// once.
 const TRIED_MAX: usize = 4;
 
-/// What names a window.
+/// Identifies a window.
 pub(super) type Key = (InstanceId, u32);
 
-/// The name of the window that `reading` is of.
+/// The key of the window that `reading` belongs to.
 pub(super) fn key(reading: &WindowReading) -> Key {
     (reading.instance, reading.sequence)
 }
 
-/// The beginning of the part of time that `start_us` is in. The starts in a block are stored from here.
+/// The beginning of the time span that contains `start_us`. A block stores its starts relative to this.
 pub(super) fn base(start_us: i64) -> i64 {
     start_us & !(SPAN_US - 1)
 }
 
-/// Records on their way into one row of SQLite.
+/// Records that will be one row of SQLite.
 pub(super) struct Block {
     pub(super) function: FunctionName,
     pub(super) version: Arc<str>,
@@ -45,9 +46,9 @@ pub(super) struct Block {
     pub(super) last_us: i64,
     pub(super) count: u32,
     pub(super) rows: Vec<u8>,
-    /// The windows in it, if it is of windows.
+    /// The windows in it; empty if it contains invocations.
     pub(super) keys: Vec<Key>,
-    /// Those of its windows that were open before: their rows are deleted in the same transaction.
+    /// Those of its windows that were open before. Their rows are deleted in the same transaction.
     pub(super) ends: Vec<Key>,
     memory: Memory<'static>,
     /// The block of the same function before this one, in [`Blocks`].
@@ -55,7 +56,7 @@ pub(super) struct Block {
 }
 
 impl Block {
-    /// An empty block for records that start when one does at `start_us`.
+    /// An empty block for the time span that contains `start_us`.
     pub(super) fn new(function: FunctionName, version: Arc<str>, start_us: i64) -> Block {
         Block {
             function,
@@ -111,7 +112,7 @@ impl Block {
     }
 }
 
-/// The rows of a block, to be read in their order.
+/// Reads the rows of a block in their order.
 pub(super) struct Rows<'a> {
     memory: Memory<'a>,
     base_us: i64,
@@ -124,7 +125,7 @@ impl<'a> Rows<'a> {
         Rows { memory: Memory::default(), base_us: base(first_us), bytes: Bytes(rows) }
     }
 
-    /// The next window; none at the end, and where the block is damaged.
+    /// The next window. `None` at the end, or where the block is damaged.
     pub(super) fn window(&mut self) -> Option<WindowRow> {
         let mut bytes = self.bytes;
         let row = self.memory.take_window(self.base_us, &mut bytes)?;
@@ -132,7 +133,7 @@ impl<'a> Rows<'a> {
         Some(row)
     }
 
-    /// The next invocation; none at the end, and where the block is damaged.
+    /// The next invocation. `None` at the end, or where the block is damaged.
     pub(super) fn invocation(&mut self) -> Option<super::rows::InvocationRow<'a>> {
         let mut bytes = self.bytes;
         let row = self.memory.take_invocation(self.base_us, &mut bytes)?;
@@ -140,7 +141,7 @@ impl<'a> Rows<'a> {
         Some(row)
     }
 
-    /// Whether nothing is left, so that the block was whole.
+    /// True if nothing is left, so the block is not damaged.
     pub(super) fn are_read(&self) -> bool {
         self.bytes.is_empty()
     }
@@ -180,7 +181,7 @@ impl Blocks {
     }
 }
 
-/// What waits in one shard. Adding to it happens in `Drop`: it cannot panic.
+/// What waits in one shard. `add` is called from `Drop`, so it cannot panic.
 #[derive(Default)]
 pub(super) struct Waiting {
     ended: Blocks,
@@ -233,7 +234,7 @@ mod tests {
     use super::super::tests::{invocation, window};
     use super::*;
 
-    /// A time at which a part of time begins.
+    /// The beginning of a time span.
     const BEGIN_US: i64 = 1000 * SPAN_US;
 
     fn reading(function: &str, start_us: i64) -> InvocationReading {

@@ -1,8 +1,8 @@
-//! Folds SQLite's write-ahead log into the file, on a thread of its own.
+//! Checkpoints SQLite's write-ahead log (writes it back into the file), on a thread of its own.
 //!
-//! A checkpoint takes milliseconds of CPU and waits for the disk. The writer, which has 50 ms for each commit, would be
-//! late, and the requests that share its core would feel it; so this thread gives way to all others. Nothing depends on
-//! when it runs: what is in the log is stored. If it never ran, the writer would fold the log in itself (`store.rs`).
+//! A checkpoint takes milliseconds of CPU and waits for the disk. On the writer's thread it would delay commits, which
+//! have 50 ms each, and slow down requests on the same core. This thread has the lowest priority. Nothing depends on
+//! when it runs: what is in the log is stored. If it never ran, the writer would checkpoint by itself (`store.rs`).
 
 use std::path::Path;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
@@ -11,20 +11,20 @@ use std::thread::JoinHandle;
 use anyhow::Context;
 use rusqlite::Connection;
 
-/// The log is folded in after this much was added to it: enough that waiting for the disk is seldom.
+/// A checkpoint is made after this much was added to the log: enough that waiting for the disk is rare.
 const LOG_BYTES: usize = 4 * 1024 * 1024;
 
-/// What a commit adds to the log beside the records: whole pages of tables and indexes, a rough number.
+/// What a commit adds to the log besides the records: whole pages of tables and indexes. A rough estimate.
 const COMMIT_BYTES: usize = 16 * 1024;
 
-/// How often the thread tries to fold in everything, so that the log begins anew, while the writer goes on adding.
+/// How often the thread tries to checkpoint the whole log, so that it starts anew, while the writer keeps adding to it.
 const TRIES: usize = 4;
 
-/// Nobody has to wait for this thread.
+/// The lowest priority: nothing waits for this thread.
 #[cfg(target_os = "linux")]
 const NICE: i32 = 19;
 
-/// The thread. It ends when this is dropped.
+/// The checkpoint thread. It ends when this is dropped.
 pub(super) struct Checkpoints {
     wanted: Option<SyncSender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -37,14 +37,14 @@ impl Checkpoints {
         let connection = Connection::open(path)?;
         let (wanted, asked) = sync_channel(1);
         let work = move || {
-            // Elsewhere the whole process would become nicer.
+            // On other systems this would lower the priority of the whole process.
             #[cfg(target_os = "linux")]
             if let Err(error) = rustix::process::nice(NICE) {
                 tracing::debug!(%error, "checkpoints of the ledger have the priority of other threads");
             }
             for () in asked {
                 if let Err(error) = fold(&connection) {
-                    // It is tried again with the next; until then the log is longer.
+                    // The next checkpoint includes this one; until then the log is longer.
                     tracing::debug!(%error, "a checkpoint of the ledger failed");
                 }
             }
@@ -62,7 +62,7 @@ impl Checkpoints {
         }
         self.added = 0;
         match self.wanted.as_ref().map(|wanted| wanted.try_send(())) {
-            // One that waits to be begun will fold in this commit, too.
+            // A checkpoint that has not started yet will include this commit.
             None | Some(Ok(()) | Err(TrySendError::Full(()))) => {}
             Some(Err(TrySendError::Disconnected(()))) => self.wanted = None,
         }
@@ -73,7 +73,7 @@ impl Drop for Checkpoints {
     fn drop(&mut self) {
         drop(self.wanted.take());
         if let Some(thread) = self.thread.take() {
-            // A panic in it was reported by the panic's own message, and the log is as good as before.
+            // A panic was reported by its own message, and the log is still intact.
             let _ = thread.join();
         }
     }

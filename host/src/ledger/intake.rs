@@ -1,13 +1,12 @@
-//! Where posted readings wait for the writer, and how the writer is woken and spoken to.
+//! Where posted readings wait for the writer, and how the writer is woken and given orders.
 //!
-//! Each thread that posts has a shard of its own while there are enough, so that posting writes to no memory that
-//! another thread writes to: a cache line that two cores write to costs more than all else here. The writer drains all
-//! shards. Readings of one instance may thus reach it in another order than they were posted; `batch.rs` says why
-//! that does no harm.
+//! Each posting thread has a shard of its own, as long as there are enough, so that no two threads write to the same
+//! memory: a cache line that two cores write to costs more than all else here. The writer drains all shards. So
+//! readings of one instance may reach it in another order than they were posted; `batch.rs` says why that does no harm.
 //!
-//! The writer that is about to sleep first says that it does (`asleep`), and then looks into every shard, under the
-//! shard's lock. Whoever posts does so under the lock, and then looks whether the writer sleeps. Whichever of the two
-//! has the lock first, the other one sees what it did.
+//! Before it sleeps, the writer sets `asleep` and then checks every shard under the shard's lock. A poster adds its
+//! reading under the lock and then checks `asleep`. Whichever takes the lock second sees what the first one did, so no
+//! reading is left without a wake.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -23,7 +22,7 @@ use crate::meter::Reading;
 /// Enough that posting threads seldom share one.
 const SHARDS: usize = 64;
 
-/// How many readings a shard takes, at most, between two looks at whether too many wait.
+/// How many readings a shard takes, at most, between two checks if too many wait.
 const LOOK_EACH_MAX: u64 = 1024;
 
 /// Why the writer was woken.
@@ -37,7 +36,7 @@ pub(super) enum Woken {
     Ordered,
 }
 
-/// What callers ask of the writer, and what it answered. Flushes are numbered; the writer answers all up to a number.
+/// What callers ask of the writer, and its answers. Flushes are numbered; the writer answers all up to a number.
 #[derive(Default)]
 struct Orders {
     flush_wanted: u64,
@@ -47,11 +46,11 @@ struct Orders {
     finished: bool,
 }
 
-/// One shard. Two cache lines of its own, because processors fetch them in pairs.
+/// One shard. It has two cache lines of its own, because processors fetch them in pairs.
 #[repr(align(128))]
 #[derive(Default)]
 struct Shard {
-    /// Readings ever posted here. It is counted under the lock, so that the writer never holds an uncounted one.
+    /// The total of readings posted here. Counted under the lock, so that the writer never holds an uncounted one.
     posted: AtomicU64,
     waiting: Mutex<Gate>,
 }
@@ -64,12 +63,12 @@ struct Gate {
     closed: bool,
 }
 
-/// What posters only read, unless something changes.
+/// Flags that posters mostly only read.
 #[repr(align(128))]
 #[derive(Default)]
 struct Signs {
     asleep: AtomicBool,
-    /// Too many readings wait, or did when somebody last looked.
+    /// Too many readings waited at the last check.
     full: AtomicBool,
 }
 
@@ -79,7 +78,7 @@ pub(super) struct Intake {
     signs: Signs,
     /// How many readings may wait.
     room: u64,
-    /// Readings that need no more storing: committed, or replaced by a later one.
+    /// Readings that need not be stored any more: committed, or replaced by a later one.
     settled: AtomicU64,
     writer: OnceLock<Thread>,
     healthy: AtomicBool,
@@ -88,7 +87,7 @@ pub(super) struct Intake {
     answered: Condvar,
 }
 
-/// The calling thread's shard. Threads take them in turn.
+/// The calling thread's shard. Shards are assigned to threads in turn.
 fn own_shard() -> usize {
     static TURN: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
@@ -103,7 +102,7 @@ fn own_shard() -> usize {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Posting happens while other panics unwind; the data are whole after every statement, so poison means nothing.
+    // Posting may happen while a panic unwinds. The data are consistent after every statement, so poison is ignored.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -145,7 +144,7 @@ impl Intake {
     }
 
     fn came_late(&self) {
-        // Once, not for each: a host that ends in the wrong order may have thousands.
+        // Logged once: a host that shuts down in the wrong order may post thousands.
         if self.late.fetch_add(1, Ordering::Relaxed) == 0 {
             tracing::error!("readings were posted after the ledger was closed; they are not stored");
         }
@@ -153,13 +152,13 @@ impl Intake {
 
     /// Readings that are posted and not settled.
     pub(super) fn backlog(&self) -> u64 {
-        // In this order: what is settled was posted before.
+        // `settled` is read first: what it counts was posted before, so `posted` includes it.
         let settled = self.settled.load(Ordering::Acquire);
         let posted: u64 = self.shards.iter().map(|shard| shard.posted.load(Ordering::Relaxed)).sum();
         posted.saturating_sub(settled)
     }
 
-    /// Whether fewer readings wait than there is room for. It counts them only if there were too many lately.
+    /// True if fewer readings wait than there is room for. It counts them only if there were too many lately.
     pub(super) fn has_room(&self) -> bool {
         if !self.signs.full.load(Ordering::Relaxed) {
             return true;
@@ -176,7 +175,7 @@ impl Intake {
         self.healthy.load(Ordering::Relaxed)
     }
 
-    /// Waits until everything posted before the call is stored; false if that failed or took longer than `within`.
+    /// Waits until everything posted before the call is stored. False if that failed or took longer than `within`.
     pub(super) fn flush(&self, within: Duration) -> bool {
         let mut orders = lock(&self.orders);
         orders.flush_wanted += 1;
@@ -198,7 +197,7 @@ impl Intake {
     }
 
     fn wake(&self) {
-        // Before the writer has started there is nobody to wake; it looks at everything before it first parks.
+        // A writer that has not started needs no wake: it checks everything before it first parks.
         if let Some(writer) = self.writer.get() {
             writer.unpark();
         }
@@ -207,12 +206,12 @@ impl Intake {
 
 /// The writer's side.
 impl Intake {
-    /// Makes the calling thread the one that is woken.
+    /// Registers the calling thread as the one to wake.
     pub(super) fn attend(&self) {
         self.writer.get_or_init(std::thread::current);
     }
 
-    /// Parks until something is posted, if `posts`; until `deadline`; or until there is an order.
+    /// Parks until something is posted (only if `posts`), until `deadline`, or until there is an order.
     pub(super) fn wait(&self, posts: bool, deadline: Option<Instant>) -> Woken {
         loop {
             self.signs.asleep.store(posts, Ordering::Relaxed);
@@ -240,12 +239,12 @@ impl Intake {
         orders.closing || orders.flush_wanted > orders.flush_tried
     }
 
-    /// Whether the ledger closes.
+    /// True if the ledger is closing.
     pub(super) fn closing(&self) -> bool {
         lock(&self.orders).closing
     }
 
-    /// Hands what waits in each shard to `take`. If `last`, nothing can be posted afterwards.
+    /// Passes what waits in each shard to `take`. If `last`, nothing can be posted afterwards.
     pub(super) fn drain(&self, last: bool, mut take: impl FnMut(Taken)) {
         for shard in &self.shards {
             let mut gate = lock(&shard.waiting);
@@ -264,7 +263,7 @@ impl Intake {
         self.settled.fetch_add(readings, Ordering::Release);
     }
 
-    /// The newest flush that is wanted. It must be asked before draining, and answered after storing.
+    /// The newest flush that is wanted. It must be read before draining, and answered after storing.
     pub(super) fn flush_wanted(&self) -> u64 {
         lock(&self.orders).flush_wanted
     }
@@ -328,7 +327,7 @@ mod tests {
     fn threads_do_not_share_a_shard() {
         let shards: std::collections::HashSet<usize> =
             (0..8).map(|_| std::thread::spawn(own_shard).join().unwrap()).collect();
-        // Other tests' threads take their turns in between, so two of these may be a whole round apart.
+        // Threads of other tests take shards in between, so two of these may be a whole round apart and share one.
         assert!(shards.len() >= 7, "{shards:?}");
         assert_eq!(own_shard(), own_shard());
     }

@@ -1,18 +1,18 @@
 //! The ledger: receives readings, stores them in SQLite, and answers what was used.
 //!
 //! `meter.rs` posts readings from `Drop`; [`Ledger::post`] packs them into blocks (`block.rs`, `rows.rs`) in the shards
-//! of `intake.rs` and returns. One thread (`writer.rs`) takes the blocks out, drops what is there twice (`batch.rs`) and
-//! commits them in groups (`store.rs`), each as one row of SQLite. Queries (`usage.rs` for sums, `records.rs` for single
-//! records) open their own read-only connection on the caller's thread and read the blocks again (`query.rs`).
+//! of `intake.rs` and returns. One thread (`writer.rs`) takes the blocks, drops duplicates (`batch.rs`) and commits
+//! groups of blocks (`store.rs`), each block as one row of SQLite. Queries (`usage.rs` for sums, `records.rs` for
+//! single records) open their own read-only connection on the caller's thread and read the blocks (`query.rs`).
 //!
-//! What holds at any time:
+//! Invariants:
 //!
 //! - A posted reading is stored within [`COMMIT_WITHIN`], or it waits until SQLite works again; none is dropped.
-//! - A window is a row of its own that later readings replace while it is open, and one record of a block from the
-//!   transaction on that stores its end, so that no reading is ever charged twice.
+//! - An open window has a row of its own, which later readings replace. The transaction that stores its end deletes
+//!   this row and adds one record to a block, so no reading is ever charged twice.
 //! - While no window is busy and nothing is posted, no timer runs and the thread sleeps.
 //!
-//! The ledger calls no other part of the host. It does not guard against a second host on the same file: whoever owns
+//! The ledger calls no other part of the host. It does not guard against a second host on the same file: the owner of
 //! the state directory does.
 
 mod batch;
@@ -49,19 +49,19 @@ use writer::Writer;
 /// A reading is committed this long after it was posted, unless SQLite fails or cannot keep up.
 pub const COMMIT_WITHIN: Duration = Duration::from_millis(50);
 
-/// Readings that may wait to be stored before [`Ledger::has_room`] says no: about 50 MB of memory.
+/// Readings that may wait to be stored before [`Ledger::has_room`] returns false: about 50 MB of memory.
 pub const BACKLOG_MAX: u64 = 1_000_000;
 
-/// How long invocation records are kept unless the operator chose otherwise.
+/// How long invocation records are kept by default.
 pub const INVOCATION_RETENTION: Duration = Duration::from_secs(30 * 86_400);
 
-/// How long window records, which the bill is made of, are kept unless the operator chose otherwise.
+/// How long window records, from which the bill is made, are kept by default.
 pub const WINDOW_RETENTION: Duration = Duration::from_secs(400 * 86_400);
 
 /// The longest that a query waits for the writer.
 const FLUSH_WITHIN: Duration = Duration::from_secs(5);
 
-/// What an operator may choose about a ledger.
+/// An operator's settings for a ledger.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// How long invocation records are kept.
@@ -84,7 +84,7 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Opens the ledger at `path`, or makes a new one, and closes the windows that a killed host left open. It blocks.
+    /// Opens the ledger at `path`, or creates it, and closes the windows that a killed host left open. It blocks.
     pub fn open(path: &Path, options: Options) -> anyhow::Result<Ledger> {
         let store = Store::open(path)?;
         let intake = Arc::new(Intake::new(BACKLOG_MAX));
@@ -94,7 +94,8 @@ impl Ledger {
         Ok(Ledger { path: path.to_owned(), intake, writer })
     }
 
-    /// Where meters post their readings. It takes a lock that is held for a push, and never waits for SQLite.
+    /// The function to which meters post their readings. It takes a lock that is held only for a push, and never waits
+    /// for SQLite.
     pub fn post(&self) -> meter::Post {
         let intake = self.intake.clone();
         Arc::new(move |reading| intake.post(reading))
@@ -105,7 +106,7 @@ impl Ledger {
         self.intake.backlog()
     }
 
-    /// Whether new work may begin: false while [`BACKLOG_MAX`] readings wait, so that work is refused and not lost.
+    /// True if new work may begin. False while [`BACKLOG_MAX`] readings wait, so that work is refused and not lost.
     pub fn has_room(&self) -> bool {
         self.intake.has_room()
     }
@@ -120,8 +121,8 @@ impl Ledger {
         if self.intake.flush(FLUSH_WITHIN) { Ok(()) } else { Err(QueryError::Behind) }
     }
 
-    /// Stores everything posted, folds the write-ahead log into the file and ends the thread. It blocks. A second
-    /// call finds nothing to do. What is posted afterwards is not stored, which is logged as an error.
+    /// Stores everything posted, writes the write-ahead log back into the file and ends the thread. It blocks. A second
+    /// call does nothing. Readings that are posted afterwards are not stored, which is logged as an error.
     pub fn close(&self) -> anyhow::Result<()> {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(thread) = writer.take() {

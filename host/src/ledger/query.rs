@@ -1,7 +1,7 @@
-//! What all queries share: their errors, their connection, and the way to the blocks that they ask for.
+//! What all queries share: their errors, their connection, and how they find their blocks.
 //!
-//! Queries block, so asynchronous callers run them in `spawn_blocking`. Readers of a write-ahead log see one moment
-//! and never hold up the writer.
+//! Queries block, so asynchronous callers run them in `spawn_blocking`. Readers of a write-ahead log see a snapshot and
+//! never block the writer.
 
 use std::ops::ControlFlow;
 use std::time::{Duration, SystemTime};
@@ -15,12 +15,12 @@ use super::store::{INVOCATION_BLOCKS, WINDOW_BLOCKS, damaged};
 use super::time::to_unix_us;
 use crate::ids::FunctionName;
 
-/// How long a query waits for SQLite's own locks, which are held for moments only.
+/// How long a query waits for SQLite's own locks, which are only held briefly.
 const BUSY_WAIT: Duration = Duration::from_secs(1);
 
-/// Records on a page at most.
+/// The maximum number of records on a page.
 pub(super) const LIMIT_MAX: u32 = 10_000;
-/// Groups that one answer may have.
+/// The maximum number of groups in an answer.
 pub(super) const GROUPS_MAX: usize = 100_000;
 
 /// Why a query has no answer.
@@ -29,13 +29,13 @@ pub enum QueryError {
     /// The page's size is out of bounds.
     #[error("`limit` is {0}: it must be 1 to {max}", max = LIMIT_MAX)]
     InvalidLimit(u32),
-    /// The cursor is none that a page gave.
+    /// The cursor is not one that a page returned.
     #[error("`after` is not a cursor that an earlier page gave as `next`")]
     InvalidCursor,
     /// The answer would have too many groups.
     #[error("more than {max} groups: choose a shorter time or one function", max = GROUPS_MAX)]
     TooManyGroups,
-    /// Readings are waiting that could not be stored in time, so the answer would be too low.
+    /// Some readings could not be stored in time, so the answer would be too low.
     #[error("the ledger has not stored all usage yet, so the figures would be incomplete: ask again later")]
     Behind,
     /// SQLite failed.
@@ -43,7 +43,7 @@ pub enum QueryError {
     Store(#[from] rusqlite::Error),
 }
 
-/// Which records are asked for.
+/// The records that a query asks for.
 pub(super) struct Scope {
     function: Option<String>,
     /// They start at this time or later.
@@ -76,7 +76,7 @@ pub(super) struct Head<'a> {
     pub(super) first_us: i64,
 }
 
-/// A connection that sees one moment.
+/// A connection that sees one snapshot.
 pub(super) struct Reader(Connection);
 
 impl Ledger {
@@ -86,17 +86,17 @@ impl Ledger {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&self.path, flags)?;
         connection.busy_timeout(BUSY_WAIT)?;
-        // A window that ends while a query reads would be seen twice, or not at all, by two statements on their own.
+        // Two statements without a transaction would see a window that ends between them twice, or not at all.
         connection.execute_batch("BEGIN")?;
         Ok(Reader(connection))
     }
 }
 
-/// What a visitor answers: whether to go on.
+/// What a visitor returns: continue or stop.
 pub(super) type Visited = Result<ControlFlow<()>, QueryError>;
 
 impl Reader {
-    /// Shows the windows in `scope`: the open ones, then the others, block by block in the order of `first_us`.
+    /// Visits the windows in `scope`: the open ones, then the others, block by block in the order of `first_us`.
     pub(super) fn windows(
         &self,
         scope: &Scope,
@@ -111,18 +111,18 @@ impl Reader {
             }
             if rows.are_read() { Ok(ControlFlow::Continue(())) } else { Err(damaged(WINDOW_BLOCKS).into()) }
         };
-        // There are as many as instances are awake, so that any order will do.
+        // There are only as many as instances are awake, so their order does not matter.
         let mut select = self.0.prepare(
             "SELECT 0, function, version, start_us, row FROM open_windows WHERE ?1 IS NULL OR function = ?1",
         )?;
         each(select.query([&scope.function])?, |head, rows| {
-            // Their order says nothing of the ones to come.
+            // They are not ordered, so a stop at one says nothing about the next ones.
             see(&head, rows).map(|_| ControlFlow::Continue(()))
         })?;
         self.blocks(WINDOW_BLOCKS, scope, |head, rows| see(&head, rows))
     }
 
-    /// Shows the invocations in `scope` with their numbers, block by block in the order of `first_us`.
+    /// Visits the invocations in `scope` with their numbers, block by block in the order of `first_us`.
     pub(super) fn invocations(
         &self,
         scope: &Scope,
@@ -152,7 +152,8 @@ impl Reader {
             "SELECT id, function, version, first_us, rows FROM {table}
              WHERE first_us >= ?1 AND last_us >= ?2 AND first_us < ?3 AND {function} ORDER BY first_us"
         ))?;
-        // A block that begins before the time that is asked for may have records in it, but none begins much before.
+        // A block that begins before the requested time may contain records of it, but only if it is of the same time
+        // span.
         let values = params![base(scope.from_us), scope.from_us, scope.to_us, scope.function];
         each(select.query(values)?, visit)
     }

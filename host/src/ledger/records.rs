@@ -1,8 +1,8 @@
 //! Single records, page by page: windows and invocations in the order of their starts.
 //!
-//! A page's cursor is the start of its last record and what tells it from others with the same start, so a page costs
-//! the same wherever it is. A record that is stored later but started earlier than the cursor is not on a later page:
-//! who follows a running host asks again for a time range.
+//! A page's cursor is the start of its last record, and a number that tells it from others with the same start, so a
+//! page costs the same wherever it is. A record that is stored later but started earlier than the cursor is not on a
+//! later page: to follow a running host, query a time range again.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -17,7 +17,7 @@ use super::{Ledger, time};
 use crate::ids::FunctionName;
 use crate::meter::{Basis, CalledBy, compute_units};
 
-/// Records on a page unless the caller chose.
+/// Records on a page by default.
 const LIMIT_DEFAULT: u32 = 1000;
 
 /// Which records to list. A record belongs to the time in which it starts.
@@ -44,7 +44,7 @@ pub struct RecordQuery {
     #[schema(minimum = 1, maximum = 10_000, default = 1000)]
     #[param(minimum = 1, maximum = 10_000, default = 1000)]
     pub limit: u32,
-    /// The `next` of the page before.
+    /// The `next` of the previous page.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
 }
@@ -61,7 +61,7 @@ impl Default for RecordQuery {
 pub struct WindowPage {
     /// The records.
     pub windows: Vec<WindowRecord>,
-    /// Names the next page, if there is one.
+    /// The cursor of the next page, if there is one: pass it as `after`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
 }
@@ -76,9 +76,9 @@ pub struct WindowRecord {
     pub version: String,
     /// The instance.
     pub instance: String,
-    /// Counts the instance's windows from 1.
+    /// The number of the window in its instance, from 1.
     pub sequence: u32,
-    /// When the instance woke; RFC 3339, UTC.
+    /// When the instance started or thawed; RFC 3339, UTC.
     pub start: String,
     /// When the window ended; absent while it is open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -87,7 +87,7 @@ pub struct WindowRecord {
     pub executed_ms: f64,
     /// Time in which a request or a hook was under way.
     pub duration_ms: f64,
-    /// Time in which the window was open, suspended time left out.
+    /// Time in which the window was open, without suspended time.
     pub open_ms: f64,
     /// Requests that started.
     pub requests: u32,
@@ -101,25 +101,25 @@ pub struct WindowRecord {
     pub epochs: u64,
     /// Charged CU.
     pub cu: f64,
-    /// What the window is charged by.
+    /// The billing basis of the window.
     pub basis: Basis,
     /// How long the instance had been parked before.
     pub parked_ms: f64,
     /// Linear memory it held while parked.
     pub parked_bytes: u64,
-    /// How the window stands.
+    /// The state of the window.
     pub state: WindowState,
 }
 
-/// How a window stands.
+/// The state of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum WindowState {
     /// Its figures still grow.
     Open,
-    /// It ended in order.
+    /// The window ended; its figures are final.
     Ended,
-    /// Its host was killed; its figures are what was stored until then.
+    /// Its host was killed; its figures end at the host's last sign of life.
     Lost,
 }
 
@@ -129,7 +129,7 @@ pub enum WindowState {
 pub struct InvocationPage {
     /// The records.
     pub invocations: Vec<InvocationRecord>,
-    /// Names the next page, if there is one.
+    /// The cursor of the next page, if there is one: pass it as `after`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
 }
@@ -138,7 +138,7 @@ pub struct InvocationPage {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct InvocationRecord {
-    /// The record's number. Requests are identified by their callers and may repeat; this does not.
+    /// The record's number, which never repeats. Request identifiers may repeat, because callers choose them.
     pub id: u64,
     /// The request.
     pub request: String,
@@ -151,7 +151,7 @@ pub struct InvocationRecord {
     pub instance: Option<String>,
     /// When the host accepted the request; RFC 3339, UTC.
     pub start: String,
-    /// From acceptance to the instance's start on it.
+    /// From acceptance to the handler's call.
     pub queued_ms: f64,
     /// From the handler's call to its end.
     pub handler_ms: f64,
@@ -161,7 +161,7 @@ pub struct InvocationRecord {
     pub attempt: u32,
     /// `ok`, `cancelled`, or the code of the error.
     pub outcome: String,
-    /// Whether the caller was still there for the answer.
+    /// True if the caller got the answer.
     pub delivered: bool,
 }
 
@@ -190,9 +190,9 @@ impl Ledger {
     }
 }
 
-/// The place of a record in the order of all: its start, and a number that no other record of this start has. For an
-/// invocation it is the record's number; for a window it is made of what names the window, because a window that ends
-/// between two pages moves.
+/// The position of a record in the order of all: its start, and a number that is unique among the records with this
+/// start. For an invocation it is the record's number. For a window it consists of the instance and the sequence,
+/// because a window that ends between two pages moves to another table.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Cursor {
     start_us: i64,
@@ -238,11 +238,11 @@ impl<R> Ord for Found<R> {
     }
 }
 
-/// A page while it is found: the first records in the order of their cursors, of those that were offered.
+/// A page while it is collected: of the records that were offered, the first in the order of their cursors.
 struct Page<R> {
     after: Option<Cursor>,
     limit: usize,
-    /// The last one on top. One more than the page has room for tells whether there is a next page.
+    /// The last record is on top. One more record than the page has room for tells that there is a next page.
     found: BinaryHeap<Found<R>>,
 }
 
@@ -257,7 +257,8 @@ impl<R> Page<R> {
         Ok((Page { after, limit: query.limit as usize, found: BinaryHeap::new() }, scope))
     }
 
-    /// Takes the record of `head`'s block that is at `cursor`, if it is among the first so far.
+    /// Adds the record at `cursor`, from the block of `head`, if it is among the first so far. Breaks if no later block
+    /// can have a record of the page.
     fn offer(&mut self, head: &Head<'_>, cursor: Cursor, record: impl FnOnce() -> R) -> ControlFlow<()> {
         if self.after.is_some_and(|after| cursor <= after) {
             return ControlFlow::Continue(());

@@ -1,8 +1,8 @@
-//! What a block stores of a window and of an invocation, and how: as few bytes as are cheap to make.
+//! How a block stores windows and invocations: in few bytes that are cheap to write.
 //!
-//! Most of what the ledger costs is bytes on their way into SQLite, so a row leaves out what the block says for all
-//! (function, version), refers back to what earlier rows of its block said ([`Memory`]), and has its times from the
-//! block's base. The writer of a row and its reader are side by side, because they must agree.
+//! Most of the ledger's cost is writing bytes to SQLite. So a row leaves out what all rows of the block share
+//! (function, version), refers back to the values of earlier rows ([`Memory`]), and stores times relative to the
+//! block's base. The code that writes a row is next to the code that reads it, because they must agree.
 //!
 //! Rows are written in `Drop`, so writing cannot panic.
 
@@ -14,26 +14,27 @@ use super::varint::{self, Bytes};
 use crate::ids::InstanceId;
 use crate::meter::{self, Basis, CalledBy, InvocationReading, WindowReading};
 
-/// Instances and outcomes that a block refers back to. The search for one takes longer the more there are.
+/// Instances and outcomes that a block can refer back to. The more there are, the longer a search takes.
 const KNOWN_MAX: usize = 32;
 
-/// References to an instance: none, eight bytes that follow, and from here on a known one.
+/// References to an instance: none; a new one, whose eight bytes follow; from here on, a known one.
 const NO_INSTANCE: u64 = 0;
 const NEW_INSTANCE: u64 = 1;
 const FIRST_INSTANCE: u64 = 2;
 
-/// References to an outcome, above the lowest bit: a text that follows, and from here on a known one.
+/// References to an outcome, stored above the lowest bit: a new one, whose text follows; from here on, a known one.
 const NEW_OUTCOME: u64 = 0;
 const FIRST_OUTCOME: u64 = 1;
 
-/// The first number of a request's identifier: sixteen bytes follow, or a text of so many.
+/// The first number of a request's identifier. This one: the sixteen bytes of a UUID follow. Any other: a text of this
+/// length follows.
 const UUID: u64 = 0;
 
-/// Stands before the identifier where the call was not a first attempt from the data plane: who called and which attempt
-/// it was follow. No identifier is a text of this length.
+/// Precedes the identifier if the call was not a first attempt from the data plane. The caller and the attempt follow.
+/// No identifier is a text of this length.
 const ORIGIN: u64 = 1 << 20;
 
-/// Who makes nearly all calls, and which attempt that is.
+/// The caller and the attempt of nearly all calls.
 const USUAL: (CalledBy, u32) = (CalledBy::Data, 1);
 
 /// Bits of a window's flags; the rest is its state.
@@ -41,7 +42,7 @@ const BUSY: u64 = 1;
 const BY_DURATION: u64 = 2;
 const STATE_SHIFT: u32 = 2;
 
-/// How a window stands.
+/// The state of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     Open,
@@ -94,7 +95,7 @@ impl From<&WindowReading> for WindowRow {
 }
 
 impl WindowRow {
-    /// Epochs if it were charged by `basis`.
+    /// The charged epochs if `basis` were its basis.
     pub(super) fn epochs_by(&self, basis: Basis) -> u64 {
         meter::epochs(Duration::from_nanos(match basis {
             Basis::Execution => self.executed_ns,
@@ -140,7 +141,7 @@ pub(super) struct InvocationRow<'a> {
     pub(super) attempt: u32,
 }
 
-/// What earlier rows of a block said: the same for its writer and for its reader at every row.
+/// The values of a block's earlier rows. At every row, the code that writes and the code that reads have the same ones.
 #[derive(Default)]
 pub(super) struct Memory<'a> {
     instances: Vec<InstanceId>,
@@ -166,7 +167,7 @@ impl<'a> Memory<'a> {
         }
     }
 
-    /// The instance, if there is one.
+    /// Outer `None`: the bytes are damaged. Inner `None`: there is no instance.
     fn take_instance(&mut self, bytes: &mut Bytes<'_>) -> Option<Option<InstanceId>> {
         Some(match bytes.number()? {
             NO_INSTANCE => None,
@@ -227,7 +228,7 @@ impl<'a> Memory<'a> {
         (self.memory_bytes_peak, self.parked_bytes) = (row.memory_bytes_peak, row.parked_bytes);
     }
 
-    /// The next window of `bytes`; none if they are damaged.
+    /// The next window of `bytes`. `None` if they are damaged.
     pub(super) fn take_window(&mut self, base_us: i64, bytes: &mut Bytes<'a>) -> Option<WindowRow> {
         let instance = self.take_instance(bytes)??;
         let sequence = bytes.small()?;
@@ -262,7 +263,7 @@ impl<'a> Memory<'a> {
         Some(row)
     }
 
-    /// The next invocation of `bytes`; none if they are damaged.
+    /// The next invocation of `bytes`. `None` if they are damaged.
     pub(super) fn take_invocation(&mut self, base_us: i64, bytes: &mut Bytes<'a>) -> Option<InvocationRow<'a>> {
         let (called_by, attempt) = take_origin(bytes)?;
         let request = take_request(bytes)?;
@@ -334,7 +335,7 @@ fn take_request<'a>(bytes: &mut Bytes<'a>) -> Option<Request<'a>> {
     Some(Request::Text(bytes.text()?))
 }
 
-/// The bytes of a UUID that `Request`'s `Display` writes as `text`, to the letter.
+/// The bytes of a UUID, if `Request`'s `Display` writes them as exactly this `text`.
 fn parse_uuid(text: &[u8]) -> Option<[u8; 16]> {
     const DASHES: [usize; 4] = [8, 13, 18, 23];
     /// Where the digits of each byte are.
@@ -349,10 +350,10 @@ fn parse_uuid(text: &[u8]) -> Option<[u8; 16]> {
     (wrong == 0).then_some(bytes)
 }
 
-/// What [`DIGIT_VALUES`] says of a letter that is no lower-case hexadecimal digit.
+/// The value in [`DIGIT_VALUES`] of a letter that is not a lower-case hexadecimal digit.
 const NO_DIGIT: u8 = 0xf0;
 
-/// The value of each hexadecimal digit; a table, because every request's identifier goes through it.
+/// The value of each hexadecimal digit. A table is fast, and every request's identifier is parsed with it.
 static DIGIT_VALUES: [u8; 256] = {
     let mut values = [NO_DIGIT; 256];
     let mut value = 0;

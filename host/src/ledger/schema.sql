@@ -2,8 +2,8 @@
 
 -- Records are written once and read seldom, so a row holds a block of them, in the form that `rows.rs` describes. The
 -- records of a block are of one function and version and start within the same 2^21 us (`block.rs`): `first_us` is the
--- earliest start, `last_us` the latest, `count` how many they are. `id` is the number of the first record, and the
--- others follow.
+-- earliest start, `last_us` the latest, `count` how many they are. `id` is the number of the first record; the others
+-- are numbered on from it.
 
 -- Windows that ended (state 1), or were lost with a killed host (2).
 CREATE TABLE window_blocks (
@@ -31,7 +31,7 @@ CREATE TABLE invocation_blocks (
 CREATE INDEX invocation_blocks_function_first ON invocation_blocks (function, first_us);
 CREATE INDEX invocation_blocks_first ON invocation_blocks (first_us);
 
--- Windows that have not ended: what a killed host leaves to the next one. `row` is a block of this one window.
+-- Windows that have not ended; the next host closes those that a killed host left. `row` is a block of this one window.
 CREATE TABLE open_windows (
     instance INTEGER NOT NULL,
     sequence INTEGER NOT NULL,

@@ -25,20 +25,21 @@ const SCHEMA: Schema = Schema {
     unmarked_version: 0,
 };
 
-/// A smaller file is checked as a whole when it is opened; checking a large one would hold up the host's start.
+/// A file of up to this size is checked as a whole when it is opened. Checking a larger one would delay the host's
+/// start.
 const CHECK_BYTES_MAX: u64 = 32 * 1024 * 1024;
 
-/// The writer folds the log into the file itself when it has so many pages: 32 MB.
+/// The writer checkpoints the log by itself when it has this many pages: 32 MB.
 const AUTOCHECKPOINT_PAGES: u32 = 8192;
 
 /// How long SQLite itself waits for a lock. Nobody else should hold one, so this is only for an operator's shell.
 const BUSY_WAIT: Duration = Duration::from_millis(100);
 
-/// Where blocks of windows are, and blocks of invocations.
+/// The tables of window blocks and of invocation blocks.
 pub(super) const WINDOW_BLOCKS: &str = "window_blocks";
 pub(super) const INVOCATION_BLOCKS: &str = "invocation_blocks";
 
-/// The writer numbers the records, and keeps the numbers when a transaction is tried again, so that no attempt adds a
+/// The writer numbers the records, and keeps the numbers when it retries a transaction, so that no attempt adds a
 /// second row.
 const PUT_BLOCK: &str = "(id, function, version, first_us, last_us, count, rows)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
@@ -58,7 +59,7 @@ const PRUNE: &str = "WHERE first_us < ?1 AND last_us < ?1 ORDER BY first_us LIMI
 /// The connection that writes.
 pub(super) struct Store {
     connection: Connection,
-    /// None when it closes.
+    /// `None` when the store closes.
     checkpoints: Option<Checkpoints>,
     /// The numbers of the next records.
     next_window: i64,
@@ -66,7 +67,7 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// Opens or makes the file, and closes what a killed host left open.
+    /// Opens or creates the file, and closes the windows that a killed host left open.
     pub(super) fn open(path: &Path) -> anyhow::Result<Store> {
         let store = open(path).map_err(|error| match damage(&error) {
             true => error.context(format!(
@@ -100,8 +101,8 @@ impl Store {
         Ok(())
     }
 
-    /// Deletes at most `blocks_max` blocks of invocations and as many of windows, all of whose records started before
-    /// the given times. Their number.
+    /// Deletes at most `blocks_max` blocks of invocations and as many of windows, if all their records started before
+    /// the given times. Returns the number of deleted blocks.
     pub(super) fn prune(
         &self,
         invocations: SystemTime,
@@ -116,7 +117,7 @@ impl Store {
         Ok(pruned)
     }
 
-    /// Folds the whole write-ahead log into the file, before it is closed.
+    /// Checkpoints the whole write-ahead log before the file is closed.
     pub(super) fn checkpoint(&mut self) -> rusqlite::Result<()> {
         self.checkpoints = None;
         self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()))
@@ -124,7 +125,7 @@ impl Store {
 }
 
 /// Stores `blocks`, whose records are numbered from `next`, and deletes the rows of windows that were open before.
-/// The number after the last.
+/// Returns the number after the last.
 fn put_blocks<'a>(
     connection: &Connection,
     table: &str,
@@ -158,10 +159,10 @@ fn put_open(connection: &Connection, window: &WindowReading) -> rusqlite::Result
     Ok(())
 }
 
-/// Moves what a killed host left open to the windows that are over; how many.
+/// Closes the windows that a killed host left open. Returns their number.
 ///
-/// The host was alive until the heartbeat. A busy window's clocks ran until then; one that was not busy lingered, which
-/// nobody is charged for, or was suspended, when its clocks stood still.
+/// The host was alive until the heartbeat. A busy window's clocks ran until then. One that was not busy was lingering,
+/// which is not charged, or suspended, so its clocks were stopped.
 fn close_lost(connection: &mut Connection) -> anyhow::Result<usize> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let beat_us: i64 = transaction.query_row("SELECT at_us FROM heartbeat", (), |row| row.get(0))?;
@@ -198,7 +199,7 @@ fn next_number(connection: &Connection, table: &str) -> rusqlite::Result<i64> {
     connection.query_row(&sql, (), |row| row.get(0))
 }
 
-/// The error for something stored that cannot be read.
+/// The error for stored data that cannot be read.
 pub(super) fn damaged(what: &str) -> rusqlite::Error {
     let corrupt = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
     rusqlite::Error::SqliteFailure(corrupt, Some(format!("{what} is damaged")))
@@ -207,7 +208,7 @@ pub(super) fn damaged(what: &str) -> rusqlite::Error {
 fn open(path: &Path) -> anyhow::Result<Store> {
     let mut connection = sqlite::open(path, &SCHEMA)?;
     connection.busy_timeout(BUSY_WAIT)?;
-    // Else a statement is planned again whenever its parameters change, which costs more than to run it.
+    // Otherwise a statement is planned again whenever its parameters change, which costs more than running it.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     if std::fs::metadata(path)?.len() <= CHECK_BYTES_MAX {
         let fault: String = connection.query_row("PRAGMA quick_check(1)", (), |row| row.get(0))?;
@@ -216,10 +217,10 @@ fn open(path: &Path) -> anyhow::Result<Store> {
         }
     }
     sqlite::write_ahead(&connection)?;
-    // A commit then goes to the log with a plain write, which outlives a killed process: only a crash of the machine
-    // can take the last commits, and it cannot damage the file. Waiting for the disk would cost milliseconds for each.
+    // A commit is then a plain write to the log, which survives a killed process. Only a crash of the machine can lose
+    // the last commits, and it cannot damage the file. Waiting for the disk would cost milliseconds per commit.
     connection.pragma_update(None, "synchronous", "NORMAL")?;
-    // `checkpoint.rs` does it much earlier, unless it gets no CPU; and no log is kept that is longer than a burst of 64 MB.
+    // `checkpoint.rs` does this much earlier, unless it gets no CPU. After a burst, at most 64 MB of log are kept.
     connection.pragma_update(None, "wal_autocheckpoint", AUTOCHECKPOINT_PAGES)?;
     connection.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
     let lost = close_lost(&mut connection).context("close the windows that were open")?;

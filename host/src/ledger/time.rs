@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serializer};
 /// The last microsecond that RFC 3339 can write: the end of the year 9999.
 const UNIX_US_MAX: i64 = 253_402_300_799_999_999;
 
-/// `time` in microseconds since 1970; times that RFC 3339 cannot write become the nearest that it can.
+/// `time` in microseconds since 1970. Times that RFC 3339 cannot write are clamped to the nearest that it can.
 pub(super) fn to_unix_us(time: SystemTime) -> i64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     let us = since.as_secs().saturating_mul(1_000_000).saturating_add(since.subsec_micros().into());

@@ -1,7 +1,7 @@
 //! Sums over window records: what was used, what is charged, and what the other basis would have charged.
 //!
-//! The sums are integers, so they are exact whatever their number; only the last step makes milliseconds and CU of
-//! them. The control plane and the CLI use these types as they are.
+//! The sums are integers, so they are exact; only the last step converts them to milliseconds and CU. The control plane
+//! and the CLI use these types as they are.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -40,12 +40,12 @@ pub struct UsageQuery {
     #[schema(value_type = Option<String>, format = DateTime)]
     #[param(value_type = Option<String>, format = DateTime)]
     pub to: Option<SystemTime>,
-    /// What to have sums for beside the total.
+    /// What to group the sums by, in addition to the total.
     #[param(inline)]
     pub group: Group,
 }
 
-/// What sums are made for.
+/// What sums are grouped by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Group {
@@ -66,7 +66,7 @@ pub enum Group {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Usage {
-    /// The groups in order of their keys; none if none were asked for.
+    /// The groups in the order of their keys; empty if none were asked for.
     pub groups: Vec<UsageGroup>,
     /// The sums over all windows of the query.
     pub total: Sums,
@@ -99,9 +99,9 @@ pub struct Sums {
     pub duration_ms: f64,
     /// Time in which the windows were open.
     pub open_ms: f64,
-    /// Time for which the instances had been parked before their windows; never charged.
+    /// Time for which the instances were parked before these windows; never charged.
     pub parked_ms: f64,
-    /// Charged epochs: each window on its own basis, rounded up by itself.
+    /// Charged epochs: each window on its own basis, rounded up separately.
     pub epochs: u64,
     /// Charged CU.
     pub cu: f64,
@@ -120,7 +120,7 @@ pub struct Sums {
 }
 
 impl Sums {
-    /// Adds time for which an instance has been parked and no window tells of yet.
+    /// Adds parked time of an instance that no window includes yet.
     pub fn add_parked(&mut self, parked: Duration, bytes: u64) {
         self.parked_ms += time::to_ms(parked.as_nanos());
         self.parked_gb_seconds += parked.as_secs_f64() * bytes as f64 / BYTES_PER_GB;
@@ -149,16 +149,16 @@ impl Ledger {
     }
 }
 
-/// What names a group; groups are in this order.
+/// Identifies a group. Groups are in this order.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Key {
     Function(Arc<str>),
     Instance(InstanceId),
-    /// The begin of the hour or day.
+    /// The start of the hour or day.
     Time(i64),
 }
 
-/// The function of the last window, whose name the next one's group is likely to have, too.
+/// The function of the last window. The next window is likely to be of the same function, so its name is shared.
 #[derive(Default)]
 struct Function(Arc<str>);
 
@@ -206,8 +206,8 @@ impl Charge {
     }
 }
 
-/// Sums of what windows say. Nanoseconds of many are more than 64 bits hold: the parked time of a few thousand
-/// instances passes 584 years.
+/// Exact sums over windows. 64 bits hold only 584 years in nanoseconds, which the parked time of a few thousand
+/// instances exceeds.
 #[derive(Default)]
 struct Exact {
     windows: u64,

@@ -1,12 +1,12 @@
-//! Numbers and texts as bytes, small ones in few: what the rows of a block are made of.
+//! Numbers and texts as bytes; small numbers take few. The rows of a block consist of these.
 //!
-//! Writing cannot fail and cannot panic. Reading answers `None` to bytes that nobody wrote.
+//! Writing cannot fail and cannot panic. Reading returns `None` for invalid bytes.
 
-/// Bits of a byte of a number; its highest says that there are more bytes.
+/// Bits of a number in each byte. The highest bit of a byte says that more bytes follow.
 const BITS: u32 = 7;
 const MORE: u8 = 1 << BITS;
 
-/// Appends `number`: seven bits a byte, the lowest first.
+/// Appends `number`: seven bits per byte, the lowest first.
 pub(super) fn put(out: &mut Vec<u8>, mut number: u64) {
     while number >= u64::from(MORE) {
         out.push(number as u8 | MORE);
@@ -15,7 +15,7 @@ pub(super) fn put(out: &mut Vec<u8>, mut number: u64) {
     out.push(number as u8);
 }
 
-/// Appends a number that may be negative, so that small ones are short on either side of zero.
+/// Appends a number that may be negative. Numbers close to zero are short, on either side of it.
 pub(super) fn put_signed(out: &mut Vec<u8>, number: i64) {
     put(out, (number << 1 ^ number >> (i64::BITS - 1)).cast_unsigned());
 }
@@ -26,7 +26,7 @@ pub(super) fn put_text(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
 
-/// Bytes that are still to be read.
+/// The bytes that are not read yet.
 #[derive(Clone, Copy)]
 pub(super) struct Bytes<'a>(pub(super) &'a [u8]);
 
@@ -53,7 +53,7 @@ impl<'a> Bytes<'a> {
         Some((number >> 1).cast_signed() ^ -(number & 1).cast_signed())
     }
 
-    /// A number that has `u32` to itself.
+    /// A number that fits into `u32`.
     pub(super) fn small(&mut self) -> Option<u32> {
         self.number()?.try_into().ok()
     }

@@ -16,17 +16,19 @@ use super::{COMMIT_WITHIN, Options};
 /// How long the first reading waits for others to share its commit; the rest of [`COMMIT_WITHIN`] is for the commit.
 const GATHER: Duration = Duration::from_millis(40);
 
-/// Records in one transaction, so that a long backlog neither holds the file for long nor starts over when it fails.
+/// The most records in one transaction, so that a long backlog neither locks the file for long nor starts over when it
+/// fails.
 const TRANSACTION_RECORDS_MAX: usize = 16_384;
 
-/// Waits between attempts while SQLite fails; they double.
+/// Waits between attempts while SQLite fails. Each is twice as long as the one before.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(5);
 
-/// How long a closing ledger goes on trying.
+/// How long a closing ledger keeps trying.
 const CLOSE_WITHIN: Duration = Duration::from_secs(10);
 
-/// Blocks deleted for their age after one commit: at least and at most. Twice what was written, so that it catches up.
+/// Old blocks deleted after one commit: twice as many as were written, so that deletion catches up, within these
+/// bounds.
 const PRUNE_BLOCKS_MIN: usize = 8;
 const PRUNE_BLOCKS_MAX: usize = 64;
 
@@ -49,7 +51,7 @@ pub(super) struct Writer {
     prune_failed: bool,
 }
 
-/// Says that the thread has ended, even if it panicked.
+/// Reports that the thread has ended, even if it panicked.
 struct Finish(Arc<Intake>);
 
 impl Drop for Finish {
@@ -90,7 +92,7 @@ impl Writer {
         }
     }
 
-    /// What to wait for: whether a post ends the wait, and the time that does.
+    /// What to wait for: true if a post ends the wait, and the deadline that ends it.
     fn next(&self) -> (bool, Option<Instant>) {
         let beat = self.batch.is_busy().then(|| self.beat + COMMIT_WITHIN);
         match (&self.retry, self.gathering) {
@@ -118,10 +120,10 @@ impl Writer {
         }
     }
 
-    /// Takes what is posted and stores all there is; the number of rows.
+    /// Takes what was posted and stores everything. Returns the number of rows.
     fn commit(&mut self, last: bool) -> rusqlite::Result<usize> {
-        // Taken before the readings: whatever ended before this moment is then stored as ended before the heartbeat
-        // says that the host was alive.
+        // Taken before the readings. So every window that ended before this moment is stored as ended before a
+        // heartbeat says that the host was alive at this moment.
         let alive = SystemTime::now();
         self.take(last);
         let mut rows = 0;
@@ -165,7 +167,7 @@ impl Writer {
 
     fn prune(&mut self, rows: usize) {
         if rows == 0 {
-            return; // It was the heartbeat's commit.
+            return; // Only the heartbeat was written.
         }
         let now = SystemTime::now();
         let before = |retention| now.checked_sub(retention).unwrap_or(SystemTime::UNIX_EPOCH);
@@ -210,7 +212,7 @@ mod tests {
         Writer::new(store, Arc::new(Intake::new(u64::MAX)), Options::default())
     }
 
-    /// Lets `writer` know of a busy window.
+    /// Posts a busy window to `writer`.
     fn busy(writer: &mut Writer) {
         writer.intake.post(Reading::Window(&WindowReading { ended: false, busy: true, ..window("f") }));
         writer.commit(false).unwrap();

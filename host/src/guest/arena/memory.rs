@@ -10,20 +10,19 @@ use super::MEMORY_RESERVATION;
 use super::slots::{Cells, Part, Slot, Slots};
 use super::wipe::{self, Pages};
 
-/// Sizes of the slots of memories that have outgrown the smallest. The last one holds all that 32 bits can address.
+/// Slot sizes for memories that have outgrown the smallest slot. The last one holds all that 32 bits can address.
 const LARGER_SLOT_BYTES: [usize; 2] = [512 << 20, 4 << 30];
-/// Slots of each of these sizes that are mapped together: 16 GiB of address space at a time, of the 128 TiB that there
-/// are.
+/// Slots of each of these sizes that are mapped in one call: 16 GiB of address space at a time, out of 128 TiB.
 const CHUNK_SLOTS: [usize; 2] = [32, 4];
 
-/// Where an engine's linear memories come from.
+/// Allocates an engine's linear memories.
 pub(super) struct Memories(Arc<Sizes>);
 
 /// Slots by size, the smallest first.
 type Sizes = [Arc<Slots>; 3];
 
 impl Memories {
-    /// Memories that begin in slots of `small`.
+    /// Memories start in slots of `small` and move to larger ones when they outgrow them.
     pub(super) fn new(small: Arc<Slots>) -> Memories {
         let larger = |class: usize| {
             let bytes = LARGER_SLOT_BYTES[class];
@@ -62,7 +61,7 @@ fn take(sizes: &Sizes, bytes: usize) -> std::io::Result<Slot> {
 struct Memory {
     sizes: Arc<Sizes>,
     slot: Slot,
-    /// What the guest may use; memories never shrink.
+    /// Bytes that the guest may use. Memories never shrink.
     bytes: usize,
 }
 
@@ -74,13 +73,15 @@ impl Memory {
     }
 
     fn note_size(&mut self) {
-        // SAFETY: The engine and its code write below `byte_size` only, and this is called before that grows any further.
+        // SAFETY: The engine and its code write below `byte_size` only. When it grows, this is called before they can
+        // write further.
         unsafe { self.slot.wipe_only(0..self.bytes) };
     }
 }
 
-// SAFETY: The slot is this memory's until it is dropped, readable and writable in all of its `byte_capacity`, and
-// `byte_size` never exceeds that. It moves only in `grow_to`, after which the engine asks for its address again.
+// SAFETY: The memory owns its slot until it is dropped. All `byte_capacity` bytes are readable and writable, and
+// `byte_size` never exceeds `byte_capacity`. The memory moves only in `grow_to`, after which the engine asks for its
+// address again.
 unsafe impl LinearMemory for Memory {
     fn byte_size(&self) -> usize {
         self.bytes

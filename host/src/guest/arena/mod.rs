@@ -1,13 +1,13 @@
 //! Memory for instances: linear memories and stacks as slots of a few large mappings.
 //!
 //! The kernel allows a process some 65,000 maps, and an instance that maps its own memory and stack takes several. Here
-//! slots of one size lie side by side in one mapping, so that the number of maps does not grow with that of instances.
-//! A slot that comes back is wiped before anybody else gets it.
+//! slots of one size share a mapping, so the number of maps does not grow with the number of instances. A freed slot is
+//! wiped before it is used again.
 //!
-//! A stack and a small memory lie in one cell, so that what an instance touches of both is covered by one page of page
-//! tables, 4 KiB: toolchains place a guest's own stack into the first MiB of its memory, growing downwards, and data and
-//! heap behind. Whose stack and whose memory share a cell is chance. Measured: 4.3 KiB of page tables an instance, and
-//! 6.3 with stacks and memories in mappings apart from each other.
+//! A cell holds a stack and a small memory, so that the pages touched in both are covered by one 4 KiB page of page
+//! tables: toolchains place a guest's own stack in the first MiB of its memory, growing downwards, with data and heap
+//! after it. The stack and the memory in a cell may belong to different instances. Measured: 4.3 KiB of page tables per
+//! instance, and 6.3 KiB with stacks and memories in separate mappings.
 //!
 //! ```text
 //! 0 KiB    16 KiB             832 KiB                  1856 KiB          2 MiB         64 MiB + 832 KiB
@@ -29,19 +29,19 @@ use self::slots::{Cells, Part, Slots};
 use self::stack::Stacks;
 use self::wipe::Pages;
 
-/// Bytes of address space of a small memory. What grows beyond it moves to a larger slot; up to it, it stays in place,
-/// which the engine relies on for memories that are declared not to grow further.
+/// Address space of a small memory, in bytes. A memory that grows beyond this moves to a larger slot. Up to this size
+/// it does not move, which the engine relies on for memories that are declared not to grow further.
 const MEMORY_RESERVATION: usize = 64 << 20;
-/// A stack and its guard, in a cell; the memory follows.
+/// The stack and its guard within a cell; the memory follows.
 const STACK_SLOT: Range<usize> = 0..832 << 10;
 const MEMORY_SLOT: Range<usize> = STACK_SLOT.end..STACK_SLOT.end + MEMORY_RESERVATION;
 const CELL_BYTES: usize = MEMORY_RESERVATION + wipe::TABLE_BYTES;
-/// Cells that are mapped together: 16 GiB of address space at a time.
+/// Cells that are mapped in one call: 16 GiB of address space.
 const CHUNK_CELLS: usize = 248;
-/// Bytes of a fiber's stack: the guest's and room for the host calls on top.
+/// Bytes of a fiber's stack: the guest's stack, and room for host calls.
 const STACK_BYTES: usize = STACK_SLOT.end - stack::GUARD_BYTES;
 
-/// Makes an engine take all memories and stacks from an arena of its own.
+/// Makes an engine allocate all memories and stacks from its own arena.
 pub(super) fn install(config: &mut Config) {
     let [stacks, memories] = slots();
     config
@@ -50,7 +50,7 @@ pub(super) fn install(config: &mut Config) {
         .async_stack_size(STACK_BYTES)
         .memory_reservation(MEMORY_RESERVATION as u64)
         .memory_may_move(true)
-        // Slots lie side by side, so nothing but the guest's own checks ends a memory.
+        // Slots are adjacent, so only the bounds checks in the guest's code stop an access beyond the memory.
         .memory_guard_size(0)
         .guard_before_linear_memory(false)
         .memory_reservation_for_growth(0)
@@ -64,7 +64,7 @@ fn slots() -> [Arc<Slots>; 2] {
     Slots::divide(cells, [stack::part(STACK_SLOT), Part::plain(MEMORY_SLOT)])
 }
 
-/// Kernel maps that an instance of an arena adds.
+/// Kernel maps that each instance adds.
 pub(super) fn maps_per_instance() -> u64 {
     // Without lightweight guards each stack's guard splits the mapping.
     if stack::guards_are_free() { 0 } else { 2 }

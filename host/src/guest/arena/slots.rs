@@ -9,13 +9,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::wipe::{self, Pages, Wiped};
 
-/// Wiped slots whose pages are kept for the next instance; others give them back to the kernel.
+/// At most this many wiped slots keep their pages for the next instance. Others return them to the kernel.
 const WARM_MAX: usize = 64;
 
 /// Equal pieces of address space, mapped many at a time. Never unmapped, so that addresses in them stay valid.
 pub(super) struct Cells {
     bytes: usize,
-    /// Cells that are mapped together.
+    /// Cells that are mapped in one call.
     in_chunk: usize,
     pages: Pages,
     chunks: Mutex<Vec<Start>>,
@@ -23,13 +23,13 @@ pub(super) struct Cells {
 
 /// A part of each cell that is a slot.
 pub(super) struct Part {
-    /// Where in the cell it lies.
+    /// The slot's range within the cell.
     pub(super) within: Range<usize>,
-    /// Makes a slot ready at `start`, before anybody holds it.
+    /// Prepares the slot at `start` before its first use.
     pub(super) prepare: unsafe fn(start: NonNull<u8>) -> Result<()>,
 }
 
-/// Slots of one size, one in each cell, all alike: zeroed, readable and writable but for what was made unusable in them.
+/// Slots of one size, one per cell: zeroed, readable and writable, except for what `Part::prepare` made unusable.
 pub(super) struct Slots {
     cells: Arc<Cells>,
     part: Part,
@@ -38,29 +38,29 @@ pub(super) struct Slots {
 
 #[derive(Default)]
 struct Free {
-    /// With pages of zeros in memory.
+    /// Slots whose pages are in memory, all zero.
     warm: Vec<Start>,
-    /// Without.
+    /// Slots without pages.
     cold: Vec<Start>,
     /// Cells whose slot was taken at least once.
     carved: usize,
 }
 
-/// One slot. Whoever has it is its only holder; when it is dropped, it is wiped and may be taken by others.
+/// One slot and its only holder. Dropping it wipes the slot, which may then be taken again.
 pub(super) struct Slot {
     slots: Arc<Slots>,
     start: Start,
-    /// What is wiped: all of the slot, unless its holder knows better.
+    /// The range to wipe: the whole slot, unless `wipe_only` narrows it.
     written: Range<usize>,
 }
 
-/// The address of a slot or a chunk. Not `Copy`: it is in one place at a time, a list or a `Slot`.
+/// The address of a slot or a chunk. Not `Copy`, so that it is in only one place at a time, a list or a `Slot`.
 struct Start(NonNull<u8>);
 
-// SAFETY: It is an address of memory that belongs to the process until it ends, on whichever thread.
+// SAFETY: It is the address of memory that belongs to the process until the process ends. It is valid on every thread.
 unsafe impl Send for Start {}
 
-// SAFETY: Shared, it only tells its address.
+// SAFETY: A shared reference gives access to the address only.
 unsafe impl Sync for Start {}
 
 impl Cells {
@@ -86,8 +86,8 @@ impl Part {
 }
 
 impl Slots {
-    /// Divides `cells` into `parts`. It takes the cells, so that nobody else can divide them another way; the parts must be
-    /// in order and must not overlap.
+    /// Divides each cell into `parts`, which must be in order and must not overlap. Takes the cells by value, so that
+    /// they cannot be divided a second time.
     pub(super) fn divide<const N: usize>(cells: Cells, parts: [Part; N]) -> [Arc<Slots>; N] {
         let ends = parts.iter().map(|part| part.within.end);
         let starts = parts.iter().skip(1).map(|part| part.within.start).chain([cells.bytes]);
@@ -100,7 +100,7 @@ impl Slots {
         self.part.within.len()
     }
 
-    /// A slot full of zeros.
+    /// Takes a slot full of zeros.
     pub(super) fn take(self: &Arc<Slots>) -> Result<Slot> {
         let start = self.take_start()?;
         Ok(Slot { slots: self.clone(), start, written: 0..self.slot_bytes() })
@@ -116,24 +116,25 @@ impl Slots {
         drop(free);
         let start = cell.as_ptr().wrapping_add(self.part.within.start);
         let start = NonNull::new(start).ok_or_else(|| Error::other("a slot at address zero"))?;
-        // SAFETY: This is the only call that gets this number of a cell, and parts do not overlap, so nobody else has or
-        // will get these bytes.
+        // SAFETY: No other call gets this cell number, and parts do not overlap, so nobody else has or will get these
+        // bytes.
         unsafe { (self.part.prepare)(start) }?;
         Ok(Start(start))
     }
 
-    /// Takes a slot back and wipes what of it was `written`, outside of the lock.
+    /// Takes a slot back. Wipes the `written` range without holding the lock.
     ///
     /// # Safety
     ///
-    /// These slots gave it out, `written` lies within it, and nobody uses it any more.
+    /// The slot was taken from `self`, `written` lies within it, and nobody uses it any more.
     unsafe fn put(&self, start: Start, written: Range<usize>) {
         let keep = self.lock().warm.len() < WARM_MAX;
-        // SAFETY: As the caller promises; slots lie in a mapping that is writable but for what holders know not to write.
+        // SAFETY: As the caller promises. Slots lie in a mapping that is writable except for what holders know not to
+        // write.
         match unsafe { wipe::wipe(start.0, written, keep) } {
             Wiped::Warm => self.lock().warm.push(start),
             Wiped::Cold => self.lock().cold.push(start),
-            // Whatever is in it, nobody will see it: it is never given out again.
+            // The slot is never taken again, so nobody sees its contents.
             Wiped::Failed(error) => tracing::error!(%error, "cannot wipe memory of an instance; it is given up"),
         }
     }
@@ -152,12 +153,12 @@ impl Slot {
         self.slots.slot_bytes()
     }
 
-    /// Says which bytes have to be wiped when the slot goes back.
+    /// Sets which bytes are wiped when the slot is dropped.
     ///
     /// # Safety
     ///
-    /// No other byte of the slot was or will be written before the next call, or before the slot is dropped. Else its next
-    /// holder would find what is left there.
+    /// No other byte of the slot was or will be written before the next call, or before the slot is dropped. Otherwise
+    /// the next holder would see what was left there.
     pub(super) unsafe fn wipe_only(&mut self, written: Range<usize>) {
         assert!(written.start <= written.end && written.end <= self.bytes(), "beyond the slot");
         self.written = written;
@@ -187,7 +188,7 @@ mod tests {
         unsafe { std::slice::from_raw_parts_mut(slot.start().as_ptr(), slot.bytes()) }
     }
 
-    /// Writes into each of `pages` of a slot, gives it back, and looks at all of what is given out next.
+    /// Writes to each of `pages` of a slot, drops it, takes a slot again, and checks that all of it is zero.
     fn used_and_taken_again(pages: impl Iterator<Item = usize> + Clone) {
         let slots = slots();
         let mut slot = slots.take().unwrap();
@@ -196,7 +197,7 @@ mod tests {
             bytes(&mut slot)[page * PAGE + 7..page * PAGE + 60].fill(0xa5);
         }
         let most = pages.max().unwrap();
-        // SAFETY: No page was written behind the last one.
+        // SAFETY: No page was written after the last one.
         unsafe { slot.wipe_only(0..(most + 1) * PAGE) };
         drop(slot);
         let mut again = slots.take().unwrap();
@@ -207,8 +208,8 @@ mod tests {
     #[test]
     fn a_slot_that_was_used_shows_nothing_of_it() {
         used_and_taken_again([0, 5, 6, 7, 100].into_iter());
-        used_and_taken_again(0..256); // More than are wiped one by one.
-        used_and_taken_again((0..256).step_by(2)); // More stretches than one look at the page table tells of.
+        used_and_taken_again(0..256); // More pages than are overwritten with zeros.
+        used_and_taken_again((0..256).step_by(2)); // More stretches than one scan reports.
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub(super) const GUARD_BYTES: usize = 16 << 10;
 /// `MADV_GUARD_INSTALL` of Linux 6.13: pages that fault, without a map of their own.
 const GUARD_INSTALL: i32 = 102;
 
-/// Where an engine's stacks come from.
+/// Allocates an engine's stacks.
 pub(super) struct Stacks(Arc<Slots>);
 
 impl Stacks {
@@ -32,7 +32,7 @@ pub(super) fn part(within: Range<usize>) -> Part {
     Part { within, prepare: install_guard }
 }
 
-/// Whether guards need no kernel maps.
+/// True if guards need no kernel maps of their own.
 pub(super) fn guards_are_free() -> bool {
     static FREE: LazyLock<bool> = LazyLock::new(|| {
         let page = wipe::map(GUARD_BYTES, wipe::Pages::Small);
@@ -59,8 +59,8 @@ unsafe fn install_guard(slot: NonNull<u8>) -> std::io::Result<()> {
     }
 }
 
-// SAFETY: Each stack is a slot of its own, zeroed, whole pages, with a guard at its lower end that stays for as long as
-// the process lives.
+// SAFETY: Each stack is a slot of its own: zeroed, whole pages, with a guard at its lower end that stays until the
+// process ends.
 unsafe impl StackCreator for Stacks {
     fn new_stack(&self, size: usize, _zeroed: bool) -> wasmtime::Result<Box<dyn StackMemory>> {
         wasmtime::ensure!(
@@ -86,7 +86,7 @@ impl Stack {
     }
 }
 
-// SAFETY: The ranges are parts of the slot, which is this stack's until it is dropped.
+// SAFETY: The ranges are parts of the slot, which this stack owns until it is dropped.
 unsafe impl StackMemory for Stack {
     fn top(&self) -> *mut u8 {
         self.at(self.slot.bytes())
@@ -120,14 +120,14 @@ mod tests {
         let bytes =
             |range: &Range<usize>| unsafe { std::slice::from_raw_parts_mut(range.start as *mut u8, range.len()) };
         bytes(&range)[range.len() - 5000..].fill(0xa5);
-        bytes(&range)[0] = 1; // As deep as it goes.
+        bytes(&range)[0] = 1; // The deepest byte.
         drop(used);
         let again = stacks.new_stack(STACK_BYTES, true).unwrap();
         assert_eq!(again.range(), range);
         assert!(bytes(&range).iter().all(|byte| *byte == 0));
     }
 
-    /// Whether the kernel refuses to write to `address`: it tells without stopping the test.
+    /// True if `address` is not writable. The kernel reports that as an error, which does not stop the test.
     fn faults(address: *mut u8) -> bool {
         let zeros = std::fs::File::open("/dev/zero").unwrap();
         // SAFETY: The kernel writes one byte to a stack of this test's own, or refuses.

@@ -10,14 +10,14 @@ use std::os::fd::AsRawFd as _;
 use std::ptr::NonNull;
 use std::sync::LazyLock;
 
-/// Up to so many pages are overwritten with zeros; more are given back to the kernel at once, which costs a call and
+/// Up to this many pages are overwritten with zeros. More are returned to the kernel in one system call, which
 /// interrupts the other cores that run this process. Measured with a small Rust component on an otherwise idle machine:
-/// a fresh instance, one call and its end take 14 us when pages are overwritten, and 28 us when they are given back.
+/// a fresh instance, one call and its end take 14 us when pages are overwritten, and 28 us when they are returned.
 const PAGES_MAX: usize = 64;
-/// Stretches of pages that one look at the page table tells of.
+/// Stretches of pages that one scan of the page table reports.
 const STRETCHES_MAX: usize = PAGES_MAX;
 
-/// Alignment of what is mapped: the addresses that one page of page tables is for.
+/// Alignment of mappings: the address range that one page of page tables covers.
 pub(super) const TABLE_BYTES: usize = 2 << 20;
 
 /// `linux/fs.h`: `_IOWR('f', 16, struct pm_scan_arg)`.
@@ -25,7 +25,7 @@ const PAGEMAP_SCAN: u64 = 0xc060_6610;
 /// Pages that are in memory, or were and are swapped out.
 const PAGE_IS_PRESENT: u64 = 1 << 3;
 const PAGE_IS_SWAPPED: u64 = 1 << 4;
-/// Pages that were read and never written: the kernel's one page of zeros.
+/// Pages that were read but never written: the kernel's shared page of zeros.
 const PAGE_IS_PFNZERO: u64 = 1 << 5;
 
 /// `struct pm_scan_arg` of `linux/fs.h`.
@@ -61,26 +61,26 @@ impl Stretch {
     }
 }
 
-/// What became of a slot that was wiped.
+/// The result of wiping a slot.
 pub(super) enum Wiped {
-    /// It is zero, and its pages are in memory.
+    /// The slot is zero, and its pages are in memory.
     Warm,
-    /// It is zero, and has no pages.
+    /// The slot is zero, and has no pages.
     Cold,
-    /// It is not zero.
+    /// The slot is not zero.
     Failed(Error),
 }
 
-/// Which pages the kernel may give to whoever touches a byte.
+/// The page sizes that the kernel may use for a mapping.
 #[derive(Clone, Copy)]
 pub(super) enum Pages {
-    /// Small ones only: one byte must not cost two megabytes.
+    /// Small pages only: touching one byte must not cost two megabytes.
     Small,
-    /// Huge ones as well, which speed up who uses much memory.
+    /// Huge pages as well, which speed up guests that use much memory.
     Huge,
 }
 
-/// Maps zeroed address space for which no memory is set aside, aligned to `TABLE_BYTES`.
+/// Maps zeroed address space, aligned to `TABLE_BYTES`, without reserving memory for it.
 pub(super) fn map(bytes: usize, pages: Pages) -> Result<NonNull<u8>> {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
     let (mapped, access) = (bytes + TABLE_BYTES, libc::PROT_READ | libc::PROT_WRITE);
@@ -90,7 +90,7 @@ pub(super) fn map(bytes: usize, pages: Pages) -> Result<NonNull<u8>> {
         return Err(Error::last_os_error());
     }
     if let Pages::Small = pages {
-        // A kernel without huge pages refuses, and does what is asked anyway.
+        // A kernel without huge pages refuses the advice, but uses small pages anyway.
         // SAFETY: The mapping is new, so nobody uses it, and the advice changes no bytes.
         let _ = unsafe { advise(start, mapped, libc::MADV_NOHUGEPAGE) };
     }
@@ -98,12 +98,12 @@ pub(super) fn map(bytes: usize, pages: Pages) -> Result<NonNull<u8>> {
     NonNull::new(start.cast::<u8>().wrapping_add(skipped)).ok_or_else(|| Error::other("mapped address zero"))
 }
 
-/// Bytes of the kernel's pages.
+/// The kernel's page size in bytes.
 pub(super) fn page_bytes() -> usize {
     rustix::param::page_size()
 }
 
-/// Makes the bytes of `range`, counted from `start`, zero. `keep` says whether their pages may stay in memory.
+/// Zeroes the bytes of `range`, counted from `start`. With `keep`, their pages may stay in memory.
 ///
 /// # Safety
 ///
@@ -122,7 +122,7 @@ pub(super) unsafe fn wipe(start: NonNull<u8>, range: Range<usize>, keep: bool) -
     }
 }
 
-/// Overwrites all pages that are there, if they are few.
+/// Overwrites all pages in use with zeros. Returns `None` if there are too many, or if the kernel cannot tell.
 ///
 /// # Safety
 ///
@@ -135,14 +135,14 @@ unsafe fn overwrite(first: *mut u8, end: *mut u8) -> Option<()> {
         return None;
     }
     for stretch in found {
-        // SAFETY: The kernel reports stretches within what it was asked about, which the caller vouches for.
+        // SAFETY: The kernel reports stretches between `first` and `end` only, which the caller vouches for.
         unsafe { std::ptr::write_bytes(stretch.start as *mut u8, 0, stretch.bytes()) };
     }
     Some(())
 }
 
-/// Copies the first bytes of one slot to another, which is all zero, and leaves out what is zero by never having been
-/// written: a copy of that would take memory.
+/// Copies the first `bytes` of one slot to another, which is all zero. Skips pages that were never written: copying
+/// their zeros would take memory.
 ///
 /// # Safety
 ///
@@ -156,7 +156,8 @@ pub(super) unsafe fn copy(from: NonNull<u8>, to: NonNull<u8>, bytes: usize) {
         let (found, scanned_to) = scan(at, end, &mut stretches).unwrap_or((&rest, end));
         for stretch in found {
             let offset = stretch.start as usize - from.as_ptr() as usize;
-            // SAFETY: The stretch lies within the pages of the first `bytes`, which both slots have, as the caller promises.
+            // SAFETY: The stretch lies within the pages of the first `bytes`, which both slots have, as the caller
+            // promises.
             unsafe {
                 let (from, to) = (from.as_ptr().add(offset), to.as_ptr().add(offset));
                 std::ptr::copy_nonoverlapping(from, to, stretch.bytes());
@@ -166,8 +167,8 @@ pub(super) unsafe fn copy(from: NonNull<u8>, to: NonNull<u8>, bytes: usize) {
     }
 }
 
-/// The pages between `first` and `end` that are not known to be zero, up to where the array of stretches is full, and
-/// where that is; none if the kernel cannot tell (`PAGEMAP_SCAN` came with Linux 6.7).
+/// Returns the pages between `first` and `end` that are not known to be zero, and the address where the scan stopped:
+/// before `end` only if `stretches` is full. `None` if the kernel cannot tell (`PAGEMAP_SCAN` came with Linux 6.7).
 fn scan(first: *mut u8, end: *mut u8, stretches: &mut [Stretch; STRETCHES_MAX]) -> Option<(&[Stretch], *mut u8)> {
     static PAGEMAP: LazyLock<Option<File>> = LazyLock::new(|| File::open("/proc/self/pagemap").ok());
     let pagemap = PAGEMAP.as_ref()?;
@@ -177,7 +178,7 @@ fn scan(first: *mut u8, end: *mut u8, stretches: &mut [Stretch; STRETCHES_MAX]) 
         end: end as u64,
         vec: stretches.as_mut_ptr() as u64,
         vec_len: STRETCHES_MAX as u64,
-        // Not the page of zeros, and in memory or swapped out.
+        // In memory or swapped out, and not the page of zeros.
         category_inverted: PAGE_IS_PFNZERO,
         category_mask: PAGE_IS_PFNZERO,
         category_anyof_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
@@ -194,8 +195,8 @@ fn scan(first: *mut u8, end: *mut u8, stretches: &mut [Stretch; STRETCHES_MAX]) 
 ///
 /// # Safety
 ///
-/// These are whole pages of a mapping of [`map`], and nobody else uses them; `advice` is one that makes pages zero, makes
-/// them fault, or changes nothing that can be seen.
+/// These are whole pages of a mapping of [`map`], and nobody else uses them. `advice` makes pages zero, makes them
+/// fault, or has no visible effect.
 pub(super) unsafe fn advise(start: *mut c_void, bytes: usize, advice: c_int) -> Result<()> {
     // SAFETY: As the caller promises.
     match unsafe { libc::madvise(start, bytes, advice) } {

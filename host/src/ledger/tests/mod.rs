@@ -99,7 +99,7 @@ impl Fixture {
         self.ledger.usage(&UsageQuery { group, ..UsageQuery::default() }).unwrap()
     }
 
-    /// Invocations in the file, whether or not the ledger says that they are there.
+    /// Invocations in the file, counted without the ledger.
     fn stored_invocations(&self) -> i64 {
         self.count("SELECT coalesce(sum(count), 0) FROM invocation_blocks")
     }
@@ -124,7 +124,7 @@ impl Fixture {
     }
 }
 
-/// Waits for `condition` for some seconds; whether it came.
+/// Waits some seconds for `condition`. False if it did not become true.
 fn comes(mut condition: impl FnMut() -> bool) -> bool {
     for _ in 0..5000 {
         if condition() {

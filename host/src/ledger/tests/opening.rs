@@ -1,4 +1,4 @@
-//! Opening, closing, and what a kill or a foreign file does.
+//! Opening, closing, and the effects of a kill or of a foreign file.
 
 use super::*;
 

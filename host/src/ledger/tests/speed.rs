@@ -1,4 +1,5 @@
-//! What a reading costs: its poster, the writer's thread, and the queries. Run by hand, in a release build:
+//! What a reading costs: on the posting thread, on the writer's thread, and in queries. Run by hand, in a release
+//! build:
 //! `cargo test --release -p dormouse --lib ledger::tests::speed -- --ignored --nocapture --test-threads 1`.
 //!
 //! Costs are CPU time of threads as the kernel counts it, so that other programs disturb them little.
@@ -18,7 +19,7 @@ enum Load {
     Pairs,
 }
 
-/// CPU time of this process's thread with the number or the name `of`.
+/// CPU time of the thread of this process whose number or name is `of`.
 fn cpu_time(of: &str) -> Duration {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();
     let mut paths = tasks.map(|task| task.unwrap().path());

@@ -31,7 +31,7 @@ fn a_window_that_is_posted_again_is_not_charged_again() {
     let open = WindowReading { ended: false, open: MS(10), executed: MS(10), ..window("f") };
     let more = WindowReading { open: MS(20), executed: MS(15), requests: 2, ..open.clone() };
     let ended = WindowReading { ended: true, open: MS(30), executed: MS(25), requests: 2, ..open.clone() };
-    // With a query between, each is a transaction of its own; the earlier readings that come late change nothing.
+    // With a query between, each is a transaction of its own. Earlier readings that arrive late change nothing.
     let steps = [(&open, 10.0), (&more, 15.0), (&open, 15.0), (&ended, 25.0), (&more, 25.0), (&ended, 25.0)];
     for (reading, executed_ms) in steps {
         host.window(reading.clone());
@@ -66,7 +66,7 @@ fn the_heart_beats_while_a_window_is_busy_and_only_then() {
         host.window(quiet);
         host.ledger.flush().unwrap();
         let last = host.heartbeat();
-        std::thread::sleep(COMMIT_WITHIN * 4); // That nothing happens has no event to wait for.
+        std::thread::sleep(COMMIT_WITHIN * 4); // There is no event to wait for if nothing happens.
         assert_eq!(host.heartbeat(), last);
     }
 }
@@ -92,7 +92,7 @@ fn many_old_blocks_are_deleted_in_steps_and_never_one_with_a_record_that_is_kept
     let mut store = Store::open(&folder.path().join("ledger.db")).unwrap();
     let mut batch = batch::Batch::default();
     let intake = Intake::new(1000);
-    let kept = UNIX_EPOCH + Duration::from_secs(1_048_576 * 2); // Where a part of time begins that has its own blocks.
+    let kept = UNIX_EPOCH + Duration::from_secs(1_048_576 * 2); // The beginning of a time span.
     for number in 0..10 {
         let function = format!("f{number}");
         intake.post(Reading::Invocation(&InvocationReading { start: UNIX_EPOCH, ..invocation(&function) }));
@@ -138,7 +138,7 @@ fn eight_threads_lose_nothing() {
             scope.spawn(move || {
                 for number in 1..=EACH {
                     post(Reading::Invocation(&invocation("f")));
-                    // A hundred readings for each window, the last of which ends it.
+                    // A hundred readings for each window; the last one ends it.
                     let sequence = u32::try_from((number - 1) / 100).unwrap();
                     let executed = MS((number - 1) % 100 + 1);
                     let ended = number % 100 == 0;
@@ -166,7 +166,7 @@ fn a_commit_is_a_row_for_each_function_and_not_for_each_reading() {
     host.ledger.flush().unwrap();
     for table in ["invocation_blocks", "window_blocks"] {
         let rows = host.count(&format!("SELECT count(*) FROM {table}"));
-        // The readings may fall into two parts of time, and into some commits if this thread waits for the CPU.
+        // The readings may fall into two time spans, and into several commits if this thread waits for the CPU.
         assert!((2..100).contains(&rows), "{rows} in {table}");
         assert_eq!(host.count(&format!("SELECT sum(count) FROM {table}")), 1000);
     }
