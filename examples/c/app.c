@@ -1,4 +1,4 @@
-// Checksums in C: CRC-32 with a table that is made before the first request, and counters that are told before each rest:
+// Checksums in C: CRC-32 with a table that is made before the first request, and counters that are told before each freeze:
 // to the log, and to a collector if `COLLECTOR_URL` names one.
 //
 // `curl -d 123456789 http://127.0.0.1:8080/invoke/c` answers `cbf43926`; then `dormouse logs c`.
