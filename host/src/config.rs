@@ -4,6 +4,7 @@
 //! reported together. No other module reads settings from anywhere.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,6 +15,10 @@ use crate::meter::Basis;
 
 /// The largest event that a host may be told to take.
 const EVENT_BYTES_LIMIT: usize = 32 << 20;
+
+const DAY_MS: u64 = 86_400_000;
+/// Connections to the admin plane.
+const ADMIN_CONNECTIONS_MAX: usize = 1000;
 
 /// Settings of `dormouse serve` and `dormouse up`. Each has a twin in the environment and, in kebab-case, in the file.
 #[derive(Clone, Debug, Default, clap::Args, Deserialize)]
@@ -44,6 +49,15 @@ pub struct ServeArgs {
     /// Connections that callers may have open at once [default: 10000]
     #[arg(long, env = "DORMOUSE_CONNECTIONS_MAX", value_name = "COUNT")]
     pub connections_max: Option<usize>,
+    /// Memory that events may take together while they wait or are handled, in MB; more wait to be read [default: 512]
+    #[arg(long, env = "DORMOUSE_EVENTS_MEMORY_MAX_MB", value_name = "MB")]
+    pub events_memory_max_mb: Option<u64>,
+    /// Memory that replies may take together which their callers have not read, in MB [default: 512]
+    #[arg(long, env = "DORMOUSE_REPLIES_MEMORY_MAX_MB", value_name = "MB")]
+    pub replies_memory_max_mb: Option<u64>,
+    /// How long a client may leave what was sent to it unread before its connection is closed, in ms [default: 30000]
+    #[arg(long, env = "DORMOUSE_WRITE_TIMEOUT_MS", value_name = "MS")]
+    pub write_timeout_ms: Option<u64>,
     /// Instances in all, awake or parked [default: as many as there is memory for]
     #[arg(long, env = "DORMOUSE_INSTANCES_MAX", value_name = "COUNT")]
     pub instances_max: Option<usize>,
@@ -56,6 +70,15 @@ pub struct ServeArgs {
     /// Aliases that a function may have at once [default: 1000]
     #[arg(long, env = "DORMOUSE_ALIASES_MAX", value_name = "COUNT")]
     pub aliases_max: Option<usize>,
+    /// CPU time that compiling one component may take, in ms [default: 600000]
+    #[arg(long, env = "DORMOUSE_COMPILE_CPU_MAX_MS", value_name = "MS")]
+    pub compile_cpu_max_ms: Option<u64>,
+    /// Memory that compiling one component may take, in MB [default: 4096]
+    #[arg(long, env = "DORMOUSE_COMPILE_MEMORY_MAX_MB", value_name = "MB")]
+    pub compile_memory_max_mb: Option<u64>,
+    /// How long compiling one component may take, in ms [default: 600000]
+    #[arg(long, env = "DORMOUSE_COMPILE_TIMEOUT_MS", value_name = "MS")]
+    pub compile_timeout_ms: Option<u64>,
     /// How long a stopping host waits for requests and pre-stop hooks, in ms [default: 30000]
     #[arg(long, env = "DORMOUSE_DRAIN_TIMEOUT_MS", value_name = "MS")]
     pub drain_timeout_ms: Option<u64>,
@@ -98,6 +121,8 @@ pub struct Config {
     pub versions_max: usize,
     /// Aliases of one function.
     pub aliases_max: usize,
+    /// What compiling one component may take.
+    pub compile: CompileBounds,
     /// How long a stopping host waits.
     pub drain_timeout: Duration,
     /// What is charged by default.
@@ -108,6 +133,17 @@ pub struct Config {
     pub log_format: LogFormat,
 }
 
+/// What compiling one component may take.
+#[derive(Clone, Copy, Debug)]
+pub struct CompileBounds {
+    /// Memory, in MB.
+    pub memory_mb_max: u64,
+    /// CPU time, on all cores together.
+    pub cpu_max: Duration,
+    /// Time, not counting that for which it waits for others.
+    pub timeout: Duration,
+}
+
 /// The data plane's settings.
 #[derive(Clone, Debug)]
 pub struct DataConfig {
@@ -115,8 +151,21 @@ pub struct DataConfig {
     pub address: SocketAddr,
     /// The largest event.
     pub event_bytes_max: usize,
+    /// What all events that wait or are handled may take together, in MB.
+    pub events_memory_mb_max: u64,
+    /// What all replies may take together that their callers have not read, in MB.
+    pub replies_memory_mb_max: u64,
+    /// Connections.
+    pub connections: ConnectionBounds,
+}
+
+/// What connections to a plane may take.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionBounds {
     /// Connections at once.
     pub connections_max: usize,
+    /// How long a client may leave what was sent to it unread.
+    pub write_timeout: Duration,
 }
 
 /// The admin plane's settings.
@@ -124,6 +173,8 @@ pub struct DataConfig {
 pub struct AdminConfig {
     /// Where it listens.
     pub address: SocketAddr,
+    /// Connections.
+    pub connections: ConnectionBounds,
     /// What operators must send.
     pub token: Option<String>,
     /// The largest component.
@@ -153,10 +204,16 @@ impl ServeArgs {
             event_bytes_max: self.event_bytes_max.or(file.event_bytes_max),
             component_bytes_max: self.component_bytes_max.or(file.component_bytes_max),
             connections_max: self.connections_max.or(file.connections_max),
+            events_memory_max_mb: self.events_memory_max_mb.or(file.events_memory_max_mb),
+            replies_memory_max_mb: self.replies_memory_max_mb.or(file.replies_memory_max_mb),
+            write_timeout_ms: self.write_timeout_ms.or(file.write_timeout_ms),
             instances_max: self.instances_max.or(file.instances_max),
             memory_max_mb: self.memory_max_mb.or(file.memory_max_mb),
             versions_max: self.versions_max.or(file.versions_max),
             aliases_max: self.aliases_max.or(file.aliases_max),
+            compile_cpu_max_ms: self.compile_cpu_max_ms.or(file.compile_cpu_max_ms),
+            compile_memory_max_mb: self.compile_memory_max_mb.or(file.compile_memory_max_mb),
+            compile_timeout_ms: self.compile_timeout_ms.or(file.compile_timeout_ms),
             drain_timeout_ms: self.drain_timeout_ms.or(file.drain_timeout_ms),
             billing_basis: self.billing_basis.or(file.billing_basis),
             invocation_days: self.invocation_days.or(file.invocation_days),
@@ -165,52 +222,93 @@ impl ServeArgs {
     }
 
     fn check(self, faults: &mut Vec<String>) -> Config {
-        let data_address = address("data-addr", self.data_addr.as_deref(), ([127, 0, 0, 1], 8080).into(), faults);
-        let admin_address = address("admin-addr", self.admin_addr.as_deref(), ([127, 0, 0, 1], 8081).into(), faults);
-        let token = self.admin_token.filter(|token| !token.is_empty());
-        if !admin_address.ip().is_loopback() && token.is_none() {
-            faults.push(format!(
-                "`admin-addr` {admin_address} can be reached from other machines, so `admin-token` must be set"
-            ));
-        }
-        let mut range = |name: &str, value: u64, least: u64, most: u64| {
-            if value < least || value > most {
-                faults.push(format!("`{name}` is {value}; it must be {least} to {most}"));
-            }
-            value
-        };
-        let event_bytes_max = self.event_bytes_max.unwrap_or(6 << 20);
-        range("event-bytes-max", event_bytes_max as u64, 1, EVENT_BYTES_LIMIT as u64);
-        let component_bytes_max = self.component_bytes_max.unwrap_or(100 << 20);
-        range("component-bytes-max", component_bytes_max as u64, 1, 4 << 30);
-        let connections_max = self.connections_max.unwrap_or(10_000);
-        range("connections-max", connections_max as u64, 1, 1_000_000);
+        let (data, admin, compile) = (self.data(faults), self.admin(faults), self.compile(faults));
+        let mut range = |name, value, bounds| within(name, value, bounds, faults);
         if let Some(instances_max) = self.instances_max {
-            range("instances-max", instances_max as u64, 1, 10_000_000);
+            range("instances-max", instances_max as u64, 1..=10_000_000);
         }
         if let Some(memory_max_mb) = self.memory_max_mb {
-            range("memory-max-mb", memory_max_mb, 64, 1 << 24);
+            range("memory-max-mb", memory_max_mb, 64..=1 << 24);
         }
         let versions_max = self.versions_max.unwrap_or(1000);
-        range("versions-max", versions_max as u64, 1, 100_000);
+        range("versions-max", versions_max as u64, 1..=100_000);
         let aliases_max = self.aliases_max.unwrap_or(1000);
-        range("aliases-max", aliases_max as u64, 1, 100_000);
-        let drain_timeout_ms = range("drain-timeout-ms", self.drain_timeout_ms.unwrap_or(30_000), 0, 3_600_000);
-        let invocation_days = range("invocation-days", self.invocation_days.unwrap_or(30), 1, 3650);
+        range("aliases-max", aliases_max as u64, 1..=100_000);
+        let drain_timeout_ms = range("drain-timeout-ms", self.drain_timeout_ms.unwrap_or(30_000), 0..=3_600_000);
+        let invocation_days = range("invocation-days", self.invocation_days.unwrap_or(30), 1..=3650);
         Config {
             state_dir: self.state_dir.unwrap_or_else(|| PathBuf::from(".dormouse")),
-            data: DataConfig { address: data_address, event_bytes_max, connections_max },
-            admin: AdminConfig { address: admin_address, token, component_bytes_max },
+            data,
+            admin,
             instances_max: self.instances_max,
             memory_bytes_max: self.memory_max_mb.map(|megabytes| megabytes << 20),
             versions_max,
             aliases_max,
+            compile,
             drain_timeout: Duration::from_millis(drain_timeout_ms),
             billing_basis: self.billing_basis.unwrap_or_default(),
             invocation_retention: Duration::from_secs(invocation_days * 86_400),
             log_format: self.log_format.unwrap_or_default(),
         }
     }
+
+    fn data(&self, faults: &mut Vec<String>) -> DataConfig {
+        let address = address("data-addr", self.data_addr.as_deref(), ([127, 0, 0, 1], 8080).into(), faults);
+        let mut range = |name, value, bounds| within(name, value, bounds, faults);
+        let event_bytes_max = self.event_bytes_max.unwrap_or(6 << 20);
+        range("event-bytes-max", event_bytes_max as u64, 1..=EVENT_BYTES_LIMIT as u64);
+        let connections_max = self.connections_max.unwrap_or(10_000);
+        range("connections-max", connections_max as u64, 1..=1_000_000);
+        // At least one of the largest has room.
+        let memory = 64..=1 << 20;
+        let events_memory_mb_max =
+            range("events-memory-max-mb", self.events_memory_max_mb.unwrap_or(512), memory.clone());
+        let replies_memory_mb_max = range("replies-memory-max-mb", self.replies_memory_max_mb.unwrap_or(512), memory);
+        let connections = ConnectionBounds { connections_max, write_timeout: self.write_timeout(faults) };
+        DataConfig { address, event_bytes_max, events_memory_mb_max, replies_memory_mb_max, connections }
+    }
+
+    fn admin(&self, faults: &mut Vec<String>) -> AdminConfig {
+        let address = address("admin-addr", self.admin_addr.as_deref(), ([127, 0, 0, 1], 8081).into(), faults);
+        let token = self.admin_token.clone().filter(|token| !token.is_empty());
+        if !address.ip().is_loopback() && token.is_none() {
+            faults.push(format!(
+                "`admin-addr` {address} can be reached from other machines, so `admin-token` must be set"
+            ));
+        }
+        let component_bytes_max = self.component_bytes_max.unwrap_or(100 << 20);
+        within("component-bytes-max", component_bytes_max as u64, 1..=4 << 30, faults);
+        // Its faults are those of the data plane.
+        let write_timeout = self.write_timeout(&mut Vec::new());
+        let connections = ConnectionBounds { connections_max: ADMIN_CONNECTIONS_MAX, write_timeout };
+        AdminConfig { address, connections, token, component_bytes_max }
+    }
+
+    fn write_timeout(&self, faults: &mut Vec<String>) -> Duration {
+        let write_timeout_ms = self.write_timeout_ms.unwrap_or(30_000);
+        Duration::from_millis(within("write-timeout-ms", write_timeout_ms, 100..=DAY_MS, faults))
+    }
+
+    fn compile(&self, faults: &mut Vec<String>) -> CompileBounds {
+        let mut range =
+            |name, value: Option<u64>, default, bounds| within(name, value.unwrap_or(default), bounds, faults);
+        let memory_mb_max = range("compile-memory-max-mb", self.compile_memory_max_mb, 4096, 256..=1 << 20);
+        let cpu_max_ms = range("compile-cpu-max-ms", self.compile_cpu_max_ms, 600_000, 1000..=DAY_MS);
+        let timeout_ms = range("compile-timeout-ms", self.compile_timeout_ms, 600_000, 1000..=DAY_MS);
+        CompileBounds {
+            memory_mb_max,
+            cpu_max: Duration::from_millis(cpu_max_ms),
+            timeout: Duration::from_millis(timeout_ms),
+        }
+    }
+}
+
+/// A number, and a fault if it is not within its bounds.
+fn within(name: &str, value: u64, bounds: RangeInclusive<u64>, faults: &mut Vec<String>) -> u64 {
+    if !bounds.contains(&value) {
+        faults.push(format!("`{name}` is {value}; it must be {} to {}", bounds.start(), bounds.end()));
+    }
+    value
 }
 
 fn read_file(path: &Path) -> anyhow::Result<ServeArgs> {

@@ -5,6 +5,7 @@
 mod pools;
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -51,8 +52,8 @@ pub struct Found {
 }
 
 impl Host {
-    /// Opens everything in the state directory, which this host has to itself.
-    pub fn open(config: &Config, tasks: Tasks) -> anyhow::Result<Arc<Host>> {
+    /// Opens everything in the state directory, which this host has to itself. Guests cannot reach its `listeners`.
+    pub fn open(config: &Config, listeners: Vec<SocketAddr>, tasks: Tasks) -> anyhow::Result<Arc<Host>> {
         let machine = Machine::read()?;
         let bounds = CapacityBounds {
             instances_max: config.instances_max.unwrap_or(usize::MAX),
@@ -61,6 +62,7 @@ impl Host {
         };
         log_capacity(&machine, bounds);
         let engine = Engine::new()?;
+        engine.guard(listeners);
         let options = Options { retention: config.invocation_retention, ..Options::default() };
         let ledger = Ledger::open(&config.state_dir.join("ledger.sqlite"), options)?;
         let guest_memory_bytes = engine.memory_bytes_total();
@@ -69,7 +71,11 @@ impl Host {
         let metrics = Arc::new(instance::Metrics::register(&mut registry));
         let pool_metrics = Arc::new(pool::Metrics::register(&mut registry));
         let charges = Charges::register(&mut registry);
-        let bounds = CatalogBounds { versions_max: config.versions_max, aliases_max: config.aliases_max };
+        let bounds = CatalogBounds {
+            versions_max: config.versions_max,
+            aliases_max: config.aliases_max,
+            compile: config.compile,
+        };
         Ok(Arc::new(Host {
             catalog: Catalog::open(&config.state_dir, engine, bounds, tasks.clone())?,
             pools: Pools::new(tasks.clone(), capacity, pool_metrics)?,
@@ -133,15 +139,16 @@ impl Host {
     }
 
     /// Deploys a component; says whether the function is new. It is stored when this returns, and instances of the
-    /// revision before finish their requests and stop.
+    /// revision before finish their requests and stop. A caller who leaves while it is compiled stops that.
     pub async fn deploy(
         self: &Arc<Self>,
         name: FunctionName,
         component: Bytes,
         patch: Option<Value>,
     ) -> Result<(Arc<Function>, bool), ChangeError> {
+        let compiled = self.catalog.compile(component).await?;
         let host = self.clone();
-        self.finish(async move { host.catalog.deploy(name, component, patch).await }).await
+        self.finish(async move { host.catalog.deploy(name, compiled, patch).await }).await
     }
 
     /// Changes a function's settings by a JSON merge patch; instances are replaced if it matters to them.

@@ -7,10 +7,13 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::num::NonZero;
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use uuid::{NoContext, Timestamp, Uuid};
+
+use crate::clock;
 
 /// The qualifier of a function's newest revision, and what a request reaches that has none.
 pub const LATEST: &str = "LATEST";
@@ -283,7 +286,8 @@ impl RequestId {
     /// A new identifier; they sort by time.
     pub fn new() -> RequestId {
         // Without a count of those of the same millisecond: threads would have to share it.
-        let id = Uuid::new_v7(Timestamp::now(NoContext));
+        let date = clock::date().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let id = Uuid::new_v7(Timestamp::from_unix(NoContext, date.as_secs(), date.subsec_nanos()));
         let mut text = Uuid::encode_buffer();
         RequestId(Arc::from(&*id.hyphenated().encode_lower(&mut text)))
     }

@@ -7,13 +7,14 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt as _, Full};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use crate::catalog::{Alias, Function, Target};
-use crate::guest::{self, Body, Protocol};
+use crate::guest::{self, Body, EventInput, Protocol};
 use crate::host::Host;
 use crate::ids::{LATEST, RequestId};
 use crate::instance::{Answer, Input};
@@ -42,7 +43,7 @@ pub struct Call<'a> {
 /// What a call brings.
 pub enum Payload {
     /// An event. A function of HTTP gets it as Function Compute sends it: `POST /invoke`.
-    Event(Vec<u8>),
+    Event(EventInput),
     /// A request for a function of HTTP, whose path is the function's own.
     Http(Box<Request<Body>>),
 }
@@ -145,8 +146,8 @@ impl Host {
     }
 }
 
-fn whole(event: Vec<u8>) -> Body {
-    Full::from(event).map_err(|never| match never {}).boxed_unsync()
+fn whole(event: EventInput) -> Body {
+    Full::from(Bytes::from_owner(event)).map_err(|never| match never {}).boxed_unsync()
 }
 
 /// A call's place among the shares of an alias: a number from 0 to below 1. The same `affinity` has the same place on

@@ -25,8 +25,10 @@ pub mod ledger;
 pub mod sqlite;
 pub mod log;
 pub mod ids;
+pub mod clock;
 pub mod config;
 pub mod machine;
+pub mod private;
 pub mod shutdown;
 pub mod telemetry;
 

@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use tokio::sync::watch;
 
+use crate::clock;
 use crate::ids::{InstanceId, RequestId, VersionLabel};
 
 /// Lines that a function's log keeps.
@@ -137,7 +138,7 @@ impl LogWriter {
             kept.sequence += 1;
             kept.bytes += text.len();
             let sequence = kept.sequence;
-            kept.lines.push_back(Line { time: SystemTime::now(), sequence, stream, version, instance, author, text });
+            kept.lines.push_back(Line { time: clock::date(), sequence, stream, version, instance, author, text });
             while kept.lines.len() > LINES_MAX || kept.bytes > BYTES_MAX {
                 let Some(oldest) = kept.lines.pop_front() else { break };
                 kept.bytes -= oldest.text.len();

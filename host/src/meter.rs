@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use crate::clock;
 use crate::ids::{FunctionName, InstanceId, RequestId};
 
 /// The engine's epoch and the unit of charge.
@@ -250,7 +251,7 @@ pub struct WindowMeter {
 impl WindowMeter {
     /// Opens window number `sequence` at `now`, after `rest`.
     pub fn open(account: &Account, sequence: u32, rest: Rest, now: Instant, post: Post) -> WindowMeter {
-        let start = SystemTime::now();
+        let start = clock::date();
         let reading = WindowReading {
             function: account.function.clone(),
             version: account.version.clone(),
@@ -393,7 +394,7 @@ impl InvocationMeter {
             called_by,
             attempt,
             instance: None,
-            start: SystemTime::now(),
+            start: clock::date(),
             queued: Duration::ZERO,
             handler: Duration::ZERO,
             outcome: "instance-lost",

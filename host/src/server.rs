@@ -1,6 +1,7 @@
 //! A running host: the lock of its state directory, its listeners, signals, and the drain.
 
-use std::fs::File;
+use std::fs::{DirEntry, File};
+use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::config::Config;
 use crate::host::Host;
 use crate::shutdown::Tasks;
-use crate::{admin, data};
+use crate::{admin, data, private};
 
 /// A running host. Dropping it without [`Server::stop`] leaves its tasks to the runtime.
 pub struct Server {
@@ -22,6 +23,9 @@ pub struct Server {
     drain_timeout: Duration,
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
+    /// Whether it was started from a terminal.
+    has_terminal: bool,
     /// Locked for as long as the host runs.
     _state_lock: File,
 }
@@ -51,18 +55,28 @@ impl Server {
     pub async fn start(config: Config) -> anyhow::Result<Server> {
         let terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
         let interrupt = signal(SignalKind::interrupt()).context("listen for Ctrl-C")?;
+        let hangup = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
         let state_lock = lock_state(&config.state_dir)?;
         let tasks = Tasks::default();
-        let host = Host::open(&config, tasks.clone())?;
         let data_listener = listen(config.data.address, "--data-addr").await?;
         let admin_listener = listen(config.admin.address, "--admin-addr").await?;
         let addresses = Addresses { data: data_listener.local_addr()?, admin: admin_listener.local_addr()? };
+        let host = Host::open(&config, vec![addresses.data, addresses.admin], tasks.clone())?;
         host.start();
         tasks.spawn(data::serve(data_listener, host.clone(), config.data));
         tasks.spawn(admin::serve(admin_listener, host.clone(), config.admin, addresses.data));
         tracing::info!(data = %addresses.data, admin = %addresses.admin, "listening");
         let drain_timeout = config.drain_timeout;
-        Ok(Server { host, addresses, drain_timeout, terminate, interrupt, _state_lock: state_lock })
+        Ok(Server {
+            host,
+            addresses,
+            drain_timeout,
+            terminate,
+            interrupt,
+            hangup,
+            has_terminal: has_terminal(),
+            _state_lock: state_lock,
+        })
     }
 
     /// Where it listens.
@@ -70,11 +84,20 @@ impl Server {
         self.addresses
     }
 
-    /// Ends at SIGTERM or Ctrl-C. They are listened for since the host started, so none is missed.
+    /// Ends at SIGTERM, at Ctrl-C, and when the terminal is closed. They are listened for since the host started, so none
+    /// is missed.
     pub async fn told_to_stop(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => {}
+            }
+            // The kernel sends the same signal to the processes of a terminal that is closed.
+            if self.has_terminal && !has_terminal() {
+                return;
+            }
+            tracing::info!("SIGHUP: this host has nothing that could be read again");
         }
     }
 
@@ -95,11 +118,30 @@ impl Server {
     }
 }
 
-/// Takes the state directory for this host alone.
+fn has_terminal() -> bool {
+    std::io::stdin().is_terminal() || std::io::stdout().is_terminal() || std::io::stderr().is_terminal()
+}
+
+/// What a state directory holds: the beginnings of the names.
+const STATE_NAMES: [&str; 5] = ["lock", "catalog.sqlite", "ledger.sqlite", "components", "compiled"];
+
+/// Takes the state directory for this host alone, and closes it to other users of the machine. A folder that holds other
+/// files as well keeps its mode; what is ours in it is closed.
 fn lock_state(state_dir: &Path) -> anyhow::Result<File> {
     let take = || -> anyhow::Result<File> {
-        std::fs::create_dir_all(state_dir)?;
-        let file = File::options().create(true).append(true).open(state_dir.join("lock"))?;
+        let entries = std::fs::read_dir(state_dir).into_iter().flatten().collect::<Result<Vec<_>, _>>()?;
+        let is_ours = |entry: &DirEntry| {
+            let name = entry.file_name();
+            STATE_NAMES.iter().any(|ours| name.as_encoded_bytes().starts_with(ours.as_bytes()))
+        };
+        let (ours, others): (Vec<_>, Vec<_>) = entries.into_iter().partition(is_ours);
+        if others.is_empty() {
+            private::folder(state_dir)?;
+        }
+        for entry in ours {
+            private::close(&entry.path())?;
+        }
+        let file = private::file(&state_dir.join("lock"))?;
         match file.try_lock() {
             Ok(()) => Ok(file),
             Err(std::fs::TryLockError::WouldBlock) => {

@@ -8,6 +8,8 @@ use std::path::Path;
 use anyhow::{Context as _, ensure};
 use rusqlite::{Connection, TransactionBehavior};
 
+use crate::private;
+
 /// `DORM`: tells our files from those of other programs.
 const APPLICATION_ID: i32 = 0x444f_524d;
 
@@ -25,6 +27,8 @@ pub struct Schema {
 
 /// Opens the file, or makes it, with the tables of `schema`. A change of the tables happens as a whole or not at all.
 pub fn open(path: &Path, schema: &Schema) -> anyhow::Result<Connection> {
+    // Made here, because SQLite would leave it to the umask who may read it; its log gets the same mode.
+    private::file(path)?;
     let mut connection = Connection::open(path)?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let found: i32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;

@@ -1,12 +1,17 @@
 //! What a killed host leaves behind: every deployment that was acknowledged, and the bill up to the last moment.
 
 use std::collections::HashSet;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
+use crate::support::wat::Small;
 use crate::support::{PATIENCE, Reply, TestFunction, TestHost, eventually};
 
 /// What the contract allows a killed host to lose.
@@ -220,4 +225,64 @@ async fn a_second_host_on_the_same_state_is_refused() {
     // A killed host keeps nobody out.
     let host = host.kill_and_restart().await;
     assert_eq!(host.function("hello").invoke("Ada").await.text(), "Hello, Ada!\n");
+}
+
+/// All files and folders of a state directory that others than their owner can use.
+fn open_to_others(folder: &Path) -> Vec<PathBuf> {
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode();
+    let mut found: Vec<PathBuf> = (mode(folder) & 0o077 != 0).then(|| folder.to_owned()).into_iter().collect();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(open_to_others(&path));
+        } else if mode(&path) & 0o077 != 0 {
+            found.push(path);
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn the_state_directory_is_its_owners_alone() {
+    let host = TestHost::start().await;
+    assert_eq!(host.put_code("plain", Small::PLAIN.component(), &json!({})).await.status, 201);
+    assert_eq!(host.function("plain").invoke("").await.status, 200);
+    let state = host.state_dir();
+    assert_eq!(open_to_others(&state), [PathBuf::new(); 0]);
+    // One that an earlier host left open is closed.
+    for path in [state.clone(), state.join("components"), state.join("catalog.sqlite")] {
+        std::fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
+    }
+    let host = host.kill_and_restart().await;
+    assert_eq!(open_to_others(&host.state_dir()), [PathBuf::new(); 0]);
+}
+
+#[tokio::test]
+async fn a_lost_catalog_takes_no_component_along() {
+    let host = TestHost::start().await;
+    assert_eq!(host.put_code("plain", Small::PLAIN.component(), &json!({})).await.status, 201);
+    let catalog = host.state_dir().join("catalog.sqlite");
+    host.signal(Signal::TERM);
+    let again = host.same();
+    host.ended().await;
+    std::fs::rename(&catalog, catalog.with_extension("lost")).unwrap();
+    let without = again.start().await;
+    assert!(
+        without.log().contains("the catalog names no function, but components were stored (1)"),
+        "{}",
+        without.log()
+    );
+    let again = without.same();
+    without.signal(Signal::TERM);
+    without.ended().await;
+    // What the message says to do brings it back.
+    let state = again.state_dir();
+    std::fs::rename(catalog.with_extension("lost"), &catalog).unwrap();
+    std::fs::remove_dir(state.join("components")).unwrap();
+    let aside = std::fs::read_dir(&state).unwrap().map(|entry| entry.unwrap().path());
+    let aside = aside.into_iter().find(|path| path.display().to_string().contains("components-")).expect("it is kept");
+    std::fs::rename(aside, state.join("components")).unwrap();
+    std::fs::remove_dir_all(state.join("compiled")).unwrap();
+    let host = again.start().await;
+    assert_eq!(host.function("plain").invoke("").await.status, 200);
 }

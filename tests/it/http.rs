@@ -338,6 +338,40 @@ async fn a_failed_hook_is_one_that_answers_with_400_or_above() {
 }
 
 #[tokio::test]
+async fn a_hook_that_is_a_request_cannot_be_sent_from_outside() {
+    let host = TestHost::start().await;
+    let hooks = json!({"freezeAfterMs": 60_000});
+    for (kind, name) in [(Kind::Http02, "http-02"), (Kind::Hono, "hono")] {
+        let http = kind.deploy(&host, name, hooks.clone()).await;
+        assert_eq!(http.script(json!([])).await.status, 200);
+        let before = http.lines_with("pre-freeze").await;
+        for path in [
+            "pre-freeze",
+            "pre%2Dfreeze",
+            "%70re-freeze",
+            "./pre-freeze",
+            "%2e/pre-freeze",
+            "x/../pre-freeze",
+            "x/%2E%2e/pre-freeze",
+            "/pre-freeze",
+            "pre-freeze/",
+            "pre-freeze;v=1",
+            "pre-freeze%3Bv",
+            "\\pre-freeze",
+            "pre-freeze?x",
+        ] {
+            let mut caller = Caller::connect(&host.data).await;
+            caller.write(format!("GET /fn/{name}/{path} HTTP/1.1\r\nHost: test\r\n\r\n")).await;
+            assert_eq!(caller.reply().await, 404, "{path}");
+        }
+        assert_eq!(http.lines_with("pre-freeze").await, before, "{name}");
+        // What only looks like one reaches the function.
+        let reply = sent(http.fetch("POST", "/pre-freezer").body(json!({"do": ["count"]}).to_string())).await;
+        assert_eq!(reply.header("dormouse-start"), "active", "{reply:?}");
+    }
+}
+
+#[tokio::test]
 async fn hooks_that_are_not_configured_are_no_requests() {
     let host = TestHost::start().await;
     let http = Kind::Hono.deploy_as_it_is(&host, "http", json!({"freezeAfterMs": 0})).await;

@@ -22,6 +22,8 @@ mod errors;
 mod http;
 mod components;
 mod uploads;
+mod compiling;
+mod bounds;
 mod sandbox;
 mod outbound;
 mod logs;

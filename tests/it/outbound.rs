@@ -16,6 +16,7 @@ over_kinds! {
         requests_of_an_awake_instance_share_connections_and_a_parked_one_has_none,
         requests_go_on_with_the_callers_trace,
         servers_are_reached_over_tls_if_the_system_trusts_them,
+        the_hosts_own_listeners_are_out_of_reach,
     ],
     sharing: [
         requests_at_the_same_time_go_on_with_their_own_traces,
@@ -154,4 +155,31 @@ async fn servers_are_reached_over_tls_if_the_system_trusts_them(kind: Kind) {
     let line = lines.iter().find_map(|line| line["text"].as_str()?.strip_prefix(&told));
     assert!(line.is_some_and(|line| line.to_lowercase().contains("certificate")), "{lines:?}");
     assert_eq!(server.received().len(), 1, "nothing was sent to a server that nobody trusts");
+}
+
+async fn the_hosts_own_listeners_are_out_of_reach(kind: Kind) {
+    let host = TestHost::start().await;
+    let server = TestServer::start("hello", Duration::ZERO).await;
+    let function = kind.deploy(&host, "function", json!({"allowedOutboundHosts": ["*"]})).await;
+    let port = |plane: &str| plane.rsplit(':').next().unwrap().to_owned();
+    let mut steps = Vec::new();
+    for port in [port(&host.admin), port(&host.data)] {
+        for name in ["127.0.0.1", "127.1.2.3", "0.0.0.0", "localhost", "[::1]", "[::ffff:127.0.0.1]"] {
+            steps.push(json!({"http-get": format!("http://{name}:{port}/healthz")}));
+        }
+    }
+    let refused = steps.len();
+    steps.push(get(&server));
+    let results = function.script(json!(steps)).await.results();
+    for (step, result) in steps.iter().zip(results.as_array().unwrap()).take(refused) {
+        assert!(result["error"].is_string(), "{step}: {result}");
+    }
+    assert_eq!(results[refused]["body"], "hello", "other servers of this machine are reached");
+    assert_eq!(function.lines_with("is an address of the host itself").await, refused);
+
+    let admin = format!("127.0.0.1:{}", port(&host.admin));
+    function.configure(json!({"allowedOutboundHosts": [admin]})).await;
+    let results = function.script(json!([steps[0], steps[1]])).await.results();
+    assert_eq!(results[0]["status"], 200, "an operator may name it: {results}");
+    assert!(results[1]["error"].is_string(), "{results}");
 }

@@ -200,3 +200,26 @@ async fn an_instance_answers_as_many_requests_as_it_may_and_goes() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn instances_that_cannot_start_are_started_again_less_and_less_often_and_the_function_says_so() {
+    let host = TestHost::start().await;
+    let fails = json!({"do": [{"fail": "no database"}]}).to_string();
+    let settings = json!({"minInstances": 10, "environment": {"INITIALIZER": fails}});
+    let function = host.deploy("failing", "guest-probe", settings).await;
+    let shown = eventually("a fault", async || {
+        let shown = host.get("/v1/functions/failing").await.json();
+        if shown["fault"].is_string() { Ok(shown) } else { Err(shown.to_string()) }
+    })
+    .await;
+    assert!(shown["fault"].as_str().unwrap().contains("ended before it was ready"), "{shown}");
+    // One restart of all ten for each failure in a row, and not one for each instance that ended.
+    let starts = function.lines_with("no database").await;
+    assert!(starts <= 10 * 5, "{starts} instances were started");
+    function.configure(json!({"environment": {"INITIALIZER": null}})).await;
+    eventually("ten instances", async || {
+        let (shown, count) = (host.get("/v1/functions/failing").await.json(), function.instances().await.len());
+        if shown["fault"].is_null() && count == 10 { Ok(()) } else { Err(format!("{shown} {count}")) }
+    })
+    .await;
+}

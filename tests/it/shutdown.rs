@@ -206,3 +206,13 @@ async fn what_was_used_until_the_end_is_on_the_bill() {
     assert!(executed > same_work / 2.0, "{executed} ms, where a request took {same_work} ms for the same: {last}");
     assert_eq!(host.invocations().await.len(), 1);
 }
+
+#[tokio::test]
+async fn sighup_ends_no_host_that_has_no_terminal() {
+    let host = TestHost::start().await;
+    let function = host.deploy("counter", "guest-probe", TestHost::defaults()).await;
+    assert_eq!(function.script(json!(["count"])).await.results(), json!([1]));
+    host.signal(Signal::HUP);
+    says(&host, "SIGHUP").await;
+    assert_eq!(function.script(json!(["count"])).await.results(), json!([2]));
+}

@@ -6,11 +6,14 @@ use std::path::{Path, PathBuf};
 
 /// Modules of the host and those that each may use, beside itself. `server` wires planes and host, `cli` runs it.
 const MAY_USE: &[(&str, &[&str])] = &[
-    ("cli", &["admin", "catalog", "config", "ids", "ledger", "machine", "server", "telemetry"]),
-    ("server", &["admin", "config", "data", "host", "shutdown"]),
+    (
+        "cli",
+        &["admin", "catalog", "clock", "config", "guest", "ids", "ledger", "machine", "private", "server", "telemetry"],
+    ),
+    ("server", &["admin", "config", "data", "host", "private", "shutdown"]),
     ("data", &["config", "guest", "host", "ids", "instance", "invoke", "meter", "pool", "web"]),
     ("admin", &["catalog", "config", "host", "ids", "ledger", "log", "pool", "server", "shutdown", "web"]),
-    ("web", &["ids", "instance", "shutdown"]),
+    ("web", &["config", "ids", "instance", "shutdown"]),
     ("invoke", &["catalog", "guest", "host", "ids", "instance", "meter", "pool"]),
     (
         "host",
@@ -28,18 +31,20 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
-    ("catalog", &["guest", "ids", "log", "meter", "shutdown", "sqlite"]),
-    ("pool", &["ids", "instance", "machine", "meter", "shutdown"]),
-    ("instance", &["guest", "ids", "log", "machine", "meter"]),
-    ("guest", &["ids", "log", "machine", "meter"]),
-    ("ledger", &["ids", "meter", "sqlite"]),
-    ("sqlite", &[]),
-    ("meter", &["ids"]),
-    ("log", &["ids"]),
+    ("catalog", &["clock", "config", "guest", "ids", "log", "meter", "private", "shutdown", "sqlite"]),
+    ("pool", &["clock", "ids", "instance", "machine", "meter", "shutdown"]),
+    ("instance", &["clock", "guest", "ids", "log", "machine", "meter"]),
+    ("guest", &["clock", "ids", "log", "machine", "meter"]),
+    ("ledger", &["clock", "ids", "meter", "sqlite"]),
+    ("sqlite", &["private"]),
+    ("meter", &["clock", "ids"]),
+    ("log", &["clock", "ids"]),
     ("telemetry", &["config", "ids", "meter"]),
     ("config", &["meter"]),
-    ("ids", &[]),
+    ("ids", &["clock"]),
+    ("clock", &[]),
     ("machine", &[]),
+    ("private", &[]),
     ("shutdown", &[]),
 ];
 

@@ -40,9 +40,6 @@ use crate::web::listener::{self, Service};
 use crate::web::problem::Failure;
 use crate::web::{headers, span};
 
-/// Connections that operators may have open at once.
-const CONNECTIONS_MAX: usize = 1000;
-
 /// What the handlers share.
 struct Plane {
     host: Arc<Host>,
@@ -64,9 +61,9 @@ struct Document;
 
 /// Serves operators until the host closes.
 pub async fn serve(listener: TcpListener, host: Arc<Host>, config: AdminConfig, data: SocketAddr) {
-    let tasks = host.tasks().clone();
+    let (tasks, connections) = (host.tasks().clone(), config.connections);
     let pages = Pages { tasks: tasks.clone(), router: router(Plane { host, config, data }) };
-    listener::serve(listener, pages, CONNECTIONS_MAX, tasks).await;
+    listener::serve(listener, pages, connections, tasks).await;
 }
 
 /// The admin plane's handlers.

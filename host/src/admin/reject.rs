@@ -131,6 +131,7 @@ impl From<ChangeError> for Failure {
             ChangeError::NoVersion(..) => Code::VersionNotFound,
             ChangeError::NoAlias(..) => Code::AliasNotFound,
             ChangeError::Refused(_) => Code::ComponentRefused,
+            ChangeError::Draining => Code::HostDraining,
             ChangeError::Settings(_) => Code::SettingsRefused,
             ChangeError::Unchanged(..) => Code::VersionUnchanged,
             ChangeError::VersionInUse { .. } => Code::VersionInUse,

@@ -6,150 +6,187 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use anyhow::Context as _;
+use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
+use tempfile::NamedTempFile;
 
-use crate::guest::{Capacity, CodeFile, CompiledCode, Component, Engine, Refusal};
+use super::compiler::{CompileError, Compiler};
+use super::lane::Urgency;
+use crate::guest::{Capacity, CodeFile, Component, Engine};
+use crate::shutdown::Tasks;
+use crate::{clock, private};
 
-/// The files, and the components that are mapped.
-pub(super) struct Artifacts {
+/// The files, and the components that are mapped; cheap to clone.
+#[derive(Clone)]
+pub(super) struct Artifacts(Arc<Inner>);
+
+struct Inner {
     engine: Engine,
+    compiler: Compiler,
+    tasks: Tasks,
     components: PathBuf,
     compiled: PathBuf,
     loaded: Mutex<HashMap<String, Slot>>,
 }
 
-type Slot = Arc<Mutex<Option<Component>>>;
+/// A component, once it is mapped. Locked while somebody compiles or maps it, so that it is done once.
+type Slot = Arc<tokio::sync::Mutex<Option<Component>>>;
 
 /// A component that was stored. Its files stay for as long as this is held, even before a function names them.
 pub(super) struct Stored {
     pub(super) sha256: String,
     pub(super) component: Component,
     pub(super) capacity: Capacity,
-    _slot: Slot,
+    pub(super) bytes: u64,
+    _claim: Claim,
 }
 
-/// Why a component could not be taken.
-#[derive(Debug, thiserror::Error)]
-pub enum ArtifactError {
-    /// It is none, or does not fit this host.
-    #[error(transparent)]
-    Refused(#[from] Refusal),
-    /// The disk, or damage on it.
-    #[error(transparent)]
-    Storage(#[from] anyhow::Error),
+/// Somebody's interest in a component: its files stay meanwhile. An empty slot goes with the last claim.
+struct Claim {
+    artifacts: Artifacts,
+    sha256: String,
+    slot: Slot,
 }
 
 impl Artifacts {
-    pub(super) fn open(state_dir: &Path, engine: Engine) -> anyhow::Result<Artifacts> {
+    pub(super) fn open(
+        state_dir: &Path,
+        engine: Engine,
+        compiler: Compiler,
+        tasks: Tasks,
+    ) -> anyhow::Result<Artifacts> {
         let components = state_dir.join("components");
         let compiled = state_dir.join("compiled").join(engine.compatibility());
         for folder in [&components, &compiled] {
-            fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
+            private::folder(folder).with_context(|| format!("create {}", folder.display()))?;
         }
-        Ok(Artifacts { engine, components, compiled, loaded: Mutex::default() })
+        Ok(Artifacts(Arc::new(Inner { engine, compiler, tasks, components, compiled, loaded: Mutex::default() })))
     }
 
-    /// Stores a component and its compiled code. Blocks for as long as compiling takes; the same component is compiled
-    /// once, however many ask for it.
-    pub(super) fn add(&self, bytes: &[u8]) -> Result<Stored, ArtifactError> {
-        let sha256 = hex::encode(Sha256::digest(bytes));
-        let slot = self.slot(&sha256);
-        let loaded = self.load_with(&slot, &sha256, |compiled| {
-            let code = self.engine.compile(bytes)?;
-            write_whole(&self.components.join(format!("{sha256}.wasm")), bytes)?;
-            Ok(write_code(compiled, &code)?)
-        });
-        match loaded {
-            Ok(component) => Ok(Stored { sha256, component, capacity: Capacity::of(bytes), _slot: slot }),
-            Err(error) => {
-                drop(slot);
-                self.release(&sha256);
-                Err(error)
-            }
-        }
+    /// Stores a component and its compiled code. The same component is compiled once, however many ask for it; if the
+    /// caller gives up, it is not compiled for nobody.
+    pub(super) async fn add(&self, bytes: Bytes) -> Result<Stored, CompileError> {
+        let hashed = bytes.clone();
+        let sha256 = self.0.tasks.blocking(move || hex::encode(Sha256::digest(&hashed))).await?;
+        let claim = self.claim(sha256.clone());
+        let component = self.load_with(&claim, Some(bytes.clone())).await?;
+        let (length, capacity) = (bytes.len() as u64, Capacity::of(&bytes));
+        Ok(Stored { sha256, component, capacity, bytes: length, _claim: claim })
     }
 
     /// Maps the compiled code of a stored component; compiles it again if this engine has not yet.
-    pub(super) fn load(&self, sha256: &str) -> Result<Component, ArtifactError> {
-        self.load_with(&self.slot(sha256), sha256, |compiled| {
-            let path = self.components.join(format!("{sha256}.wasm"));
-            let bytes = fs::read(&path).with_context(|| format!("read component {}", path.display()))?;
-            if hex::encode(Sha256::digest(&bytes)) != sha256 {
-                let text = format!("component {} is damaged: its SHA-256 is another; deploy it again", path.display());
-                return Err(anyhow::Error::msg(text).into());
-            }
-            Ok(write_code(compiled, &self.engine.compile(&bytes)?)?)
-        })
+    pub(super) async fn load(&self, sha256: &str) -> Result<Component, CompileError> {
+        self.load_with(&self.claim(sha256.to_owned()), None).await
     }
 
-    fn load_with(
-        &self,
-        slot: &Slot,
-        sha256: &str,
-        compile: impl Fn(&Path) -> Result<(), ArtifactError>,
-    ) -> Result<Component, ArtifactError> {
-        let mut loaded = slot.lock().expect("no holder of this lock panics");
+    /// Maps a component, and compiles it first if that must be: the one that was uploaded, or the one that is stored.
+    async fn load_with(&self, claim: &Claim, uploaded: Option<Bytes>) -> Result<Component, CompileError> {
+        let mut loaded = claim.slot.lock().await;
         if let Some(component) = &*loaded {
             return Ok(component.clone());
         }
-        let path = self.compiled.join(format!("{sha256}.code"));
-        if !path.exists() {
-            compile(&path)?;
-        }
-        let component = match self.map(&path) {
-            Ok(component) => component,
-            Err(error) => {
-                // Compiled code can always be made again, so damage to it is no reason to fail.
-                tracing::warn!(path = %path.display(), "compiled code does not load, compiling again: {error:#}");
-                compile(&path)?;
-                self.map(&path)?
-            }
+        let path = self.0.compiled.join(format!("{}.code", claim.sha256));
+        let component = match self.map_if_there(path.clone()).await? {
+            Some(component) => component,
+            None => self.compile(claim, uploaded, path).await?,
         };
         *loaded = Some(component.clone());
         Ok(component)
     }
 
+    async fn map_if_there(&self, path: PathBuf) -> Result<Option<Component>, CompileError> {
+        let artifacts = self.clone();
+        let map = move || match path.exists().then(|| artifacts.map(&path)) {
+            None => None,
+            Some(Ok(component)) => Some(component),
+            Some(Err(error)) => {
+                // Compiled code can always be made again, so damage to it is no reason to fail.
+                tracing::warn!(path = %path.display(), "compiled code does not load, compiling again: {error:#}");
+                None
+            }
+        };
+        Ok(self.0.tasks.blocking(map).await?)
+    }
+
+    async fn compile(&self, claim: &Claim, uploaded: Option<Bytes>, path: PathBuf) -> Result<Component, CompileError> {
+        let (urgency, is_new) = match uploaded {
+            Some(_) => (Urgency::Patient, true),
+            None => (Urgency::Urgent, false),
+        };
+        let component = self.0.components.join(format!("{}.wasm", claim.sha256));
+        let bytes = match uploaded {
+            Some(bytes) => bytes,
+            None => {
+                let (file, sha256) = (component.clone(), claim.sha256.clone());
+                self.0.tasks.blocking(move || read_component(&file, &sha256)).await??
+            }
+        };
+        let code = self.0.compiler.compile(bytes.clone(), urgency, &self.0.compiled).await?;
+        let artifacts = self.clone();
+        let store = move || {
+            if is_new {
+                write_whole(&component, &bytes)?;
+            }
+            store_code(code, &path)?;
+            artifacts.map(&path)
+        };
+        Ok(self.0.tasks.blocking(store).await??)
+    }
+
     fn map(&self, path: &Path) -> anyhow::Result<Component> {
-        Component::load(&self.engine, &checked_code(path)?)
+        Component::load(&self.0.engine, &checked_code(path)?)
     }
 
-    fn slot(&self, sha256: &str) -> Slot {
-        let mut slots = self.loaded.lock().expect("no holder of this lock panics");
-        slots.entry(sha256.to_owned()).or_default().clone()
+    fn claim(&self, sha256: String) -> Claim {
+        let slot = self.slots().entry(sha256.clone()).or_default().clone();
+        Claim { artifacts: self.clone(), sha256, slot }
     }
 
-    /// Lets go of a slot that nothing came into.
-    fn release(&self, sha256: &str) {
-        let mut slots = self.loaded.lock().expect("no holder of this lock panics");
-        let empty = |slot: &Slot| slot.lock().expect("no holder of this lock panics").is_none();
-        // Nobody else holds it, so its lock is free.
-        if slots.get(sha256).is_some_and(|slot| Arc::strong_count(slot) == 1 && empty(slot)) {
-            slots.remove(sha256);
-        }
+    fn slots(&self) -> MutexGuard<'_, HashMap<String, Slot>> {
+        self.0.loaded.lock().expect("no holder of this lock panics")
     }
 
     /// Removes the files of a component that no function uses any more, unless somebody is about to use it again. What
     /// is mapped stays usable until it is dropped.
     pub(super) fn forget(&self, sha256: &str) {
-        let mut loaded = self.loaded.lock().expect("no holder of this lock panics");
+        let mut loaded = self.slots();
         if loaded.get(sha256).is_some_and(|slot| Arc::strong_count(slot) > 1) {
             return;
         }
         loaded.remove(sha256);
-        remove(&self.components.join(format!("{sha256}.wasm")));
-        let compiled = self.compiled.join(format!("{sha256}.code"));
+        remove(&self.0.components.join(format!("{sha256}.wasm")));
+        let compiled = self.0.compiled.join(format!("{sha256}.code"));
         remove(&compiled);
         remove(&checksum_of(&compiled));
     }
 
+    /// Moves the components aside that an empty catalog does not name: rather than that nobody wants them, the catalog may
+    /// have been lost.
+    pub(super) fn set_aside(&self) -> anyhow::Result<()> {
+        let count = fs::read_dir(&self.0.components)?.count();
+        if count == 0 {
+            return Ok(());
+        }
+        let date = humantime::format_rfc3339_seconds(clock::date()).to_string().replace(':', "-");
+        let aside = self.0.components.with_file_name(format!("components-{date}"));
+        fs::rename(&self.0.components, &aside).with_context(|| format!("move components to {}", aside.display()))?;
+        private::folder(&self.0.components)?;
+        tracing::warn!(
+            "the catalog names no function, but components were stored ({count}): they are in {} now; if catalog.sqlite \
+             was lost, stop the host, restore that file, and move the folder back",
+            aside.display()
+        );
+        Ok(())
+    }
+
     /// Removes what a killed host left behind: files of components that no function uses.
     pub(super) fn keep_only(&self, used: &HashSet<String>) {
-        for folder in [&self.components, &self.compiled] {
+        for folder in [&self.0.components, &self.0.compiled] {
             for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
                 let path = entry.path();
                 let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
@@ -168,13 +205,39 @@ fn checksum_of(compiled: &Path) -> PathBuf {
     compiled.with_extension("code.sha256")
 }
 
-/// Writes compiled code and its SHA-256. A host that is killed between the two finds code that does not match, and
-/// compiles again.
-fn write_code(compiled: &Path, code: &CompiledCode) -> anyhow::Result<()> {
-    write_whole(compiled, code.bytes())?;
-    let name = compiled.file_name().context("compiled code has a name")?.to_string_lossy();
-    let line = format!("{}  {name}\n", hex::encode(Sha256::digest(code.bytes())));
-    write_whole(&checksum_of(compiled), line.as_bytes())
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let mut slots = self.artifacts.slots();
+        // The map has the other one. Nobody can take a further one meanwhile, since that takes the map's lock.
+        let is_last = Arc::strong_count(&self.slot) == 2;
+        if is_last && self.slot.try_lock().is_ok_and(|loaded| loaded.is_none()) {
+            slots.remove(&self.sha256);
+        }
+    }
+}
+
+fn read_component(path: &Path, sha256: &str) -> anyhow::Result<Bytes> {
+    let bytes = fs::read(path).with_context(|| format!("read component {}", path.display()))?;
+    let whole = hex::encode(Sha256::digest(&bytes)) == sha256;
+    anyhow::ensure!(whole, "component {} is damaged: its SHA-256 is another; deploy it again", path.display());
+    Ok(bytes.into())
+}
+
+/// Gives compiled code its name, and writes its SHA-256. A host that is killed between the two finds code that does not
+/// match, and compiles again.
+fn store_code(code: NamedTempFile, path: &Path) -> anyhow::Result<()> {
+    let mut hasher = Sha256::new();
+    let mut file = code.reopen()?;
+    file.seek(SeekFrom::Start(0))?;
+    std::io::copy(&mut file, &mut hasher).context("read the compiled code")?;
+    persist(code, path)?;
+    let line = checksum_line(&hex::encode(hasher.finalize()), path);
+    write_whole(&checksum_of(path), line.as_bytes())
+}
+
+/// What `sha256sum` writes about a file.
+fn checksum_line(sha256: &str, path: &Path) -> String {
+    format!("{sha256}  {}\n", path.file_name().unwrap_or_default().display())
 }
 
 /// Compiled code whose bytes are those that were written. Code without a checksum, as older hosts left it, is refused too:
@@ -186,9 +249,10 @@ fn checked_code(compiled: &Path) -> anyhow::Result<CodeFile> {
     let mut file = File::open(compiled).with_context(|| format!("open {}", compiled.display()))?;
     let mut hasher = Sha256::new();
     std::io::copy(&mut file, &mut hasher).with_context(|| format!("read {}", compiled.display()))?;
-    let wanted = line.split_whitespace().next().unwrap_or_default();
-    anyhow::ensure!(hex::encode(hasher.finalize()) == wanted, "its SHA-256 is not the one in {}", checksum.display());
-    // SAFETY: `write_code` wrote the file from `CompiledCode`, into a folder of the state directory that no request can
+    // With the name, so that neither file can be taken for another component's.
+    let found = checksum_line(&hex::encode(hasher.finalize()), compiled);
+    anyhow::ensure!(line == found, "its SHA-256 and name are not those in {}", checksum.display());
+    // SAFETY: `store_code` put the file there, which our compiler wrote, in a folder of the state directory that no request can
     // name, and its bytes are unchanged. Files there are only replaced by renaming, or removed. False as soon as somebody
     // else may write to the state directory.
     Ok(unsafe { CodeFile::new(compiled.to_owned()) })
@@ -205,14 +269,20 @@ fn remove(path: &Path) {
 /// Writes a file so that it is there whole or not at all, whenever the host is killed.
 fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let folder = path.parent().context("a file has a folder")?;
-    let write = || -> std::io::Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    let write = || -> anyhow::Result<()> {
+        let mut file = NamedTempFile::new_in(folder)?;
         file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        file.persist(path)?;
-        File::open(folder)?.sync_all()
+        persist(file, path)
     };
     write().with_context(|| format!("write {}", path.display()))
+}
+
+/// Gives a file that is written its name, for good.
+fn persist(file: NamedTempFile, path: &Path) -> anyhow::Result<()> {
+    let folder = path.parent().context("a file has a folder")?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    Ok(File::open(folder)?.sync_all()?)
 }
 
 #[cfg(test)]
@@ -223,73 +293,104 @@ mod tests {
     const EMPTY: &[u8] = b"\0asm\x0d\0\x01\0";
 
     /// A store with the empty component, the component's name, and the file of its compiled code.
-    fn stored(folder: &Path) -> (String, PathBuf) {
-        let artifacts = Artifacts::open(folder, Engine::new().unwrap()).unwrap();
-        let stored = artifacts.add(EMPTY).unwrap();
-        (stored.sha256.clone(), artifacts.compiled.join(format!("{}.code", stored.sha256)))
+    async fn stored(folder: &Path) -> (String, PathBuf) {
+        let artifacts = open(folder);
+        let stored = artifacts.add(EMPTY.into()).await.unwrap();
+        (stored.sha256.clone(), artifacts.0.compiled.join(format!("{}.code", stored.sha256)))
+    }
+
+    fn open(folder: &Path) -> Artifacts {
+        let tasks = Tasks::default();
+        Artifacts::open(folder, Engine::new().unwrap(), Compiler::here(tasks.clone()), tasks).unwrap()
     }
 
     /// Loads the component as a host that starts anew.
-    fn load(folder: &Path, sha256: &str) {
-        Artifacts::open(folder, Engine::new().unwrap()).unwrap().load(sha256).map(drop).unwrap();
+    async fn load(folder: &Path, sha256: &str) {
+        open(folder).load(sha256).await.map(drop).unwrap();
     }
 
-    #[test]
-    fn code_with_a_flipped_byte_is_compiled_again() {
+    #[tokio::test]
+    async fn code_with_a_flipped_byte_is_compiled_again() {
         let folder = tempfile::tempdir().unwrap();
-        let (sha256, compiled) = stored(folder.path());
+        let (sha256, compiled) = stored(folder.path()).await;
         let code = fs::read(&compiled).unwrap();
         for at in [0, code.len() / 2, code.len() - 1] {
             let mut damaged = code.clone();
             damaged[at] ^= 1;
             fs::write(&compiled, &damaged).unwrap();
             assert!(checked_code(&compiled).is_err(), "byte {at}");
-            load(folder.path(), &sha256);
+            load(folder.path(), &sha256).await;
             assert!(fs::read(&compiled).unwrap() != damaged && checked_code(&compiled).is_ok(), "byte {at}");
         }
     }
 
-    #[test]
-    fn code_that_is_cut_off_is_compiled_again() {
+    #[tokio::test]
+    async fn code_that_is_cut_off_is_compiled_again() {
         let folder = tempfile::tempdir().unwrap();
-        let (sha256, compiled) = stored(folder.path());
+        let (sha256, compiled) = stored(folder.path()).await;
         let code = fs::read(&compiled).unwrap();
         fs::write(&compiled, &code[..code.len() / 2]).unwrap();
-        load(folder.path(), &sha256);
+        load(folder.path(), &sha256).await;
         assert!(checked_code(&compiled).is_ok());
     }
 
-    #[test]
-    fn code_of_a_host_that_wrote_no_checksums_is_compiled_again() {
+    #[tokio::test]
+    async fn code_of_a_host_that_wrote_no_checksums_is_compiled_again() {
         let folder = tempfile::tempdir().unwrap();
-        let (sha256, compiled) = stored(folder.path());
+        let (sha256, compiled) = stored(folder.path()).await;
         fs::remove_file(checksum_of(&compiled)).unwrap();
         fs::write(&compiled, "not even code").unwrap();
-        load(folder.path(), &sha256);
+        load(folder.path(), &sha256).await;
         assert!(checked_code(&compiled).is_ok());
     }
 
-    #[test]
-    fn undamaged_code_is_not_compiled_again() {
+    #[tokio::test]
+    async fn the_code_of_another_component_is_not_taken_for_this_ones() {
         let folder = tempfile::tempdir().unwrap();
-        let (sha256, compiled) = stored(folder.path());
+        let (sha256, compiled) = stored(folder.path()).await;
+        let other = compiled.with_file_name("other.code");
+        for (from, to) in [(&compiled, &other), (&checksum_of(&compiled), &checksum_of(&other))] {
+            fs::rename(from, to).unwrap();
+        }
+        assert!(checked_code(&other).is_err());
+        load(folder.path(), &sha256).await;
+    }
+
+    #[tokio::test]
+    async fn undamaged_code_is_not_compiled_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let (sha256, compiled) = stored(folder.path()).await;
         // It could not be compiled any more.
         fs::remove_file(folder.path().join(format!("components/{sha256}.wasm"))).unwrap();
-        load(folder.path(), &sha256);
+        load(folder.path(), &sha256).await;
         assert!(checked_code(&compiled).is_ok());
     }
 
-    #[test]
-    fn all_files_of_a_component_stay_or_go_together() {
+    #[tokio::test]
+    async fn what_an_empty_catalog_does_not_name_is_moved_aside() {
         let folder = tempfile::tempdir().unwrap();
-        let (sha256, compiled) = stored(folder.path());
-        let artifacts = Artifacts::open(folder.path(), Engine::new().unwrap()).unwrap();
+        let (sha256, _) = stored(folder.path()).await;
+        let artifacts = open(folder.path());
+        artifacts.set_aside().unwrap();
+        assert!(!artifacts.0.components.join(format!("{sha256}.wasm")).exists());
+        let kept = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
+        let kept: Vec<PathBuf> = kept.filter(|path| path.join(format!("{sha256}.wasm")).exists()).collect();
+        assert_eq!(kept.len(), 1, "{kept:?}");
+        artifacts.set_aside().unwrap();
+        artifacts.add(EMPTY.into()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn all_files_of_a_component_stay_or_go_together() {
+        let folder = tempfile::tempdir().unwrap();
+        let (sha256, compiled) = stored(folder.path()).await;
+        let artifacts = open(folder.path());
         let files = [folder.path().join(format!("components/{sha256}.wasm")), checksum_of(&compiled), compiled];
         artifacts.keep_only(&HashSet::from([sha256.clone()]));
         assert!(files.iter().all(|file| file.exists()), "{files:?}");
         artifacts.keep_only(&HashSet::new());
         assert!(!files.iter().any(|file| file.exists()), "{files:?}");
-        artifacts.add(EMPTY).unwrap();
+        artifacts.add(EMPTY.into()).await.unwrap();
         artifacts.forget(&sha256);
         assert!(!files.iter().any(|file| file.exists()), "{files:?}");
     }

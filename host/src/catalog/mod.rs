@@ -5,7 +5,9 @@
 
 mod alias;
 mod artifacts;
+mod compiler;
 mod function;
+mod lane;
 mod publish;
 mod revision;
 mod settings;
@@ -15,21 +17,22 @@ mod store;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
 
-use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use serde_json::Value;
 
 use self::artifacts::{Artifacts, Stored};
+use self::compiler::Compiler;
 use self::store::Store;
+use crate::clock;
+use crate::config::CompileBounds;
 use crate::guest::{Component, Engine, Refusal};
 use crate::ids::{AliasName, FunctionName, RevisionId, VersionNumber};
 use crate::shutdown::Tasks;
 
 pub use alias::{Alias, AliasChange};
-pub use artifacts::ArtifactError;
+pub use compiler::{CompileError, REFUSED as COMPILE_REFUSED};
 pub use function::{Function, Target, Version};
 pub use revision::{ExportView, ExportsView, Revision};
 pub use settings::{Settings, SettingsFaults};
@@ -50,8 +53,6 @@ struct Inner {
     tasks: Tasks,
     /// Held by whoever changes the catalog: changes are applied one after another, on disk and in memory alike.
     changing: tokio::sync::Mutex<()>,
-    /// Compiling uses every core already.
-    compiling: tokio::sync::Semaphore,
 }
 
 /// How much the catalog may hold.
@@ -61,7 +62,13 @@ pub struct CatalogBounds {
     pub versions_max: usize,
     /// Aliases of one function.
     pub aliases_max: usize,
+    /// What compiling one component may take.
+    pub compile: CompileBounds,
 }
+
+/// A component that was compiled and stored, and that no function names yet. If none does in the end, its files go with
+/// the next start.
+pub struct Compiled(Stored);
 
 /// Why a change to the catalog was refused.
 #[derive(Debug, thiserror::Error)]
@@ -100,6 +107,9 @@ pub enum ChangeError {
     /// A bound of this host.
     #[error("function `{0}` has {1} already, as many as this host allows ({2}); delete some first")]
     TooMany(FunctionName, String, &'static str),
+    /// The host stops.
+    #[error("the host stops, and compiles nothing any more")]
+    Draining,
     /// The host could not do it.
     #[error("{0:#}")]
     Internal(anyhow::Error),
@@ -111,11 +121,12 @@ impl From<anyhow::Error> for ChangeError {
     }
 }
 
-impl From<ArtifactError> for ChangeError {
-    fn from(error: ArtifactError) -> ChangeError {
+impl From<CompileError> for ChangeError {
+    fn from(error: CompileError) -> ChangeError {
         match error {
-            ArtifactError::Refused(refusal) => ChangeError::Refused(refusal),
-            ArtifactError::Storage(error) => ChangeError::Internal(error),
+            CompileError::Refused(refusal) => ChangeError::Refused(refusal),
+            CompileError::Draining => ChangeError::Draining,
+            CompileError::Storage(error) => ChangeError::Internal(error),
         }
     }
 }
@@ -124,10 +135,15 @@ impl Catalog {
     /// Opens the catalog in `state_dir`, which this host has to itself.
     pub fn open(state_dir: &Path, engine: Engine, bounds: CatalogBounds, tasks: Tasks) -> anyhow::Result<Catalog> {
         let store = Store::open(&state_dir.join("catalog.sqlite"))?;
-        let artifacts = Artifacts::open(state_dir, engine)?;
+        let compiler = Compiler::new(bounds.compile, tasks.clone());
+        let artifacts = Artifacts::open(state_dir, engine, compiler, tasks.clone())?;
         let functions: Functions =
             store.all()?.into_iter().map(|function| (function.name.clone(), Arc::new(function))).collect();
-        artifacts.keep_only(&components(&functions).map(str::to_owned).collect::<HashSet<_>>());
+        if functions.is_empty() {
+            artifacts.set_aside()?;
+        } else {
+            artifacts.keep_only(&components(&functions).map(str::to_owned).collect::<HashSet<_>>());
+        }
         Ok(Catalog(Arc::new(Inner {
             functions: ArcSwap::from_pointee(functions),
             artifacts,
@@ -135,7 +151,6 @@ impl Catalog {
             bounds,
             tasks,
             changing: tokio::sync::Mutex::default(),
-            compiling: tokio::sync::Semaphore::new(1),
         })))
     }
 
@@ -156,19 +171,22 @@ impl Catalog {
         functions
     }
 
+    /// Compiles and stores a component, for [`Catalog::deploy`]. Whoever stops waiting stops the compiler.
+    pub async fn compile(&self, component: Bytes) -> Result<Compiled, ChangeError> {
+        Ok(Compiled(self.0.artifacts.add(component).await?))
+    }
+
     /// Deploys a component: a new function with defaults, or new code for the one that is there. `patch` changes its
     /// settings in the same step. Says whether the function is new.
     pub async fn deploy(
         &self,
         name: FunctionName,
-        component: Bytes,
+        Compiled(stored): Compiled,
         patch: Option<Value>,
     ) -> Result<(Arc<Function>, bool), ChangeError> {
-        let component_bytes = component.len() as u64;
-        let stored = self.compile(component).await?;
         let _changing = self.0.changing.lock().await;
         let sha256 = stored.sha256.clone();
-        let replaced = self.replace(name, stored, component_bytes, patch).await;
+        let replaced = self.replace(name, stored, patch).await;
         if replaced.is_err() {
             // What was refused after all is not kept.
             self.forget([sha256]).await?;
@@ -181,7 +199,6 @@ impl Catalog {
         &self,
         name: FunctionName,
         stored: Stored,
-        component_bytes: u64,
         patch: Option<Value>,
     ) -> Result<(Arc<Function>, bool), ChangeError> {
         let before = self.get(name.as_str());
@@ -192,12 +209,12 @@ impl Catalog {
         };
         let settings = checked(&spec)?;
         let exports = ExportsView::new(&stored.component.check(&settings.entry_names)?, stored.capacity)?;
-        let created = SystemTime::now();
+        let created = clock::date();
         let revision = Revision {
             id: RevisionId(0), // The store gives it one.
             function: name.clone(),
             sha256: stored.sha256.clone(),
-            component_bytes,
+            component_bytes: stored.bytes,
             exports,
             settings,
             created,
@@ -271,18 +288,11 @@ impl Catalog {
 
     /// A revision's component, mapped and ready to be instantiated.
     pub async fn component(&self, revision: &Revision) -> Result<Component, ChangeError> {
-        let (inner, sha256) = (self.0.clone(), revision.sha256.clone());
-        Ok(self.0.tasks.blocking(move || inner.artifacts.load(&sha256)).await??)
+        Ok(self.0.artifacts.load(&revision.sha256).await?)
     }
 
     fn find(&self, name: &FunctionName) -> Result<Arc<Function>, ChangeError> {
         self.get(name.as_str()).ok_or_else(|| ChangeError::NotFound(name.clone()))
-    }
-
-    async fn compile(&self, component: Bytes) -> Result<Stored, ChangeError> {
-        let _turn = self.0.compiling.acquire().await.context("the host ends")?;
-        let inner = self.0.clone();
-        Ok(self.0.tasks.blocking(move || inner.artifacts.add(&component)).await??)
     }
 
     /// Stores a function whose newest revision is new. The caller holds `changing`.
@@ -349,5 +359,5 @@ fn checked(spec: &SettingsSpec) -> Result<Settings, ChangeError> {
 
 /// The function with those of its settings that belong to it as a whole.
 fn labelled(function: Function, spec: SettingsSpec) -> Function {
-    Function { description: spec.description, tags: spec.tags, updated: SystemTime::now(), ..function }
+    Function { description: spec.description, tags: spec.tags, updated: clock::date(), ..function }
 }

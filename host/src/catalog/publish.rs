@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use super::alias::{Alias, AliasChange, check_weights};
 use super::function::{Function, Version};
 use super::settings::check_text;
 use super::{Catalog, ChangeError};
+use crate::clock;
 use crate::ids::{AliasName, FunctionName, VersionNumber};
 
 impl Catalog {
@@ -28,7 +28,7 @@ impl Catalog {
             let count = format!("{versions_max} versions");
             return Err(ChangeError::TooMany(name.clone(), count, "versions-max"));
         }
-        let (published, now) = (before.clone(), SystemTime::now());
+        let (published, now) = (before.clone(), clock::date());
         let version = self.write(move |store| store.publish(&published, &description, now)).await?;
         let mut function = Function::clone(&before);
         function.versions.insert(version.number, version.clone());
@@ -80,7 +80,7 @@ impl Catalog {
             let count = format!("{aliases_max} aliases");
             return Err(ChangeError::TooMany(name.clone(), count, "aliases-max"));
         }
-        let now = SystemTime::now();
+        let now = clock::date();
         let is_new = before.is_none();
         let mut after = before.cloned().unwrap_or_else(|| Alias {
             name: alias.clone(),
@@ -106,7 +106,7 @@ impl Catalog {
         while let Some(earlier) = after.earlier.pop() {
             // Versions that were deleted since are passed over.
             if function.versions.contains_key(&earlier) && earlier != before.version {
-                (after.version, after.weights, after.updated) = (earlier, BTreeMap::new(), SystemTime::now());
+                (after.version, after.weights, after.updated) = (earlier, BTreeMap::new(), clock::date());
                 return self.put_alias(&function, after).await;
             }
         }

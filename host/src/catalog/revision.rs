@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -65,16 +66,37 @@ impl ExportsView {
         self.protocol != Protocol::Event
     }
 
-    /// Whether a path is that of a hook which only the host may send.
+    /// Whether a path is that of a hook which only the host may send, in whatever way it is written: as it stands, or as
+    /// a router in the guest may read it.
     pub fn is_hook_path(&self, path: &str) -> bool {
         let hooks = [&self.initializer, &self.pre_freeze, &self.pre_stop];
-        hooks.into_iter().flatten().any(|hook| hook.name.split_once(' ').is_some_and(|(_, own)| own == path))
+        let mut own = hooks.into_iter().flatten().filter_map(|hook| hook.name.split_once(' ')).peekable();
+        if own.peek().is_none() {
+            return false;
+        }
+        let decoded = percent_decode_str(path).decode_utf8_lossy();
+        let written = [routed(path), routed(&decoded)];
+        own.any(|(_, own)| written.iter().any(|path| *path == own[1..]))
     }
 
     /// Whether an instance may have several requests at once.
     pub fn shares(&self) -> bool {
         self.handler.r#async && self.capacity.shares
     }
+}
+
+/// A path without its first slash as routers read it: without empty and dot segments, matrix parameters (`;v=1`) and a last
+/// slash, and with slashes for backslashes (the URL standard of browsers).
+fn routed(path: &str) -> String {
+    let mut segments = Vec::new();
+    for segment in path.split(['/', '\\']) {
+        match segment.split(';').next().unwrap_or_default() {
+            "" | "." => {}
+            ".." => drop(segments.pop()),
+            segment => segments.push(segment),
+        }
+    }
+    segments.join("/")
 }
 
 impl From<&Export> for ExportView {

@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use crate::admin::model::{FunctionList, FunctionView, InstanceCounts};
+use crate::clock;
 
 use super::client::ClientArgs;
 use super::{output, units};
@@ -21,7 +22,7 @@ pub(super) struct List {
 impl List {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let answer = self.client.client()?.functions().await?;
-        self.client.show(&answer, |list| functions(list, SystemTime::now()))
+        self.client.show(&answer, |list| functions(list, clock::date()))
     }
 }
 

@@ -12,6 +12,7 @@ mod address;
 mod alias;
 mod build;
 mod client;
+mod compile;
 pub mod component;
 mod delete;
 mod deploy;
@@ -92,6 +93,7 @@ enum Command {
     Stop(stop::Stop),
     Delete(delete::Delete),
     Doctor(doctor::Doctor),
+    Compile(compile::Compile),
 }
 
 /// Runs the command line of this process, and prints an error as one sentence.
@@ -154,6 +156,7 @@ impl Command {
             Command::Stop(command) => command.run().await,
             Command::Delete(command) => command.run().await,
             Command::Doctor(command) => command.run().await,
+            Command::Compile(command) => command.run(),
         }
     }
 
@@ -181,13 +184,15 @@ impl Command {
             Command::Stop(command) => format!("failed to stop `{}`", command.instance()),
             Command::Delete(command) => format!("failed to delete `{}`", command.name()),
             Command::Doctor(_) => "this machine is not ready".to_owned(),
+            Command::Compile(_) => "failed to compile".to_owned(),
         }
     }
 
     /// Whether a refusal should also be printed as JSON.
     fn is_for_programs(&self) -> bool {
         match self {
-            Command::Serve(_) | Command::Up(_) | Command::New(_) | Command::Build(_) | Command::Doctor(_) => false,
+            Command::Serve(_) | Command::Up(_) | Command::New(_) | Command::Build(_) => false,
+            Command::Doctor(_) | Command::Compile(_) => false,
             Command::Deploy(command) => command.client.json,
             Command::Invoke(command) => command.client.json,
             Command::List(command) => command.client.json,
@@ -221,7 +226,7 @@ mod tests {
 
     #[test]
     fn every_command_explains_itself_with_an_example() {
-        for command in Arguments::command().get_subcommands() {
+        for command in Arguments::command().get_subcommands().filter(|command| !command.is_hide_set()) {
             let name = command.get_name();
             assert!(command.get_about().is_some(), "{name}");
             let about = command.get_long_about().map(ToString::to_string).unwrap_or_default();

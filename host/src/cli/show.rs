@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::admin::model::{FunctionView, InstanceView};
 use crate::catalog::ExportView;
+use crate::clock;
 use crate::ids::FunctionName;
 
 use super::client::ClientArgs;
@@ -39,7 +40,7 @@ impl Show {
         };
         let url = client.url_of(&function.value).await;
         self.client.show(&function, |function| {
-            let now = SystemTime::now();
+            let now = clock::date();
             let parts = [
                 summary(function, now, url.as_str()),
                 section("Exports", &exports(function)),

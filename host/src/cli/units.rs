@@ -5,6 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 
+use crate::clock;
+
 const KB: f64 = 1024.0;
 
 /// Milliseconds in the unit that fits: `12.3 µs`, `4.56 ms`, `7.89 s`, `1.5 min`, `2 h`.
@@ -86,7 +88,7 @@ impl FromStr for Moment {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> anyhow::Result<Moment> {
-        moment(text, SystemTime::now())
+        moment(text, clock::date())
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use crate::admin::model::VersionList;
+use crate::clock;
 use crate::ids::{FunctionName, VersionNumber};
 
 use super::client::ClientArgs;
@@ -36,7 +37,7 @@ impl Versions {
             return self.client.show(&answer, |()| format!("deleted version {version} of {}", self.name));
         }
         let answer = client.versions(&self.name).await?;
-        self.client.show(&answer, |list| versions(list, &self.name, SystemTime::now()))
+        self.client.show(&answer, |list| versions(list, &self.name, clock::date()))
     }
 }
 

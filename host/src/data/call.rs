@@ -7,6 +7,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tracing::Instrument as _;
 
+use super::Plane;
 use super::event::EventReader;
 use super::reply::{self, Response};
 use super::route::{Route, Way, invalid};
@@ -21,7 +22,8 @@ use crate::web::problem::{Code, Failure};
 use crate::web::{headers, span};
 
 /// Answers any request to the data plane.
-pub(super) async fn answer(host: &Host, events: &EventReader, sent: http::Request<Incoming>) -> Response {
+pub(super) async fn answer(plane: &Plane, sent: http::Request<Incoming>) -> Response {
+    let Plane { host, events, replies } = plane;
     let request = headers::request_id(sent.headers());
     let span = span::of(&request);
     let answered = async {
@@ -34,8 +36,8 @@ pub(super) async fn answer(host: &Host, events: &EventReader, sent: http::Reques
         let (way, sent) = (route.way, Sent { method: &method, uri: &uri, headers, body });
         match call(host, events, &request, route, sent).await {
             Ok(answer) => match way {
-                Way::Invoke => reply::to_invocation(answer, &request).await,
-                Way::Serve => reply::to_request(answer, &request, &method).await,
+                Way::Invoke => reply::to_invocation(answer, &request, replies).await,
+                Way::Serve => reply::to_request(answer, &request, &method, replies).await,
             },
             Err(failure) => reply::failed(failure, &request),
         }

@@ -1,46 +1,45 @@
 //! Reading events: each up to a size, and all of them together up to a sum, so that many large ones at once make callers
-//! wait instead of filling the host's memory.
+//! wait instead of filling the host's memory. An event counts until its call has ended.
 
 use std::future::poll_fn;
 use std::pin::pin;
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use http::{HeaderMap, header};
 use http_body_util::BodyExt as _;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
+use crate::guest::EventInput;
 use crate::web::linger::Lingering;
 use crate::web::problem::{Code, Failure};
+use crate::web::room::Room;
 
 /// How long a caller may take to send an event.
 const EVENT_TIMEOUT: Duration = Duration::from_secs(60);
-/// Bytes that all events under way may have together, beside small ones.
-const TOTAL_BYTES_MAX: usize = 512 << 20;
-/// Events up to this size are not counted: connections are bounded, and most events are small.
-const SMALL_BYTES: usize = 64 << 10;
+/// Bytes that are set aside for an event before it comes.
+const EXPECTED_BYTES_MAX: usize = 64 << 10;
 
 /// Reads events within the bounds.
 pub(super) struct EventReader {
     bytes_max: usize,
-    room: Arc<Semaphore>,
+    room: Room,
 }
 
 impl EventReader {
-    pub(super) fn new(bytes_max: usize) -> EventReader {
-        EventReader { bytes_max, room: Arc::new(Semaphore::new(TOTAL_BYTES_MAX / SMALL_BYTES)) }
+    pub(super) fn new(bytes_max: usize, room: Room) -> EventReader {
+        EventReader { bytes_max, room }
     }
 
-    pub(super) async fn read(&self, fields: &HeaderMap, body: Lingering) -> Result<Vec<u8>, Failure> {
+    pub(super) async fn read(&self, fields: &HeaderMap, body: Lingering) -> Result<EventInput, Failure> {
         let announced = fields.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         if announced.is_some_and(|bytes: usize| bytes > self.bytes_max) {
             return Err(self.too_large());
         }
-        let _share = self.share(announced.unwrap_or(self.bytes_max)).await?;
+        let share = self.room.wait(announced.unwrap_or(self.bytes_max), EVENT_TIMEOUT).await;
+        let share = share.ok_or_else(|| Failure::new(Code::HostFull, "too many large events wait or are handled"))?;
         match at_once_or_within(EVENT_TIMEOUT, self.collect(announced, body)).await {
-            Some(bytes) => bytes,
+            Some(bytes) => Ok(EventInput { bytes: bytes?, share }),
             None => {
                 let detail = format!("the event did not arrive within {} s", EVENT_TIMEOUT.as_secs());
                 Err(Failure::new(Code::EventTimedOut, detail))
@@ -50,7 +49,7 @@ impl EventReader {
 
     async fn collect(&self, announced: Option<usize>, mut body: Lingering) -> Result<Vec<u8>, Failure> {
         // What is announced may never come, so room for a large event is made as it does.
-        let mut bytes = Vec::with_capacity(announced.unwrap_or_default().min(SMALL_BYTES));
+        let mut bytes = Vec::with_capacity(announced.unwrap_or_default().min(EXPECTED_BYTES_MAX));
         while let Some(frame) = body.frame().await {
             let Ok(frame) = frame else {
                 let detail = "the event ended before its announced length";
@@ -68,20 +67,6 @@ impl EventReader {
     fn too_large(&self) -> Failure {
         let detail = format!("the event is larger than {} bytes, the most this host takes", self.bytes_max);
         Failure::new(Code::EventTooLarge, detail)
-    }
-
-    async fn share(&self, bytes: usize) -> Result<Option<OwnedSemaphorePermit>, Failure> {
-        if bytes <= SMALL_BYTES {
-            return Ok(None);
-        }
-        let parts = u32::try_from(bytes.div_ceil(SMALL_BYTES)).unwrap_or(u32::MAX);
-        match timeout(EVENT_TIMEOUT, self.room.clone().acquire_many_owned(parts)).await {
-            Ok(Ok(share)) => Ok(Some(share)),
-            Ok(Err(_)) | Err(_) => {
-                let detail = "too many large events are under way";
-                Err(Failure::new(Code::HostFull, detail))
-            }
-        }
     }
 }
 

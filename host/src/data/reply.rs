@@ -13,6 +13,7 @@ use crate::ids::RequestId;
 use crate::instance::{Answer, Timings};
 use crate::web::headers;
 use crate::web::problem::{Code, Failure};
+use crate::web::room::{Room, Share};
 
 /// A response that announces no more than this is sent when all of it is there, so that half of one can be told from a
 /// whole one by its status. Longer ones, and those that announce nothing, are sent as they come.
@@ -68,36 +69,50 @@ pub(super) fn failed(failure: Failure, request: &RequestId) -> Response {
 }
 
 /// The answer to an event.
-pub(super) async fn to_invocation(answer: Answer, request: &RequestId) -> Response {
+pub(super) async fn to_invocation(answer: Answer, request: &RequestId, room: &Room) -> Response {
     let about = About::of(&answer);
     let response = match reject::result(answer.outcome) {
-        Ok(Answered::Event(reply)) => event(reply),
-        Ok(Answered::Http(response)) => match invoked(*response).await {
-            Ok(response) => response,
-            Err(failure) => return about.note(failed(failure, request), request),
-        },
-        Err(failure) => return about.note(failed(failure, request), request),
+        Ok(Answered::Event(reply)) => event(reply, room),
+        Ok(Answered::Http(response)) => invoked(*response).await,
+        Err(failure) => Err(failure),
     };
-    about.note(response, request)
+    about.note(response.unwrap_or_else(|failure| failed(failure, request)), request)
 }
 
 /// The answer to an HTTP request.
-pub(super) async fn to_request(answer: Answer, request: &RequestId, method: &Method) -> Response {
+pub(super) async fn to_request(answer: Answer, request: &RequestId, method: &Method, room: &Room) -> Response {
     let about = About::of(&answer);
     let response = match reject::result(answer.outcome) {
-        Ok(Answered::Event(reply)) => Ok(event(reply)),
+        Ok(Answered::Event(reply)) => event(reply, room),
         Ok(Answered::Http(response)) => held(*response, method).await,
         Err(failure) => Err(failure),
     };
     about.note(response.unwrap_or_else(|failure| failed(failure, request)), request)
 }
 
-fn event(reply: Vec<u8>) -> Response {
-    let mut response = Response::new(ReplyBody::Whole(Bytes::from(reply).into()));
+/// An event's reply, which has its share of the memory for replies until it is sent.
+struct Reply {
+    bytes: Vec<u8>,
+    _share: Share,
+}
+
+impl AsRef<[u8]> for Reply {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+fn event(reply: Vec<u8>, room: &Room) -> Result<Response, Failure> {
+    let too_many = || Failure::new(Code::HostFull, "too many large replies wait for their callers to read them");
+    let bytes = match room.take(reply.len()).ok_or_else(too_many)? {
+        None => Bytes::from(reply),
+        share => Bytes::from_owner(Reply { bytes: reply, _share: share }),
+    };
+    let mut response = Response::new(ReplyBody::Whole(bytes.into()));
     let fields = response.headers_mut();
     fields.reserve(headers::REPLY_FIELDS);
     fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-    response
+    Ok(response)
 }
 
 /// A response as it is, once its body is whole if it is short.

@@ -16,8 +16,9 @@ use super::limits::{HANDLES_MAX, HOSTCALL_BYTES_MAX, Limits, RANDOM_BYTES_MAX};
 use super::mailbox::Mailbox;
 use super::outbound::Outbound;
 use super::output::Output;
+use super::reach::Reach;
 use super::refusal::Refusal;
-use super::world::World;
+use super::world::{Date, World};
 use crate::ids::InstanceId;
 use crate::log::{LogWriter, Stream};
 
@@ -32,7 +33,7 @@ pub struct Blueprint {
     memory_bytes_total: Arc<AtomicU64>,
     memory_mb: u32,
     environment: Vec<(String, String)>,
-    outbound_hosts: Arc<[HostPattern]>,
+    reach: Arc<Reach>,
     log: LogWriter,
 }
 
@@ -49,7 +50,7 @@ impl Blueprint {
             memory_bytes_total: component.engine().memory_bytes_total(),
             memory_mb: sandbox.memory_mb,
             environment,
-            outbound_hosts: sandbox.outbound_hosts.into(),
+            reach: Arc::new(Reach::new(&sandbox.outbound_hosts, component.engine().listeners())),
             log: sandbox.log,
         })
     }
@@ -57,18 +58,20 @@ impl Blueprint {
     /// A fresh store with every limit set.
     pub(super) fn store(&self, instance: InstanceId, mailbox: &Arc<Mailbox>) -> Store<World> {
         let output = |stream| Output::new(stream, self.log.clone(), instance, mailbox.clone());
+        let [stdout, stderr] = [output(Stream::Stdout), output(Stream::Stderr)];
         let wasi = WasiCtxBuilder::new()
             .envs(&self.environment)
-            .stdout(output(Stream::Stdout))
-            .stderr(output(Stream::Stderr))
+            .stdout(stdout.clone())
+            .stderr(stderr.clone())
             .max_random_size(RANDOM_BYTES_MAX)
+            .wall_clock(Date)
             .allow_tcp(false)
             .allow_udp(false)
             .build();
-        let outbound = Outbound::new(self.outbound_hosts.clone(), self.log.clone(), instance, mailbox.clone());
+        let outbound = Outbound::new(self.reach.clone(), self.log.clone(), instance, mailbox.clone());
         let memory_bytes_max = (self.memory_mb as usize) << 20;
         let limits = Limits::new(memory_bytes_max, mailbox.gauge.clone(), self.memory_bytes_total.clone());
-        let mut store = Store::new(self.pre.engine(), World::new(wasi, outbound, limits));
+        let mut store = Store::new(self.pre.engine(), World::new(wasi, outbound, [stdout, stderr], limits));
         store.limiter(|world| &mut world.limits);
         store.set_hostcall_fuel(HOSTCALL_BYTES_MAX);
         store.set_max_component_handles(HANDLES_MAX);

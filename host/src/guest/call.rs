@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::component::{ComponentType, Lower};
 
 use super::delivery::Body;
@@ -84,9 +85,24 @@ pub enum Input {
     #[default]
     Nothing,
     /// An event.
-    Event(Vec<u8>),
+    Event(EventInput),
     /// An HTTP request with an absolute URI. Its body is read while the guest runs.
     Http(Box<http::Request<Body>>),
+}
+
+/// An event, and its share of the memory that all of them may take. It is held until the call has ended.
+#[derive(Debug, Default)]
+pub struct EventInput {
+    /// What the handler gets.
+    pub bytes: Vec<u8>,
+    /// The share; small events have none.
+    pub share: Option<OwnedSemaphorePermit>,
+}
+
+impl AsRef<[u8]> for EventInput {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 /// What an export returned: the reply to an event, nothing from hooks and HTTP handlers, or a fault.

@@ -12,7 +12,6 @@ use http_body_util::BodyExt as _;
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::crypto::ring;
 use rustls::{ClientConfig, RootCertStore};
@@ -21,13 +20,14 @@ use tokio::time::{Instant, Sleep, timeout};
 use wasmtime_wasi_http::RequestOptions;
 
 use super::delivery::{Body, BodyError};
+use super::reach::{Connector, Reach, ReachError};
 
 /// The timeout of each step for which the guest sets none.
 const PATIENCE: Duration = Duration::from_secs(600);
 /// How long an idle connection is kept while its instance is awake.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-type Connecting = Client<HttpsConnector<HttpConnector>, Body>;
+type Connecting = Client<HttpsConnector<Connector>, Body>;
 
 /// A guest's connections.
 #[derive(Default)]
@@ -40,26 +40,19 @@ impl Connections {
     }
 
     /// A client that uses them. Created by the first request, because most guests never send one.
-    pub(super) fn client(&self) -> Connecting {
+    pub(super) fn client(&self, reach: &Arc<Reach>) -> Connecting {
         let mut client = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        client.get_or_insert_with(connect).clone()
+        client.get_or_insert_with(|| within(reach.clone())).clone()
     }
 }
 
-fn connect() -> Connecting {
+fn within(reach: Arc<Reach>) -> Connecting {
+    // One for all guests: reading the system's roots takes milliseconds.
+    static TLS: OnceLock<ClientConfig> = OnceLock::new();
+    let https = HttpsConnectorBuilder::new().with_tls_config(TLS.get_or_init(tls).clone());
+    let connector = https.https_or_http().enable_http1().wrap_connector(Connector(reach));
     let mut builder = Client::builder(TokioExecutor::new());
-    builder.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE_TIMEOUT).build(connector().clone())
-}
-
-/// One connector for all guests: reading the system's root certificates takes milliseconds.
-fn connector() -> &'static HttpsConnector<HttpConnector> {
-    static CONNECTOR: OnceLock<HttpsConnector<HttpConnector>> = OnceLock::new();
-    CONNECTOR.get_or_init(|| {
-        let mut http = HttpConnector::new();
-        http.enforce_http(false);
-        http.set_nodelay(true);
-        HttpsConnectorBuilder::new().with_tls_config(tls()).https_or_http().enable_http1().wrap_connector(http)
-    })
+    builder.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE_TIMEOUT).build(connector)
 }
 
 /// TLS that trusts the system's root certificates.
@@ -139,8 +132,10 @@ fn explain(error: &(dyn StdError + 'static)) -> BodyError {
 
 /// The first of an error's causes that `wasi:http` has a code for.
 fn named(error: &(dyn StdError + 'static)) -> Option<BodyError> {
-    if error.to_string() == "dns error" {
-        return Some(BodyError::DnsError { rcode: None, info_code: None });
+    match error.downcast_ref() {
+        Some(ReachError::Unresolved(_)) => return Some(BodyError::DnsError { rcode: None, info_code: None }),
+        Some(ReachError::Guarded(_)) => return Some(BodyError::DestinationIpProhibited),
+        None => {}
     }
     if let Some(known) = error.downcast_ref::<rustls::Error>() {
         return Some(tls_error(known));

@@ -3,7 +3,6 @@
 use wasmtime::WasmBacktrace;
 
 use super::call::CallId;
-use super::limits::Exceeded;
 
 /// The end of a guest that cannot be called any more.
 #[derive(Clone, Debug)]
@@ -61,9 +60,6 @@ impl Trap {
 fn describe(error: &wasmtime::Error) -> (&'static str, String) {
     if let Some(trap) = error.downcast_ref::<wasmtime::Trap>() {
         return (trap_name(*trap), trap.to_string());
-    }
-    if let Some(exceeded) = error.downcast_ref::<Exceeded>() {
-        return (exceeded.name(), exceeded.to_string());
     }
     if let Some(exit) = error.downcast_ref::<wasmtime_wasi::I32Exit>() {
         return ("exit", format!("the guest exited with status {}", exit.0));

@@ -1,8 +1,9 @@
 //! The wasmtime engine as this host uses it, and the imports it offers to guests.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
+use std::net::SocketAddr;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::Context as _;
 use wasmtime::component::{Component as Compiled, Linker};
@@ -14,7 +15,7 @@ use super::epoch::Ticker;
 use super::outgoing;
 use super::refusal::Refusal;
 use super::world::World;
-use crate::machine::{self, MAPS_PER_LARGE_INSTANCE};
+use crate::machine::MAPS_PER_LARGE_INSTANCE;
 
 /// Bytes of stack that guest code may use.
 const WASM_STACK_BYTES: usize = 512 << 10;
@@ -42,9 +43,8 @@ struct Sides {
     small: Side,
     large: Side,
     ticker: Arc<Ticker>,
-    /// Threads that compile, on all cores. They have low priority, so that a large upload delays no request.
-    compilers: rayon::ThreadPool,
     memory_bytes_total: Arc<AtomicU64>,
+    listeners: OnceLock<Vec<SocketAddr>>,
 }
 
 struct Side {
@@ -57,9 +57,13 @@ impl Engine {
     pub fn new() -> anyhow::Result<Engine> {
         let (small, large) = (Side::new(&small_config())?, Side::new(&large_config())?);
         let ticker = Ticker::start([small.engine.clone(), large.engine.clone()]).context("start the epoch ticker")?;
-        let compilers = rayon::ThreadPoolBuilder::new().thread_name(|_| "compile".to_owned());
-        let compilers = compilers.start_handler(|_| machine::give_way()).build().context("start the compilers")?;
-        let sides = Sides { small, large, ticker: Arc::new(ticker), compilers, memory_bytes_total: Arc::default() };
+        let sides = Sides {
+            small,
+            large,
+            ticker: Arc::new(ticker),
+            memory_bytes_total: Arc::default(),
+            listeners: OnceLock::new(),
+        };
         Ok(Engine { sides: Arc::new(sides) })
     }
 
@@ -71,15 +75,6 @@ impl Engine {
         }
         COPIED_DATA_BYTES_MAX.hash(&mut hasher);
         format!("{:016x}", hasher.finish())
-    }
-
-    /// Compiles a component to machine code, or says why it is not one. Slow; call it where blocking is allowed.
-    pub fn compile(&self, bytes: &[u8]) -> Result<CompiledCode, Refusal> {
-        Refusal::check_kind(bytes)?;
-        let small = initial_data_bytes(bytes) <= COPIED_DATA_BYTES_MAX;
-        let side = if small { &self.sides.small } else { &self.sides.large };
-        let compiled = self.sides.compilers.install(|| side.engine.precompile_component(bytes));
-        compiled.map(CompiledCode::new).map_err(|error| Refusal::Invalid(format!("{error:#}")))
     }
 
     /// Maps compiled code.
@@ -107,9 +102,28 @@ impl Engine {
         self.sides.memory_bytes_total.clone()
     }
 
+    /// Keeps guests away from the host's own listeners. Call once, before the first function is prepared.
+    pub fn guard(&self, listeners: Vec<SocketAddr>) {
+        let set = self.sides.listeners.set(listeners);
+        debug_assert!(set.is_ok(), "called twice");
+    }
+
+    pub(super) fn listeners(&self) -> &[SocketAddr] {
+        self.sides.listeners.get().map_or(&[], Vec::as_slice)
+    }
+
     pub(super) fn ticker(&self) -> Arc<Ticker> {
         self.sides.ticker.clone()
     }
+}
+
+/// Compiles a component to machine code on all cores, or says why it is none.
+pub fn compile(bytes: &[u8]) -> Result<CompiledCode, Refusal> {
+    Refusal::check_kind(bytes)?;
+    let small = initial_data_bytes(bytes) <= COPIED_DATA_BYTES_MAX;
+    let config = if small { small_config() } else { large_config() };
+    let compiled = wasmtime::Engine::new(&config).and_then(|engine| engine.precompile_component(bytes));
+    compiled.map(CompiledCode::new).map_err(|error| Refusal::Invalid(format!("{error:#}")))
 }
 
 impl Side {
@@ -133,7 +147,7 @@ fn initial_data_bytes(component: &[u8]) -> usize {
 
 #[expect(unsafe_code, reason = "the engine offers no safe way to map compiled code")]
 fn map(engine: &wasmtime::Engine, code: &CodeFile) -> wasmtime::Result<Compiled> {
-    // SAFETY: Whoever made the `CodeFile` vouched that it holds what `Engine::compile` returned, and that it stays so.
+    // SAFETY: Whoever made the `CodeFile` vouched that it holds what [`compile`] returned, and that it stays so.
     unsafe { Compiled::deserialize_file(engine, code.path()) }
 }
 

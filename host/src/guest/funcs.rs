@@ -13,7 +13,7 @@ use wasmtime_wasi_http::p3::bindings::http::types as http_03;
 
 use super::attribution::Origin;
 use super::blueprint::Blueprint;
-use super::call::{Call, CallContext, CallId, Entry, Fault, Input, Returned};
+use super::call::{Call, CallContext, CallId, Entry, EventInput, Fault, Input, Returned};
 use super::delivery::{Body, BodyError};
 use super::exports::{HandlerParams, HandlerResults, Hook, HookParams, HookResults, InitializerResults, Protocol};
 use super::hooks::{self, Request};
@@ -123,7 +123,9 @@ impl Funcs {
     async fn handle(&self, site: Site<'_>, context: CallContext, input: Input) -> wasmtime::Result<Returned> {
         match (&self.handler, input) {
             (Handler::Event(func), Input::Event(event)) => {
-                let (returned,) = site.run(func, (context, event)).await?;
+                let EventInput { bytes, share } = event;
+                let (returned,) = site.run(func, (context, bytes)).await?;
+                drop(share);
                 Ok(returned.map_err(Fault::Failed))
             }
             (Handler::Http(handler), Input::Http(mut request)) => {

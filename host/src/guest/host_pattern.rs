@@ -1,7 +1,8 @@
 //! Which hosts a function may call: the patterns of `allowedOutboundHosts`.
 //!
-//! Checked when a function is configured, matched by `outbound` before any DNS lookup.
+//! Checked when a function is configured, matched before any DNS lookup.
 
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 /// One entry of `allowedOutboundHosts`.
@@ -72,6 +73,16 @@ impl HostPattern {
             HostPart::Below(domain) => host.len() > domain.len() && host.ends_with(domain.as_str()),
         };
         host_matches && self.port.is_none_or(|own| own == port)
+    }
+}
+
+impl HostPattern {
+    /// Whether this names one address, and this one: a literal or `localhost`, and the port.
+    pub(super) fn is_exactly(&self, address: SocketAddr) -> bool {
+        let HostPart::Exact(host) = &self.host else { return false };
+        let literal = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        let named = literal.map_or(host == "localhost" && address.ip().is_loopback(), |own| own == address.ip());
+        named && self.port == Some(address.port())
     }
 }
 

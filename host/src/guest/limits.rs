@@ -1,6 +1,5 @@
 //! What one guest may hold: memory, tables, instances, handles and output.
 
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -28,33 +27,7 @@ pub(super) struct Gauge {
     pub(super) memory_bytes_peak: AtomicU64,
     /// Set when memory growth was refused; cleared if the guest carries on without it.
     pub(super) memory_refused: AtomicBool,
-    /// Set when the guest wrote more output than it may.
-    pub(super) output_exceeded: AtomicBool,
 }
-
-/// A limit of the host that a guest exceeded. The engine reports it as the cause of a trap.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Exceeded {
-    Output,
-}
-
-impl Exceeded {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Exceeded::Output => "output-limit",
-        }
-    }
-}
-
-impl fmt::Display for Exceeded {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Exceeded::Output => write!(f, "the guest wrote output faster than the log takes it"),
-        }
-    }
-}
-
-impl std::error::Error for Exceeded {}
 
 /// Limits a store. The memory limit is for all linear memories of the component together.
 pub(super) struct Limits {

@@ -3,13 +3,12 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use http::uri::Scheme;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 use super::client;
-use super::host_pattern::HostPattern;
 use super::mailbox::Mailbox;
+use super::reach::{self, Reach};
 use super::trace::{self, TRACEPARENT};
 use crate::ids::InstanceId;
 use crate::log::{LogWriter, Stream};
@@ -20,7 +19,7 @@ const REQUESTS_MAX: usize = 128;
 
 /// Allows or denies each outgoing request of one guest, before any DNS lookup.
 pub(super) struct Outbound {
-    allowed: Arc<[HostPattern]>,
+    reach: Arc<Reach>,
     /// Created by the first request, because most guests never send one.
     places: Option<Arc<Semaphore>>,
     log: LogWriter,
@@ -29,17 +28,12 @@ pub(super) struct Outbound {
 }
 
 impl Outbound {
-    pub(super) fn new(
-        allowed: Arc<[HostPattern]>,
-        log: LogWriter,
-        instance: InstanceId,
-        mailbox: Arc<Mailbox>,
-    ) -> Outbound {
-        Outbound { allowed, places: None, log, instance, mailbox }
+    pub(super) fn new(reach: Arc<Reach>, log: LogWriter, instance: InstanceId, mailbox: Arc<Mailbox>) -> Outbound {
+        Outbound { reach, places: None, log, instance, mailbox }
     }
 
     fn allows(&self, host: &str, port: u16) -> bool {
-        let allowed = self.allowed.iter().any(|pattern| pattern.matches(host, port));
+        let allowed = self.reach.names(host, port);
         if !allowed {
             self.tell(format!("outgoing request to {host}:{port} denied: not in allowedOutboundHosts"));
         }
@@ -72,8 +66,7 @@ impl WasiHttpHooks for Outbound {
         let Some(host) = request.uri().host().map(str::to_owned) else {
             return Box::new(std::future::ready(Err(Error::HttpRequestUriInvalid)));
         };
-        let default_port = if request.uri().scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
-        let port = request.uri().port_u16().unwrap_or(default_port);
+        let port = reach::port_of(request.uri());
         if !self.allows(&host, port) {
             return Box::new(std::future::ready(Err(Error::HttpRequestDenied)));
         }
@@ -85,12 +78,18 @@ impl WasiHttpHooks for Outbound {
         if let Some(origin) = self.mailbox.origin() {
             request.headers_mut().entry(TRACEPARENT).or_insert_with(|| trace::continued(&origin));
         }
-        let client = self.mailbox.connections.client();
+        let client = self.mailbox.connections.client(&self.reach);
         let (log, instance, author) = (self.log.clone(), self.instance, self.mailbox.author());
         Box::new(async move {
             let response = client::send(client, request, options, place).await.inspect_err(|error| {
                 // Logged as well, because not every language shows this error to its functions.
-                let text = format!("outgoing request to {host}:{port} failed: {error}");
+                let text = match error {
+                    Error::DestinationIpProhibited => format!(
+                        "outgoing request to {host}:{port} denied: it is an address of the host itself or of its cloud; \
+                         to allow it, name the address with its port in allowedOutboundHosts"
+                    ),
+                    error => format!("outgoing request to {host}:{port} failed: {error}"),
+                };
                 log.write(Stream::Host, instance, author, text);
             })?;
             // hyper's connection sends the rest of the request's body by itself, and ends the response early if it

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
 use http::{HeaderName, HeaderValue, Method, Uri};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use wasmtime::StoreContextMut;
@@ -44,11 +45,11 @@ pub(super) fn add_to_linker(linker: &mut Linker<World>) -> wasmtime::Result<()> 
     )
 }
 
-/// Sends a request as `wasi:http` would, with the same checks.
+/// Sends a request as `wasi:http` would, with the same checks and the same rules for headers.
 fn send(world: &mut World, request: Request) -> impl Future<Output = Result<Response, String>> + use<> {
     let timeout = request.timeout_ms.map(Duration::from_millis);
     let options = RequestOptions { connect_timeout: None, first_byte_timeout: timeout, between_bytes_timeout: timeout };
-    let sent = build(request).map(|request| {
+    let sent = build(request, |field| world.http().hooks.is_forbidden_header(field)).map(|request| {
         let host = request.uri().host().unwrap_or_default().to_owned();
         let body_ended = Box::new(std::future::ready(Ok(())));
         (host, Box::into_pin(world.http().hooks.send_request(request, Some(options), body_ended)))
@@ -60,8 +61,12 @@ fn send(world: &mut World, request: Request) -> impl Future<Output = Result<Resp
     }
 }
 
-fn build(request: Request) -> Result<http::Request<super::delivery::Body>, String> {
+fn build(
+    request: Request,
+    mut forbidden: impl FnMut(&HeaderName) -> bool,
+) -> Result<http::Request<super::delivery::Body>, String> {
     let Request { method, url, headers, body, .. } = request;
+    let body = body.unwrap_or_default();
     let method = Method::from_bytes(method.as_bytes()).map_err(|_| format!("`{method}` is no method of HTTP"))?;
     let uri: Uri = url.parse().map_err(|_| "the URL cannot be read".to_owned())?;
     let authority = uri.authority().filter(|_| matches!(uri.scheme_str(), Some("http" | "https")));
@@ -72,10 +77,23 @@ fn build(request: Request) -> Result<http::Request<super::delivery::Body>, Strin
     let mut built = http::Request::builder().method(method).uri(uri);
     for (name, value) in headers {
         let field = HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("`{name}` is no name of a header"))?;
+        if forbidden(&field) {
+            return Err(format!("header `{name}` is set by the host; leave it out"));
+        }
+        if field == CONTENT_LENGTH {
+            // The host sends the right one.
+            if value != body.len().to_string().as_bytes() {
+                return Err(format!(
+                    "header `{name}` is not the length of the body, {} bytes; leave it out",
+                    body.len()
+                ));
+            }
+            continue;
+        }
         let value = HeaderValue::from_maybe_shared(Bytes::from(value));
         built = built.header(field, value.map_err(|_| format!("the value of header `{name}` is invalid"))?);
     }
-    let body = Full::new(Bytes::from(body.unwrap_or_default())).map_err(|never| match never {});
+    let body = Full::new(Bytes::from(body)).map_err(|never| match never {});
     built.body(body.boxed_unsync()).map_err(|error| error.to_string())
 }
 

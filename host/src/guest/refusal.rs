@@ -21,6 +21,14 @@ pub enum Refusal {
     /// Truncated, damaged, or using a feature that is disabled.
     #[error("not a valid component: {0}")]
     Invalid(String),
+    /// Compiling it takes more than the host allows.
+    #[error("compiling it took more than {took}, which the host's setting `{setting}` allows")]
+    TooCostly {
+        /// What was used up.
+        took: String,
+        /// The setting that bounds it.
+        setting: &'static str,
+    },
     /// It imports something that this host does not offer.
     #[error("it imports what this host does not offer: {0}")]
     MissingImport(String),
@@ -71,7 +79,7 @@ fn list(found: &[String]) -> String {
 
 impl Refusal {
     /// Checks the first bytes only.
-    pub(super) fn check_kind(bytes: &[u8]) -> Result<(), Refusal> {
+    pub fn check_kind(bytes: &[u8]) -> Result<(), Refusal> {
         let start = &bytes[..bytes.len().min(8)];
         let hex: Vec<String> = start.iter().map(|byte| format!("{byte:02x}")).collect();
         let hex = if hex.is_empty() { "nothing (it is empty)".to_owned() } else { hex.join(" ") };

@@ -20,7 +20,6 @@ use super::call::Call;
 use super::ending::{Ending, Trap};
 use super::epoch::Ticker;
 use super::funcs::Funcs;
-use super::limits::Exceeded;
 use super::mailbox::{Event, Mailbox, Preempted};
 use super::world::World;
 use crate::ids::InstanceId;
@@ -162,9 +161,6 @@ fn record_task(store: &mut Store<World>, mailbox: Arc<Mailbox>) {
 /// check its deadlines, and another instance can use the thread.
 fn yield_in_time(store: &mut Store<World>, mailbox: Arc<Mailbox>, ticker: Arc<Ticker>) {
     store.epoch_deadline_callback(move |mut store| {
-        if mailbox.gauge.output_exceeded.load(Ordering::Relaxed) {
-            return Err(Exceeded::Output.into());
-        }
         if ticker.ticks() - mailbox.polled_at() < YIELDS_AT_TICK {
             return Ok(UpdateDeadline::Continue(EPOCHS_PER_CHECK));
         }
@@ -216,9 +212,10 @@ async fn run_call(
     mailbox: &Arc<Mailbox>,
     call: Call,
 ) -> wasmtime::Result<()> {
-    let id = call.id;
+    let (id, request) = (call.id, call.request.clone());
     match funcs.call(accessor, mailbox, call).await {
         Ok(returned) => {
+            accessor.with(|mut access| access.get().end_lines_of(&request));
             // The guest carried on without the memory it was refused.
             mailbox.gauge.memory_refused.store(false, Ordering::Relaxed);
             mailbox.end_call(id, returned, is_silent(accessor));

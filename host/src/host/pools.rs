@@ -75,7 +75,7 @@ impl Host {
 
     /// Why instances of this revision cannot be started, if the last try to do so failed.
     pub fn fault(&self, revision: RevisionId) -> Option<String> {
-        self.preparing.fault(revision)
+        self.preparing.fault(revision).or_else(|| self.pools.fault(revision))
     }
 
     /// Maps a revision's code and makes its pool. Calls that come meanwhile wait for the same one.

@@ -17,6 +17,7 @@
 
 mod batch;
 mod block;
+mod calendar;
 mod checkpoint;
 mod intake;
 mod query;
@@ -88,7 +89,7 @@ impl Ledger {
     pub fn open(path: &Path, options: Options) -> anyhow::Result<Ledger> {
         let store = Store::open(path)?;
         let intake = Arc::new(Intake::new(BACKLOG_MAX));
-        let writer = Writer::new(store, intake.clone(), options);
+        let writer = Writer::new(store, intake.clone(), options)?;
         let thread = std::thread::Builder::new().name("ledger".to_owned()).spawn(move || writer.run());
         let writer = Mutex::new(Some(thread.context("start the ledger's thread")?));
         Ok(Ledger { path: path.to_owned(), intake, writer })

@@ -1,4 +1,4 @@
--- The ledger's tables, version 3. Times are microseconds since 1970 (_us).
+-- The ledger's tables, version 4. Times are microseconds since 1970 (_us).
 
 -- Records are written once and read seldom, so a row holds a block of them, in the form that `rows.rs` describes. The
 -- records of a block are of one function and version and start within the same 2^21 us (`block.rs`): `first_us` is the
@@ -42,9 +42,10 @@ CREATE TABLE open_windows (
     PRIMARY KEY (instance, sequence)
 ) STRICT, WITHOUT ROWID;
 
--- When the host was last known to be alive; one row.
+-- When the host was last known to be alive, and the date by which records grow old (`calendar.rs`; 0: not known); one row.
 CREATE TABLE heartbeat (
     id INTEGER PRIMARY KEY CHECK (id = 1),
-    at_us INTEGER NOT NULL
+    at_us INTEGER NOT NULL,
+    date_us INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 INSERT INTO heartbeat (id, at_us) VALUES (1, 0);

@@ -13,15 +13,15 @@ use super::batch::{Batch, Chunk};
 use super::block::{Block, Key, Rows};
 use super::checkpoint::Checkpoints;
 use super::rows::{State, WindowRow};
-use super::time::to_unix_us;
+use super::time::{from_unix_us, to_unix_us};
 use crate::meter::WindowReading;
 use crate::sqlite::{self, Schema};
 
 const SCHEMA: Schema = Schema {
-    version: 3,
+    version: 4,
     create: include_str!("schema.sql"),
     // Version 1 was never released. Version 3 has rows that say who called (`rows.rs`), which version 2 cannot read.
-    migrations: &[(2, "")],
+    migrations: &[(2, ""), (3, "ALTER TABLE heartbeat ADD COLUMN date_us INTEGER NOT NULL DEFAULT 0")],
     unmarked_version: 0,
 };
 
@@ -99,6 +99,19 @@ impl Store {
             checkpoints.added(blocks.map(|block| block.rows.len()).sum());
         }
         Ok(())
+    }
+
+    /// The date by which records grow old; in a file that has none yet, of its last sign of life.
+    pub(super) fn date(&self) -> rusqlite::Result<Option<SystemTime>> {
+        let sql = "SELECT iif(date_us = 0, at_us, date_us) FROM heartbeat";
+        let date_us: i64 = self.connection.query_row(sql, (), |row| row.get(0))?;
+        Ok((date_us > 0).then(|| from_unix_us(date_us)))
+    }
+
+    /// Stores that date.
+    pub(super) fn set_date(&self, date: SystemTime) -> rusqlite::Result<()> {
+        let mut set = self.connection.prepare_cached("UPDATE heartbeat SET date_us = ?1 WHERE id = 1")?;
+        set.execute([to_unix_us(date)]).map(drop)
     }
 
     /// Deletes at most `blocks_max` blocks of invocations and as many of windows, if all their records started before

@@ -14,7 +14,8 @@ pub(super) fn to_unix_us(time: SystemTime) -> i64 {
     i64::try_from(us).unwrap_or(UNIX_US_MAX).min(UNIX_US_MAX)
 }
 
-fn from_unix_us(unix_us: i64) -> SystemTime {
+/// A stored time.
+pub(super) fn from_unix_us(unix_us: i64) -> SystemTime {
     UNIX_EPOCH + Duration::from_micros(unix_us.clamp(0, UNIX_US_MAX).unsigned_abs())
 }
 

@@ -9,9 +9,11 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use super::batch::Batch;
+use super::calendar::Calendar;
 use super::intake::{Intake, Woken};
 use super::store::Store;
 use super::{COMMIT_WITHIN, Options};
+use crate::clock;
 
 /// How long the first reading waits for others to share its commit; the rest of [`COMMIT_WITHIN`] is for the commit.
 const GATHER: Duration = Duration::from_millis(40);
@@ -38,6 +40,9 @@ struct Retry {
     wait: Duration,
 }
 
+/// How far the date moves before it is stored again.
+const DATE_STORED_EVERY: Duration = Duration::from_secs(3600);
+
 /// What the thread owns.
 pub(super) struct Writer {
     store: Store,
@@ -49,6 +54,9 @@ pub(super) struct Writer {
     gathering: Option<Instant>,
     retry: Option<Retry>,
     prune_failed: bool,
+    calendar: Calendar,
+    /// The date that is in the file.
+    stored_date: SystemTime,
 }
 
 /// Reports that the thread has ended, even if it panicked.
@@ -61,8 +69,9 @@ impl Drop for Finish {
 }
 
 impl Writer {
-    pub(super) fn new(store: Store, intake: Arc<Intake>, options: Options) -> Writer {
-        Writer {
+    pub(super) fn new(store: Store, intake: Arc<Intake>, options: Options) -> rusqlite::Result<Writer> {
+        let date = store.date()?.unwrap_or_else(clock::date);
+        Ok(Writer {
             store,
             intake,
             options,
@@ -71,7 +80,9 @@ impl Writer {
             gathering: None,
             retry: None,
             prune_failed: false,
-        }
+            calendar: Calendar::new(date),
+            stored_date: date,
+        })
     }
 
     /// Stores readings until the ledger closes.
@@ -124,7 +135,7 @@ impl Writer {
     fn commit(&mut self, last: bool) -> rusqlite::Result<usize> {
         // Taken before the readings. So every window that ended before this moment is stored as ended before a
         // heartbeat says that the host was alive at this moment.
-        let alive = SystemTime::now();
+        let alive = clock::date();
         self.take(last);
         let mut rows = 0;
         while !self.batch.is_empty() || (rows == 0 && self.batch.is_busy()) {
@@ -169,19 +180,29 @@ impl Writer {
         if rows == 0 {
             return; // Only the heartbeat was written.
         }
-        let now = SystemTime::now();
-        let before = |retention| now.checked_sub(retention).unwrap_or(SystemTime::UNIX_EPOCH);
+        let date = self.calendar.date(clock::date());
+        let before = |retention| date.checked_sub(retention).unwrap_or(SystemTime::UNIX_EPOCH);
         let blocks_max = (2 * rows).clamp(PRUNE_BLOCKS_MIN, PRUNE_BLOCKS_MAX);
         let (invocations, windows) = (before(self.options.retention), before(self.options.window_retention));
-        let pruned = self.store.prune(invocations, windows, blocks_max);
+        let pruned = self.store.prune(invocations, windows, blocks_max).and_then(|_| self.store_date(date));
         match pruned {
-            Ok(_) => self.prune_failed = false,
+            Ok(()) => self.prune_failed = false,
             Err(error) if !self.prune_failed => {
                 tracing::warn!(%error, "the ledger cannot delete old records");
                 self.prune_failed = true;
             }
             Err(_) => {}
         }
+    }
+
+    /// Stores the date now and then: a host that is killed may forget an hour.
+    fn store_date(&mut self, date: SystemTime) -> rusqlite::Result<()> {
+        let moved = date.duration_since(self.stored_date).unwrap_or(DATE_STORED_EVERY);
+        if moved >= DATE_STORED_EVERY {
+            self.store.set_date(date)?;
+            self.stored_date = date;
+        }
+        Ok(())
     }
 
     fn finish(mut self) {
@@ -209,7 +230,7 @@ mod tests {
 
     fn writer(folder: &tempfile::TempDir) -> Writer {
         let store = Store::open(&folder.path().join("ledger.db")).unwrap();
-        Writer::new(store, Arc::new(Intake::new(u64::MAX)), Options::default())
+        Writer::new(store, Arc::new(Intake::new(u64::MAX)), Options::default()).unwrap()
     }
 
     /// Posts a busy window to `writer`.

@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use super::capacity::Reservation;
 use super::policy::Seat;
 use super::runner::Runner;
+use crate::clock;
 use crate::ids::InstanceId;
 use crate::instance::{Inbox, Instance, Job, Order, State, Vitals};
 
@@ -23,6 +24,7 @@ pub(super) struct Entry {
     state: State,
     /// Counts changes of state.
     generation: u64,
+    was_ready: bool,
     since: Instant,
     /// Requests it was given and has not answered.
     in_flight: u32,
@@ -125,6 +127,7 @@ impl Entry {
             reservation: None,
             state: instance.state(),
             generation: 0,
+            was_ready: false,
             since: instance.now(),
             in_flight: 0,
             given: 0,
@@ -145,6 +148,7 @@ impl Entry {
 
     /// Notes the instance's state; the only place where the pool's copy of it changes.
     pub(super) fn note(&mut self, state: State, now: Instant) {
+        self.was_ready |= matches!(state, State::Active | State::Parked);
         if self.state != state {
             self.state = state;
             self.generation += 1;
@@ -154,6 +158,11 @@ impl Entry {
 
     pub(super) fn state(&self) -> State {
         self.state
+    }
+
+    /// Whether it was ever ready for requests.
+    pub(super) fn was_ready(&self) -> bool {
+        self.was_ready
     }
 
     pub(super) fn in_flight(&self) -> u32 {
@@ -170,7 +179,7 @@ impl Entry {
             id: self.id,
             state: self.state,
             generation: self.generation,
-            since: SystemTime::now() - self.since.elapsed(),
+            since: clock::ago(self.since.elapsed()),
             in_flight: self.in_flight,
             vitals: self.vitals.clone(),
         }

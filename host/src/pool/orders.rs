@@ -170,6 +170,14 @@ impl Pool {
         state.parked().map(|resting| (resting.since.elapsed(), resting.entry.vitals.memory_bytes())).collect()
     }
 
+    /// What is wrong with its instances, if several in a row ended before they were ready.
+    pub fn fault(&self) -> Option<String> {
+        let failures = self.0.lock().failures;
+        (failures >= policy::FAILURES_TOLD).then(|| {
+            format!("{failures} times in a row an instance ended before it was ready; the function's log says why")
+        })
+    }
+
     /// Requests that wait for an instance.
     pub(super) fn waiting(&self) -> usize {
         self.0.lock().waiting.len()

@@ -73,12 +73,12 @@ impl Owner for Inner {
 
     fn gone(&self, id: InstanceId) {
         let Some(Awake { entry, .. }) = self.lock().take_awake(id) else { return };
-        let inbox = entry.inbox.clone();
+        let (inbox, was_ready) = (entry.inbox.clone(), entry.was_ready());
         drop(entry); // What it leaves may need its share of the host's capacity.
         let left: VecDeque<_> = std::iter::from_fn(|| inbox.take()).collect();
         self.take_back(left.into_iter());
         self.serve_waiting();
-        self.keep_minimum_soon();
+        self.keep_minimum_soon(was_ready);
         self.look_whether_it_is_over();
     }
 

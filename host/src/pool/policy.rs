@@ -1,6 +1,8 @@
 //! What a pool decides: which instance a request gets, whether an instance stays at rest, and how the pool follows the
 //! catalog. Pure: the pool asks with what it knows, and carries the decision out.
 
+use std::time::Duration;
+
 use crate::instance::{Order, State, StopReason};
 
 /// Bounds of one function's pool.
@@ -169,6 +171,17 @@ pub(super) enum Change {
     Resume,
     Retire(StopReason),
 }
+
+/// How long to wait before instances that are always kept are started again, after `failures` in a row that were not
+/// ready when they ended: a second, then twice as long each time, up to a minute. `drawn`, from 0 to 1, spreads the
+/// restarts of many functions.
+pub(super) fn restart_wait(failures: u32, drawn: f64) -> Duration {
+    let doubled = Duration::from_secs(1 << failures.saturating_sub(1).min(6)).min(Duration::from_secs(60));
+    doubled.mul_f64(0.75 + drawn / 2.0)
+}
+
+/// From so many failures in a row on, they are the function's state.
+pub(super) const FAILURES_TOLD: u32 = 3;
 
 /// Compares a pool with what the catalog wants of it, or with why it wants it no more; none: it is as it should be.
 pub(super) fn follow(phase: Phase, wanted: Result<&Wanted, StopReason>) -> Option<Change> {
@@ -343,5 +356,13 @@ suspended 1 stop waiting: wake wake wake
         assert_eq!(changes(Ok(&suspended)), [Some(Change::Suspend), None, None]);
         let retired = Some(Change::Retire(REASON));
         assert_eq!(changes(Err(REASON)), [retired, retired, None]);
+    }
+
+    #[test]
+    fn waits_between_restarts_grow_to_a_minute() {
+        let waits: Vec<u64> = (0..10).map(|failures| restart_wait(failures, 0.5).as_secs()).collect();
+        assert_eq!(waits, [1, 1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        assert_eq!(restart_wait(1, 0.0), Duration::from_millis(750));
+        assert_eq!(restart_wait(u32::MAX, 1.0), Duration::from_secs(75));
     }
 }

@@ -11,19 +11,17 @@ use std::time::Duration;
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
+use uuid::Uuid;
 
 use super::compute::Pace;
 use super::context::Context;
 use super::entry::{Awake, Entry, Resting};
-use super::policy::{Bounds, Decision, Phase};
+use super::policy::{self, Bounds, Decision, Phase};
 use super::runner::Runner;
 use super::state::State;
 use crate::ids::{RequestId, RevisionId};
 use crate::instance::{self, Answer, Caller, Input, Instance, Job, Order, Outcome, Start, Terms, Timings};
 use crate::meter::{AcceptedCall, CalledBy, InvocationMeter};
-
-/// How long after an instance went its replacement starts, if one is always kept.
-const RESTART_DELAY: Duration = Duration::from_secs(1);
 
 /// What a pool needs beside the terms of its instances.
 #[derive(Clone, Copy, Debug)]
@@ -360,15 +358,30 @@ impl Inner {
         }
     }
 
-    /// The same after a while, so that a function that cannot start does not keep the host busy.
-    pub(super) fn keep_minimum_soon(&self) {
-        if self.lock().instances_min == 0 {
+    /// The same after a while: one instance is gone, which `was_ready` or not. However many go, one restart is planned,
+    /// and its wait grows with each time that none became ready, so that a function that cannot start does not keep the
+    /// host busy.
+    pub(super) fn keep_minimum_soon(&self, was_ready: bool) {
+        let mut state = self.lock();
+        if was_ready {
+            state.failures = 0;
+        }
+        if state.instances_min == 0 || state.restart_planned {
             return;
         }
         let Some(pool) = self.me.upgrade() else { return };
+        state.restart_planned = true;
+        if !was_ready {
+            state.failures = state.failures.saturating_add(1);
+        }
+        let wait = policy::restart_wait(state.failures, drawn());
+        drop(state);
         self.context.spawn(async move {
             tokio::select! {
-                () = tokio::time::sleep(RESTART_DELAY) => pool.keep_minimum(),
+                () = tokio::time::sleep(wait) => {
+                    pool.lock().restart_planned = false;
+                    pool.keep_minimum();
+                }
                 () = pool.context.tasks.drained() => {}
             }
         });
@@ -404,4 +417,9 @@ impl Inner {
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no holder of this lock panics")
     }
+}
+
+/// A number from 0 to 1.
+fn drawn() -> f64 {
+    Uuid::new_v4().as_u64_pair().0 as f64 / u64::MAX as f64
 }

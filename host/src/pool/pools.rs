@@ -58,6 +58,11 @@ impl Pools {
         self.registry.load().get(&revision).cloned().map(Pool::pin)
     }
 
+    /// What is wrong with a revision's instances, if several in a row ended before they were ready.
+    pub fn fault(&self, revision: RevisionId) -> Option<String> {
+        self.registry.load().get(&revision)?.fault()
+    }
+
     /// Makes the pool of a revision, unless there is one, and makes it what is wanted at once: the catalog may have
     /// changed while the revision was prepared.
     pub fn make(

@@ -14,6 +14,10 @@ pub(super) struct State {
     pub(super) phase: Phase,
     /// Instances that are kept even when nobody calls.
     pub(super) instances_min: usize,
+    /// Instances are to be started again, after a while.
+    pub(super) restart_planned: bool,
+    /// So often in a row an instance ended before it was ready.
+    pub(super) failures: u32,
     pub(super) awake: Vec<Awake>,
     /// The longest parked first.
     parked: VecDeque<Resting>,
@@ -26,6 +30,8 @@ impl State {
         State {
             phase,
             instances_min,
+            restart_planned: false,
+            failures: 0,
             awake: Vec::new(),
             parked: VecDeque::new(),
             suspended: Vec::new(),

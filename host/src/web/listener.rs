@@ -15,8 +15,10 @@ use pin_project_lite::pin_project;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
+use tokio_io_timeout::TimeoutWriter;
 
 use super::timer::ConnectionTimer;
+use crate::config::ConnectionBounds;
 use crate::shutdown::Tasks;
 
 /// How long a client may take to send a request's head; also the longest idle time of a kept connection.
@@ -33,10 +35,10 @@ pub trait Service: Send + Sync + 'static {
     fn answer(&self, request: http::Request<Incoming>) -> impl Future<Output = http::Response<Self::Body>> + Send;
 }
 
-/// Serves connections until the host closes. Beyond `connections_max`, clients wait in the kernel's queue.
-pub async fn serve(listener: TcpListener, service: impl Service, connections_max: usize, tasks: Tasks) {
+/// Serves connections until the host closes. Beyond the bound, clients wait in the kernel's queue.
+pub async fn serve(listener: TcpListener, service: impl Service, bounds: ConnectionBounds, tasks: Tasks) {
     let service = Arc::new(service);
-    let places = Arc::new(Semaphore::new(connections_max));
+    let places = Arc::new(Semaphore::new(bounds.connections_max));
     loop {
         let accepted = tokio::select! {
             accepted = accept(&listener, &places) => accepted,
@@ -45,6 +47,8 @@ pub async fn serve(listener: TcpListener, service: impl Service, connections_max
         match accepted {
             Ok((stream, place)) => {
                 let (service, closing) = (service.clone(), tasks.clone());
+                let mut stream = TimeoutWriter::new(stream);
+                stream.set_timeout(Some(bounds.write_timeout));
                 tasks.spawn(async move {
                     connection(stream, &*service, closing).await;
                     drop(place);
@@ -69,7 +73,7 @@ async fn accept(
     Ok((stream, place))
 }
 
-async fn connection(stream: TcpStream, service: &impl Service, tasks: Tasks) {
+async fn connection(stream: TimeoutWriter<TcpStream>, service: &impl Service, tasks: Tasks) {
     let service = service_fn(|request| {
         let answer = service.answer(request);
         Heard { work: async { Ok::<_, Infallible>(answer.await) }, done: false }
@@ -78,7 +82,7 @@ async fn connection(stream: TcpStream, service: &impl Service, tasks: Tasks) {
         http1::Builder::new()
             .timer(ConnectionTimer::new(HEAD_TIMEOUT))
             .header_read_timeout(HEAD_TIMEOUT)
-            .serve_connection(TokioIo::new(stream), service)
+            .serve_connection(TokioIo::new(Box::pin(stream)), service)
     );
     // It is asked once, which leaves this task's waker there: it takes a lock that all connections share.
     let mut closing = std::pin::pin!(tasks.closing());

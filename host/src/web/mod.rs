@@ -6,5 +6,6 @@ pub mod headers;
 pub mod linger;
 pub mod listener;
 pub mod problem;
+pub mod room;
 pub mod span;
 mod timer;

@@ -14,7 +14,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use dormouse::guest::{
-    Blueprint, Call, CallContext, CallId, CodeFile, Component, Engine, Entry, EntryNames, Event, Guest, HookName,
+    self, Blueprint, Call, CallContext, CallId, CodeFile, Component, Engine, Entry, EntryNames, Event, Guest, HookName,
     Input, Sandbox,
 };
 use dormouse::ids::{FunctionName, InstanceId, RequestId, VersionLabel};
@@ -70,7 +70,7 @@ impl Bench {
         let hello = tests::component("example-hello");
         let load = |name: &str, bytes: &[u8]| {
             let path = folder.join(name);
-            std::fs::write(&path, engine.compile(bytes).expect("it compiles").bytes()).expect("it can be written");
+            std::fs::write(&path, guest::compile(bytes).expect("it compiles").bytes()).expect("it can be written");
             (component(&engine, &path), path)
         };
         let (component, compiled) = load("hello", &hello);

@@ -1,7 +1,7 @@
 //! A caller on a connection of its own, written by hand so that it can hang up at any moment.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use super::PATIENCE;
@@ -18,6 +18,14 @@ impl Caller {
         let stream = TcpStream::connect(address).await.expect("the plane takes connections");
         stream.set_nodelay(true).expect("a socket takes its options");
         Caller { stream }
+    }
+
+    /// The same with a kernel that keeps little of what is not read.
+    pub(crate) async fn connect_narrowly(plane: &str) -> Caller {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(64 << 10).expect("a socket takes its options");
+        let address = plane.strip_prefix("http://").expect("a plane's address").parse().expect("an address");
+        Caller { stream: socket.connect(address).await.expect("the plane takes connections") }
     }
 
     /// Sends a whole invocation with this request identifier, the event behind its head; ends when the kernel has all.
@@ -45,6 +53,15 @@ impl Caller {
             assert_ne!(count.expect("the plane answers"), 0, "no {end:?} in {:?}", String::from_utf8_lossy(&read));
         }
         String::from_utf8(read).expect("text")
+    }
+
+    /// Reads at most so many bytes, and says how many there were.
+    pub(crate) async fn read_some(&mut self, bytes_max: usize) -> usize {
+        let mut bytes = vec![0; bytes_max];
+        let read = timeout(PATIENCE, self.stream.read(&mut bytes)).await.expect("bytes come in time");
+        let read = read.expect("the plane answers");
+        assert_ne!(read, 0, "the plane closed the connection");
+        read
     }
 
     /// Reads until the plane closes the connection.

@@ -107,7 +107,7 @@ const BENCHES: [(&str, Bench); 7] = [
 
 fn main() -> ExitCode {
     // The host under test is this program too, so that nothing else must be built.
-    if std::env::args().nth(1).as_deref() == Some("serve") {
+    if matches!(std::env::args().nth(1).as_deref(), Some("serve" | "compile")) {
         return dormouse::cli::main();
     }
     match run(Arguments::parse()) {

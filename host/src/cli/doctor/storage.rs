@@ -4,6 +4,7 @@ use std::fs::{File, TryLockError};
 use std::path::Path;
 
 use super::Finding;
+use crate::private;
 
 const STATE: &str = "state directory";
 /// The file that a running host holds locked.
@@ -31,6 +32,10 @@ pub(super) fn check(state_dir: &Path) -> Finding {
         return Finding::ok(STATE, format!("{shown} is in use by a running host"))
             .remedy("a second host needs another `--state-dir`");
     }
+    if private::is_open(state_dir).unwrap_or(false) {
+        let text = format!("{shown} can be entered by other users; secrets of functions are in it");
+        return Finding::warn(STATE, text).remedy(format!("chmod 700 {shown}"));
+    }
     Finding::ok(STATE, format!("{shown} exists, can be written, and is not in use"))
 }
 
@@ -41,14 +46,21 @@ fn is_locked(lock: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::super::Level;
     use super::*;
 
     #[test]
     fn the_state_directory_is_judged() {
         let folder = tempfile::tempdir().unwrap();
+        private::close(folder.path()).unwrap();
         assert!(check(&folder.path().join("new/deep")).text.contains("does not exist yet"));
         assert!(check(folder.path()).text.contains("not in use"));
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+        assert!(check(folder.path()).text.contains("other users"));
+        private::close(folder.path()).unwrap();
         let lock = File::create(folder.path().join(LOCK_FILE)).unwrap();
         lock.try_lock().unwrap();
         assert!(check(folder.path()).text.contains("in use by a running host"));

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 use std::task::Context;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
 use super::{Answered, Clock, HookCall, Instance, Report, Running};
+use crate::clock;
 use crate::guest::{self, Call, CallContext, CallId, Entry, Fault, Input, Response, Returned};
 use crate::ids::RequestId;
 use crate::instance::decide::{self, AfterHook};
@@ -79,7 +80,7 @@ impl Instance {
     }
 
     fn context(&self, request: &RequestId, timeout: Duration, told: Told) -> CallContext {
-        let wall = self.meter.as_ref().map_or_else(SystemTime::now, |meter| meter.wall(self.now));
+        let wall = self.meter.as_ref().map_or_else(clock::date, |meter| meter.wall(self.now));
         let deadline = (wall + timeout).duration_since(UNIX_EPOCH);
         CallContext {
             request_id: request.shared(),

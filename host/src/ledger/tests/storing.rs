@@ -87,6 +87,29 @@ fn old_records_are_deleted_and_windows_are_kept_longer() {
 }
 
 #[test]
+fn a_clock_that_jumped_years_ahead_deletes_nothing_at_once() {
+    let mut host = Fixture::new();
+    let ago = |days| SystemTime::now() - DAY * days;
+    for days in [731, 730] {
+        host.invocation(InvocationReading { start: ago(days), ..invocation("f") });
+        host.window(WindowReading { start: ago(days), ..window("f") });
+    }
+    host.ledger.close().unwrap();
+    // What a host leaves behind that ran when the clock still showed that.
+    host.sqlite().execute("UPDATE heartbeat SET date_us = ?1", [time::to_unix_us(ago(730))]).unwrap();
+    host.ledger = Ledger::open(&host.folder.path().join("ledger.db"), Options::default()).unwrap();
+    for _ in 0..3 {
+        // Each commit deletes what is old, so the last one finds what the others left.
+        host.invocation(invocation("f"));
+        host.ledger.flush().unwrap();
+    }
+    assert_eq!((host.stored_invocations(), host.windows().len()), (5, 2));
+    host.ledger.close().unwrap();
+    let date = host.count("SELECT date_us FROM heartbeat");
+    assert!(date < time::to_unix_us(ago(729)), "the next host is as careful");
+}
+
+#[test]
 fn many_old_blocks_are_deleted_in_steps_and_never_one_with_a_record_that_is_kept() {
     let folder = tempfile::tempdir().unwrap();
     let mut store = Store::open(&folder.path().join("ledger.db")).unwrap();

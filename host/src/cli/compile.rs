@@ -1,0 +1,65 @@
+//! `dormouse compile`: the compiler of a host, which starts it for each component; see `catalog/compiler.rs`.
+
+use std::io::{self, Read as _, Write as _};
+use std::process::exit;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rustix::process::{Resource, Rlimit, getppid, setrlimit};
+
+use crate::catalog::COMPILE_REFUSED;
+use crate::guest::Refusal;
+use crate::{guest, machine};
+
+/// How often it looks whether its host is still there.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// Compile a component, for a host
+#[derive(clap::Args)]
+#[command(hide = true)]
+pub(super) struct Compile {
+    #[arg(long)]
+    memory_max_mb: u64,
+    #[arg(long)]
+    cpu_max_s: u64,
+}
+
+impl Compile {
+    /// Reads a component from standard input and writes machine code to standard output.
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        machine::give_way();
+        let memory = self.memory_max_mb.saturating_mul(1 << 20);
+        let limit = |most| Rlimit { current: Some(most), maximum: Some(most) };
+        setrlimit(Resource::Data, limit(memory)).context("limit its memory")?;
+        // Between the two the kernel sends the signal that tells the host why it ended.
+        let cpu = Rlimit { current: Some(self.cpu_max_s), maximum: Some(self.cpu_max_s + 1) };
+        setrlimit(Resource::Cpu, cpu).context("limit its CPU time")?;
+        end_with_host();
+        let mut component = Vec::new();
+        io::stdin().read_to_end(&mut component).context("read the component")?;
+        match guest::compile(&component) {
+            Ok(code) => Ok(io::stdout().write_all(code.bytes()).context("write the code")?),
+            Err(refusal) => {
+                // The host puts the words around it.
+                let words = match refusal {
+                    Refusal::Invalid(words) => words,
+                    other => other.to_string(),
+                };
+                eprint!("{words}");
+                exit(COMPILE_REFUSED)
+            }
+        }
+    }
+}
+
+/// A host that is killed can stop nobody, so this process stops itself.
+fn end_with_host() {
+    let host = getppid();
+    thread::spawn(move || {
+        while getppid() == host {
+            thread::sleep(LOOK_EVERY);
+        }
+        exit(1)
+    });
+}

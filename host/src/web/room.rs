@@ -1,0 +1,60 @@
+//! [`Room`]: memory that large events, or large replies, may take together.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+/// What is smaller is not counted: connections are bounded, and most events and replies are small.
+const SMALL_BYTES: usize = 64 << 10;
+
+/// Memory that is shared out; cheap to clone.
+#[derive(Clone)]
+pub struct Room(Arc<Semaphore>);
+
+/// A share of the memory, given back when it is dropped; none for what is small.
+pub type Share = Option<OwnedSemaphorePermit>;
+
+impl Room {
+    /// Room for `megabytes` in all.
+    pub fn new(megabytes: u64) -> Room {
+        let parts = (megabytes << 20) / SMALL_BYTES as u64;
+        Room(Arc::new(Semaphore::new(usize::try_from(parts).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS))))
+    }
+
+    /// A share of so many bytes, if there is one now.
+    pub fn take(&self, bytes: usize) -> Option<Share> {
+        let Some(parts) = parts(bytes) else { return Some(None) };
+        self.0.clone().try_acquire_many_owned(parts).ok().map(Some)
+    }
+
+    /// A share of so many bytes, if there is one before the time is up.
+    pub async fn wait(&self, bytes: usize, limit: Duration) -> Option<Share> {
+        let Some(parts) = parts(bytes) else { return Some(None) };
+        timeout(limit, self.0.clone().acquire_many_owned(parts)).await.ok()?.ok().map(Some)
+    }
+}
+
+/// The parts that so many bytes take; none if they are not counted.
+fn parts(bytes: usize) -> Option<u32> {
+    (bytes > SMALL_BYTES).then(|| u32::try_from(bytes.div_ceil(SMALL_BYTES)).unwrap_or(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_large_is_counted_until_it_is_dropped() {
+        let room = Room::new(1);
+        let first = room.take(600 << 10).unwrap();
+        assert!(first.is_some());
+        assert!(room.take(600 << 10).is_none());
+        assert!(room.wait(600 << 10, Duration::from_secs(1)).await.is_none());
+        assert!(room.take(SMALL_BYTES).is_some_and(|share| share.is_none()), "small ones always fit");
+        drop(first);
+        assert!(room.take(1 << 20).is_some());
+        assert!(room.take((1 << 20) + 1).is_none(), "it is more than there is");
+    }
+}
