@@ -248,13 +248,13 @@ async fn the_state_directory_is_its_owners_alone() {
     assert_eq!(host.put_code("plain", Small::PLAIN.component(), &json!({})).await.status, 201);
     assert_eq!(host.function("plain").invoke("").await.status, 200);
     let state = host.state_dir();
-    assert_eq!(open_to_others(&state), [PathBuf::new(); 0]);
+    assert_eq!(open_to_others(&state), Vec::<PathBuf>::new());
     // One that an earlier host left open is closed.
     for path in [state.clone(), state.join("components"), state.join("catalog.sqlite")] {
         std::fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
     }
     let host = host.kill_and_restart().await;
-    assert_eq!(open_to_others(&host.state_dir()), [PathBuf::new(); 0]);
+    assert_eq!(open_to_others(&host.state_dir()), Vec::<PathBuf>::new());
 }
 
 #[tokio::test]

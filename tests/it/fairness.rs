@@ -1,7 +1,5 @@
 //! Functions that compute hold up neither those that do not nor each other; `pool/compute.rs` sees to it.
 
-use std::time::Duration;
-
 use futures::future::join_all;
 use serde_json::{Value, json};
 
@@ -100,10 +98,4 @@ async fn short(probe: &TestFunction) -> Option<Value> {
         }
     }
     None
-}
-
-#[tokio::test]
-async fn compiling_gives_way_to_requests() {
-    let host = TestHost::start().await;
-    assert_eq!(host.put_code("probe", tests::component("guest-probe"), &json!({})).await.status, 201);
 }

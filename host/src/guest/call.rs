@@ -99,6 +99,12 @@ pub struct EventInput {
     pub share: Option<OwnedSemaphorePermit>,
 }
 
+impl From<Vec<u8>> for EventInput {
+    fn from(bytes: Vec<u8>) -> EventInput {
+        EventInput { bytes, share: None }
+    }
+}
+
 impl AsRef<[u8]> for EventInput {
     fn as_ref(&self) -> &[u8] {
         &self.bytes

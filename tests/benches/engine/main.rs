@@ -265,7 +265,7 @@ fn call(guest: &mut Guest, id: u64) {
         entry: Entry::Handler,
         request: RequestId::new(),
         context: context(),
-        input: Input::Event(b"you".to_vec()),
+        input: Input::Event(b"you".to_vec().into()),
     });
     match next_event(guest) {
         Event::Returned(_, Ok(_)) => {}
@@ -326,7 +326,7 @@ async fn run(instance: &mut Instance, caller: &Client, event: &str) {
     instance.inbox().send(Box::new(Job {
         ticket: 0,
         request: request.clone(),
-        input: Input::Event(event.as_bytes().to_vec()),
+        input: Input::Event(event.as_bytes().to_vec().into()),
         traceparent: None,
         timeout: Duration::from_secs(60),
         start: Start::Parked,

@@ -241,26 +241,6 @@ impl TestHost {
         self.threads(|own| own == name).into_iter().filter_map(waits).sum()
     }
 
-    /// CPU time of its threads of that name.
-    pub(crate) fn cpu_of(&self, name: &str) -> Duration {
-        self.schedule(|own| own == name, 0)
-    }
-
-    /// The niceness of its threads of that name.
-    pub(crate) fn niceness_of(&self, name: &str) -> Vec<i64> {
-        let stat = |task: PathBuf| std::fs::read_to_string(task.join("stat")).ok();
-        let stats = self.threads(|own| own == name).into_iter().filter_map(stat);
-        // The 19th field of all; those after the name, which is in parentheses, begin with the third.
-        stats
-            .map(|stat| {
-                stat.rsplit(')')
-                    .next()
-                    .and_then(|rest| rest.split_whitespace().nth(16)?.parse().ok())
-                    .expect("a number")
-            })
-            .collect()
-    }
-
     /// The folders of its threads with such names.
     fn threads(&self, named: impl Fn(&str) -> bool) -> Vec<PathBuf> {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).expect("the host runs");
