@@ -48,7 +48,9 @@ pub(super) fn add_to_linker(linker: &mut Linker<World>) -> wasmtime::Result<()> 
 /// Sends a request as `wasi:http` would, with the same checks and the same rules for headers.
 fn send(world: &mut World, request: Request) -> impl Future<Output = Result<Response, String>> + use<> {
     let timeout = request.timeout_ms.map(Duration::from_millis);
-    let options = RequestOptions { connect_timeout: None, first_byte_timeout: timeout, between_bytes_timeout: timeout };
+    // Connecting counts as a part of the time to the first byte.
+    let connect_timeout = timeout.map(|_| Duration::ZERO);
+    let options = RequestOptions { connect_timeout, first_byte_timeout: timeout, between_bytes_timeout: timeout };
     let sent = build(request, |field| world.http().hooks.is_forbidden_header(field)).map(|request| {
         let host = request.uri().host().unwrap_or_default().to_owned();
         let body_ended = Box::new(std::future::ready(Ok(())));
@@ -113,5 +115,40 @@ fn explain(error: &Error, host: &str) -> String {
     match error {
         Error::HttpRequestDenied => format!("{host} is not in allowed-outbound-hosts"),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wasmtime_wasi_http::DEFAULT_FORBIDDEN_HEADERS;
+
+    use super::*;
+
+    fn built(name: &str, value: &str) -> Result<http::Request<super::super::delivery::Body>, String> {
+        let request = Request {
+            method: "POST".to_owned(),
+            url: "http://example.com/".to_owned(),
+            headers: vec![(name.to_owned(), value.as_bytes().to_vec())],
+            body: Some(b"four".to_vec()),
+            timeout_ms: None,
+        };
+        build(request, |field| DEFAULT_FORBIDDEN_HEADERS.contains(field))
+    }
+
+    #[test]
+    fn headers_that_are_the_hosts_to_set_are_refused_by_name() {
+        for name in ["host", "Host", "transfer-encoding", "connection", "upgrade", "proxy-authorization"] {
+            let refused = built(name, "x").unwrap_err();
+            assert!(refused.contains(name) && refused.contains("leave it out"), "{refused}");
+        }
+        assert!(built("x-own", "x").is_ok());
+    }
+
+    #[test]
+    fn a_length_that_is_not_the_bodys_is_refused() {
+        assert!(built("content-length", "4").unwrap().headers().is_empty(), "the host sends the right one");
+        for wrong in ["3", "5", "04", "four"] {
+            assert!(built("Content-Length", wrong).unwrap_err().contains("4 bytes"), "{wrong}");
+        }
     }
 }
