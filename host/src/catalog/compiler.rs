@@ -28,6 +28,9 @@ const WORDS_BYTES_MAX: u64 = 64 << 10;
 /// The exit code of a compiler that refuses the component; why is on its standard error.
 pub const REFUSED: i32 = 3;
 
+/// The exit code of a command line that failed: here, to read the component or to write the code, on a full disk above all.
+const FAILED: i32 = 1;
+
 /// Why a component was not compiled or stored.
 #[derive(Debug, thiserror::Error)]
 pub enum CompileError {
@@ -159,6 +162,9 @@ impl Compiler {
         }
         if status.code() == Some(REFUSED) {
             return Err(Refusal::Invalid(words.to_owned()).into());
+        }
+        if status.code() == Some(FAILED) {
+            return Err(anyhow::anyhow!("the compiler failed: {words}").into());
         }
         tracing::error!(%status, "the compiler crashed: {words}");
         Err(Refusal::Invalid("the compiler crashed on it; the host's log says more".to_owned()).into())
