@@ -128,6 +128,7 @@ async fn aliases_that_make_no_sense_are_refused_in_words() {
         (json!({"version": "1", "weights": {"2": 0.1}}), 404, "version-not-found", "version 2"),
         (json!({"version": "1", "weights": {"1": 0.1}}), 422, "alias-refused", "version 1"),
         (json!({"version": "LATEST"}), 400, "invalid-name", "`LATEST`"),
+        (json!(["1"]), 400, "invalid-request", "must be an object"),
         (json!({"version": 1}), 400, "invalid-request", "string"),
         (json!({"version": "1", "wieghts": {}}), 400, "invalid-request", "wieghts"),
     ] {

@@ -146,6 +146,10 @@ pub(super) async fn json_or_default<T: DeserializeOwned + Default>(body: Body) -
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
+    // Else a list would do, with the values in the order of the fields.
+    if bytes.trim_ascii_start().first() == Some(&b'[') {
+        return Err(invalid("the JSON of the request is a list; it must be an object: `{...}`"));
+    }
     serde_json::from_slice(bytes).map_err(|error| invalid(format!("the JSON of the request cannot be read: {error}")))
 }
 
