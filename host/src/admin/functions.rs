@@ -78,7 +78,7 @@ pub(super) async fn configure(
     Named(name): Name,
     body: Body,
 ) -> Result<Json<FunctionView>, Failure> {
-    let function = plane.host.configure(name, json(body).await?).await?;
+    let function = plane.host.configure(name, parse(&read_json(body).await?)?).await?;
     Ok(Json(view(&plane.host, &function)))
 }
 
@@ -136,20 +136,27 @@ pub(super) async fn enable(State(plane): Shared, Named(name): Name) -> Result<Js
 
 /// Reads a request's JSON.
 pub(super) async fn json<T: DeserializeOwned>(body: Body) -> Result<T, Failure> {
-    parse(&read_json(body).await?)
+    let body = read_json(body).await?;
+    refuse_list(&body)?;
+    parse(&body)
 }
 
 /// Reads a request's JSON, which may be left out.
 pub(super) async fn json_or_default<T: DeserializeOwned + Default>(body: Body) -> Result<T, Failure> {
     let body = read_json(body).await?;
+    refuse_list(&body)?;
     if body.is_empty() { Ok(T::default()) } else { parse(&body) }
 }
 
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
-    // Else a list would do, with the values in the order of the fields.
-    if bytes.trim_ascii_start().first() == Some(&b'[') {
+/// For what has fields: serde would take a list of their values as well.
+fn refuse_list(json: &[u8]) -> Result<(), Failure> {
+    if json.trim_ascii_start().starts_with(b"[") {
         return Err(invalid("the JSON of the request is a list; it must be an object: `{...}`"));
     }
+    Ok(())
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
     serde_json::from_slice(bytes).map_err(|error| invalid(format!("the JSON of the request cannot be read: {error}")))
 }
 
