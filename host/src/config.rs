@@ -222,7 +222,11 @@ impl ServeArgs {
     }
 
     fn check(self, faults: &mut Vec<String>) -> Config {
-        let (data, admin, compile) = (self.data(faults), self.admin(faults), self.compile(faults));
+        let write_timeout_ms =
+            within("write-timeout-ms", self.write_timeout_ms.unwrap_or(30_000), 100..=DAY_MS, faults);
+        let write_timeout = Duration::from_millis(write_timeout_ms);
+        let (data, admin) = (self.data(write_timeout, faults), self.admin(write_timeout, faults));
+        let compile = self.compile(faults);
         let mut range = |name, value, bounds| within(name, value, bounds, faults);
         if let Some(instances_max) = self.instances_max {
             range("instances-max", instances_max as u64, 1..=10_000_000);
@@ -252,7 +256,7 @@ impl ServeArgs {
         }
     }
 
-    fn data(&self, faults: &mut Vec<String>) -> DataConfig {
+    fn data(&self, write_timeout: Duration, faults: &mut Vec<String>) -> DataConfig {
         let address = address("data-addr", self.data_addr.as_deref(), ([127, 0, 0, 1], 8080).into(), faults);
         let mut range = |name, value, bounds| within(name, value, bounds, faults);
         let event_bytes_max = self.event_bytes_max.unwrap_or(6 << 20);
@@ -264,11 +268,11 @@ impl ServeArgs {
         let events_memory_mb_max =
             range("events-memory-max-mb", self.events_memory_max_mb.unwrap_or(512), memory.clone());
         let replies_memory_mb_max = range("replies-memory-max-mb", self.replies_memory_max_mb.unwrap_or(512), memory);
-        let connections = ConnectionBounds { connections_max, write_timeout: self.write_timeout(faults) };
+        let connections = ConnectionBounds { connections_max, write_timeout };
         DataConfig { address, event_bytes_max, events_memory_mb_max, replies_memory_mb_max, connections }
     }
 
-    fn admin(&self, faults: &mut Vec<String>) -> AdminConfig {
+    fn admin(&self, write_timeout: Duration, faults: &mut Vec<String>) -> AdminConfig {
         let address = address("admin-addr", self.admin_addr.as_deref(), ([127, 0, 0, 1], 8081).into(), faults);
         let token = self.admin_token.clone().filter(|token| !token.is_empty());
         if !address.ip().is_loopback() && token.is_none() {
@@ -278,15 +282,8 @@ impl ServeArgs {
         }
         let component_bytes_max = self.component_bytes_max.unwrap_or(100 << 20);
         within("component-bytes-max", component_bytes_max as u64, 1..=4 << 30, faults);
-        // Its faults are those of the data plane.
-        let write_timeout = self.write_timeout(&mut Vec::new());
         let connections = ConnectionBounds { connections_max: ADMIN_CONNECTIONS_MAX, write_timeout };
         AdminConfig { address, connections, token, component_bytes_max }
-    }
-
-    fn write_timeout(&self, faults: &mut Vec<String>) -> Duration {
-        let write_timeout_ms = self.write_timeout_ms.unwrap_or(30_000);
-        Duration::from_millis(within("write-timeout-ms", write_timeout_ms, 100..=DAY_MS, faults))
     }
 
     fn compile(&self, faults: &mut Vec<String>) -> CompileBounds {

@@ -11,9 +11,9 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt as _, Full};
 use sha2::{Digest as _, Sha256};
-use uuid::Uuid;
 
 use crate::catalog::{Alias, Function, Target};
+use crate::chance;
 use crate::guest::{self, Body, EventInput, Protocol};
 use crate::host::Host;
 use crate::ids::{LATEST, RequestId};
@@ -153,19 +153,13 @@ fn whole(event: EventInput) -> Body {
 /// A call's place among the shares of an alias: a number from 0 to below 1. The same `affinity` has the same place on
 /// every host and after every restart; without one it is drawn.
 fn place(function: &Function, alias: &Alias, affinity: Option<&[u8]>) -> f64 {
-    let bits = match affinity {
-        None => Uuid::new_v4().as_u64_pair().0,
-        Some(affinity) => {
-            let mut digest = Sha256::new();
-            for part in [function.name.as_str().as_bytes(), alias.name.as_str().as_bytes(), affinity] {
-                // The lengths keep the parts apart.
-                digest.update((part.len() as u64).to_le_bytes());
-                digest.update(part);
-            }
-            let digest: [u8; 32] = digest.finalize().into();
-            u64::from_le_bytes(std::array::from_fn(|index| digest[index]))
-        }
-    };
-    // As many bits as an `f64` holds exactly.
-    (bits >> 11) as f64 / (1u64 << 53) as f64
+    let Some(affinity) = affinity else { return chance::drawn() };
+    let mut digest = Sha256::new();
+    for part in [function.name.as_str().as_bytes(), alias.name.as_str().as_bytes(), affinity] {
+        // The lengths keep the parts apart.
+        digest.update((part.len() as u64).to_le_bytes());
+        digest.update(part);
+    }
+    let digest: [u8; 32] = digest.finalize().into();
+    chance::fraction(u64::from_le_bytes(std::array::from_fn(|index| digest[index])))
 }

@@ -8,6 +8,10 @@
 //! [`host`] is all that a plane may ask for; [`admin`] is the operators' plane over it, never on a request's way, and
 //! [`web`] is what planes share. [`cli`] is the program. Only `guest` names the engine, only `web` and the planes know
 //! status codes, and what decides (`instance::lifecycle`, `pool::policy`) has no clock, no lock and no I/O.
+//!
+//! What many of them use: [`config`] has the checked settings, [`ids`] the names and identifiers, [`sqlite`] opens both
+//! databases, [`private`] closes files to other users, [`clock`] tells the date, [`chance`] draws, [`machine`] reads the
+//! kernel's limits, [`log`] keeps functions' output, [`telemetry`] is the host's own log, and [`shutdown`] ends it all.
 
 pub mod cli;
 pub mod server;
@@ -26,6 +30,7 @@ pub mod sqlite;
 pub mod log;
 pub mod ids;
 pub mod clock;
+pub mod chance;
 pub mod config;
 pub mod machine;
 pub mod private;

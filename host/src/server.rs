@@ -97,7 +97,7 @@ impl Server {
             if self.has_terminal && !has_terminal() {
                 return;
             }
-            tracing::info!("SIGHUP: this host has nothing that could be read again");
+            tracing::info!("SIGHUP: there is nothing to reload");
         }
     }
 
@@ -135,8 +135,12 @@ fn lock_state(state_dir: &Path) -> anyhow::Result<File> {
             STATE_NAMES.iter().any(|ours| name.as_encoded_bytes().starts_with(ours.as_bytes()))
         };
         let (ours, others): (Vec<_>, Vec<_>) = entries.into_iter().partition(is_ours);
-        if others.is_empty() {
-            private::folder(state_dir)?;
+        if others.is_empty()
+            && let Err(error) = private::folder(state_dir)
+        {
+            // The folder may be somebody else's, a mounted volume for instance; what is ours in it is closed anyway.
+            anyhow::ensure!(state_dir.is_dir(), error);
+            tracing::warn!("other users can enter the state directory {}: {error}", state_dir.display());
         }
         for entry in ours {
             private::close(&entry.path())?;

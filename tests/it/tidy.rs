@@ -14,7 +14,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("data", &["config", "guest", "host", "ids", "instance", "invoke", "meter", "pool", "web"]),
     ("admin", &["catalog", "config", "host", "ids", "ledger", "log", "pool", "server", "shutdown", "web"]),
     ("web", &["config", "ids", "instance", "shutdown"]),
-    ("invoke", &["catalog", "guest", "host", "ids", "instance", "meter", "pool"]),
+    ("invoke", &["catalog", "chance", "guest", "host", "ids", "instance", "meter", "pool"]),
     (
         "host",
         &[
@@ -32,7 +32,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("catalog", &["clock", "config", "guest", "ids", "log", "meter", "private", "shutdown", "sqlite"]),
-    ("pool", &["clock", "ids", "instance", "machine", "meter", "shutdown"]),
+    ("pool", &["chance", "clock", "ids", "instance", "machine", "meter", "shutdown"]),
     ("instance", &["clock", "guest", "ids", "log", "machine", "meter"]),
     ("guest", &["clock", "ids", "log", "machine", "meter"]),
     ("ledger", &["clock", "ids", "meter", "sqlite"]),
@@ -42,6 +42,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("telemetry", &["config", "ids", "meter"]),
     ("config", &["meter"]),
     ("ids", &["clock"]),
+    ("chance", &[]),
     ("clock", &[]),
     ("machine", &[]),
     ("private", &[]),

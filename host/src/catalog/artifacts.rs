@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
-use std::io::{Seek as _, SeekFrom, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -69,13 +69,13 @@ impl Artifacts {
     }
 
     /// Stores a component and its compiled code. The same component is compiled once, however many ask for it; if the
-    /// caller gives up, it is not compiled for nobody.
+    /// caller gives up, compiling stops.
     pub(super) async fn add(&self, bytes: Bytes) -> Result<Stored, CompileError> {
-        let hashed = bytes.clone();
-        let sha256 = self.0.tasks.blocking(move || hex::encode(Sha256::digest(&hashed))).await?;
+        let (read, length) = (bytes.clone(), bytes.len() as u64);
+        let read = move || (hex::encode(Sha256::digest(&read)), Capacity::of(&read));
+        let (sha256, capacity) = self.0.tasks.blocking(read).await?;
         let claim = self.claim(sha256.clone());
-        let component = self.load_with(&claim, Some(bytes.clone())).await?;
-        let (length, capacity) = (bytes.len() as u64, Capacity::of(&bytes));
+        let component = self.load_with(&claim, Some(bytes)).await?;
         Ok(Stored { sha256, component, capacity, bytes: length, _claim: claim })
     }
 
@@ -114,10 +114,8 @@ impl Artifacts {
     }
 
     async fn compile(&self, claim: &Claim, uploaded: Option<Bytes>, path: PathBuf) -> Result<Component, CompileError> {
-        let (urgency, is_new) = match uploaded {
-            Some(_) => (Urgency::Patient, true),
-            None => (Urgency::Urgent, false),
-        };
+        let is_new = uploaded.is_some();
+        let urgency = if is_new { Urgency::Patient } else { Urgency::Urgent };
         let component = self.0.components.join(format!("{}.wasm", claim.sha256));
         let bytes = match uploaded {
             Some(bytes) => bytes,
@@ -165,8 +163,7 @@ impl Artifacts {
         remove(&checksum_of(&compiled));
     }
 
-    /// Moves the components aside that an empty catalog does not name: rather than that nobody wants them, the catalog may
-    /// have been lost.
+    /// Moves all components aside, because the catalog names none: it may have been lost, so nothing is deleted.
     pub(super) fn set_aside(&self) -> anyhow::Result<()> {
         let count = fs::read_dir(&self.0.components)?.count();
         if count == 0 {
@@ -226,18 +223,17 @@ fn read_component(path: &Path, sha256: &str) -> anyhow::Result<Bytes> {
 /// Gives compiled code its name, and writes its SHA-256. A host that is killed between the two finds code that does not
 /// match, and compiles again.
 fn store_code(code: NamedTempFile, path: &Path) -> anyhow::Result<()> {
-    let mut hasher = Sha256::new();
-    let mut file = code.reopen()?;
-    file.seek(SeekFrom::Start(0))?;
-    std::io::copy(&mut file, &mut hasher).context("read the compiled code")?;
+    let line = checksum_line(code.path(), path)?;
     persist(code, path)?;
-    let line = checksum_line(&hex::encode(hasher.finalize()), path);
     write_whole(&checksum_of(path), line.as_bytes())
 }
 
-/// What `sha256sum` writes about a file.
-fn checksum_line(sha256: &str, path: &Path) -> String {
-    format!("{sha256}  {}\n", path.file_name().unwrap_or_default().display())
+/// What `sha256sum` would write about a file that is at `place` now, under its name at `path`.
+fn checksum_line(place: &Path, path: &Path) -> anyhow::Result<String> {
+    let mut hasher = Sha256::new();
+    let mut hash = || std::io::copy(&mut File::open(place)?, &mut hasher);
+    hash().with_context(|| format!("read {}", place.display()))?;
+    Ok(format!("{}  {}\n", hex::encode(hasher.finalize()), path.file_name().unwrap_or_default().display()))
 }
 
 /// Compiled code whose bytes are those that were written. Code without a checksum, as older hosts left it, is refused too:
@@ -246,11 +242,8 @@ fn checksum_line(sha256: &str, path: &Path) -> String {
 fn checked_code(compiled: &Path) -> anyhow::Result<CodeFile> {
     let checksum = checksum_of(compiled);
     let line = fs::read_to_string(&checksum).with_context(|| format!("read {}", checksum.display()))?;
-    let mut file = File::open(compiled).with_context(|| format!("open {}", compiled.display()))?;
-    let mut hasher = Sha256::new();
-    std::io::copy(&mut file, &mut hasher).with_context(|| format!("read {}", compiled.display()))?;
     // With the name, so that neither file can be taken for another component's.
-    let found = checksum_line(&hex::encode(hasher.finalize()), compiled);
+    let found = checksum_line(compiled, compiled)?;
     anyhow::ensure!(line == found, "its SHA-256 and name are not those in {}", checksum.display());
     // SAFETY: `store_code` put the file there, which our compiler wrote, in a folder of the state directory that no request can
     // name, and its bytes are unchanged. Files there are only replaced by renaming, or removed. False as soon as somebody

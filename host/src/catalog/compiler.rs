@@ -1,8 +1,8 @@
 //! Compiling components, each in a process of its own: this program again, as `dormouse compile`.
 //!
-//! What an upload makes the compiler do is bounded there, and ends with it: a process can be stopped at any moment, and takes
-//! its memory along. It is stopped when nobody waits for it any more, because the upload's connection ended or the host
-//! drains. Large components have a place to be compiled and small ones another, so that a small one waits for no large one.
+//! A process can be limited, and stopped at any moment with all of its memory. It is stopped when nobody waits for it any
+//! more: the upload's connection ended, or the host drains. One large and one small component can be compiled at the same
+//! time, so that a small one waits for no large one.
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
@@ -23,7 +23,7 @@ use crate::shutdown::Tasks;
 
 /// From this size on a component is large.
 const LARGE_BYTES: usize = 1 << 20;
-/// How much the compiler may say.
+/// Bytes that are read of the compiler's standard error.
 const WORDS_BYTES_MAX: u64 = 64 << 10;
 /// The exit code of a compiler that refuses the component; why is on its standard error.
 pub const REFUSED: i32 = 3;
@@ -38,7 +38,7 @@ pub enum CompileError {
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// The host drains, and compiles nothing any more.
-    #[error("the host stops, and compiles nothing any more")]
+    #[error("the host is shutting down")]
     Draining,
     /// The disk, or damage on it.
     #[error(transparent)]
@@ -70,8 +70,8 @@ impl Compiler {
     /// A compiler for unit tests, whose program is not `dormouse`: it compiles in this process.
     #[cfg(test)]
     pub(super) fn here(tasks: Tasks) -> Compiler {
-        let bounds =
-            CompileBounds { memory_mb_max: 0, cpu_max: std::time::Duration::ZERO, timeout: std::time::Duration::ZERO };
+        let unused = std::time::Duration::ZERO;
+        let bounds = CompileBounds { memory_mb_max: 0, cpu_max: unused, timeout: unused };
         Compiler { is_here: true, ..Compiler::new(bounds, tasks) }
     }
 

@@ -26,14 +26,7 @@ pub(super) enum Urgency {
 }
 
 /// The place. Dropped, it goes to the next one.
-#[derive(Debug)]
 pub(super) struct Turn(Lane);
-
-impl std::fmt::Debug for Lane {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Lane")
-    }
-}
 
 impl Lane {
     /// Waits for the place. Whoever stops waiting holds nobody up.

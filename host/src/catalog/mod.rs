@@ -108,7 +108,7 @@ pub enum ChangeError {
     #[error("function `{0}` has {1} already, as many as this host allows ({2}); delete some first")]
     TooMany(FunctionName, String, &'static str),
     /// The host stops.
-    #[error("the host stops, and compiles nothing any more")]
+    #[error("the host is shutting down")]
     Draining,
     /// The host could not do it.
     #[error("{0:#}")]

@@ -76,12 +76,16 @@ impl HostPattern {
     }
 }
 
+/// The address that a URL's host is, if it is one and no name; IPv6 is in brackets.
+pub(super) fn literal(host: &str) -> Option<IpAddr> {
+    host.trim_start_matches('[').trim_end_matches(']').parse().ok()
+}
+
 impl HostPattern {
     /// Whether this names one address, and this one: a literal or `localhost`, and the port.
     pub(super) fn is_exactly(&self, address: SocketAddr) -> bool {
         let HostPart::Exact(host) = &self.host else { return false };
-        let literal = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-        let named = literal.map_or(host == "localhost" && address.ip().is_loopback(), |own| own == address.ip());
+        let named = literal(host).map_or(host == "localhost" && address.ip().is_loopback(), |own| own == address.ip());
         named && self.port == Some(address.port())
     }
 }

@@ -19,7 +19,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tower::Service;
 
-use super::host_pattern::HostPattern;
+use super::host_pattern::{self, HostPattern};
 
 /// Metadata services of clouds that are not at link-local addresses: Alibaba Cloud, Azure, AWS and Google Cloud over IPv6.
 const METADATA: [IpAddr; 4] = [
@@ -107,7 +107,7 @@ impl Service<Uri> for Connector {
             let host = uri.host().unwrap_or_default();
             let port = port_of(&uri);
             // A host that is an address is not looked up, so the resolver does not see it.
-            if let Ok(address) = host.trim_start_matches('[').trim_end_matches(']').parse() {
+            if let Some(address) = host_pattern::literal(host) {
                 reach.check(SocketAddr::new(address, port))?;
             }
             let mut connector = HttpConnector::new_with_resolver(Resolver { reach, port });

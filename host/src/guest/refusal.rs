@@ -22,7 +22,7 @@ pub enum Refusal {
     #[error("not a valid component: {0}")]
     Invalid(String),
     /// Compiling it takes more than the host allows.
-    #[error("compiling it took more than {took}, which the host's setting `{setting}` allows")]
+    #[error("compiling it took more than {took}; the host's setting `{setting}` sets this limit")]
     TooCostly {
         /// What was used up.
         took: String,

@@ -1,5 +1,5 @@
-//! The date by which records grow old. The machine's clock may be wrong, and what was deleted does not come back, so the
-//! date follows a clock that jumped ahead only slowly, and is kept in the file from one host to the next.
+//! The date by which records grow old. The machine's clock may be wrong, and deleted records cannot be restored. So when
+//! the clock has jumped ahead, this date follows it slowly. It is stored in the ledger's file.
 
 use std::time::{Duration, SystemTime};
 
@@ -35,8 +35,8 @@ impl Calendar {
         if behind > HOUR && !self.warned {
             tracing::warn!(
                 days = behind.as_secs() / 86_400,
-                "the machine's clock is far ahead of the last record; if it is wrong, set it: old records are deleted by \
-                 it, and until then more slowly than usual"
+                "the machine's clock is days ahead of the last record; old records are deleted more slowly until the \
+                 host has caught up with it; if the clock is wrong, set it"
             );
         }
         self.warned = behind > HOUR;

@@ -11,7 +11,6 @@ use std::time::Duration;
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
-use uuid::Uuid;
 
 use super::compute::Pace;
 use super::context::Context;
@@ -19,6 +18,7 @@ use super::entry::{Awake, Entry, Resting};
 use super::policy::{self, Bounds, Decision, Phase};
 use super::runner::Runner;
 use super::state::State;
+use crate::chance;
 use crate::ids::{RequestId, RevisionId};
 use crate::instance::{self, Answer, Caller, Input, Instance, Job, Order, Outcome, Start, Terms, Timings};
 use crate::meter::{AcceptedCall, CalledBy, InvocationMeter};
@@ -374,7 +374,7 @@ impl Inner {
         if !was_ready {
             state.failures = state.failures.saturating_add(1);
         }
-        let wait = policy::restart_wait(state.failures, drawn());
+        let wait = policy::restart_wait(state.failures, chance::drawn());
         drop(state);
         self.context.spawn(async move {
             tokio::select! {
@@ -417,9 +417,4 @@ impl Inner {
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no holder of this lock panics")
     }
-}
-
-/// A number from 0 to 1.
-fn drawn() -> f64 {
-    Uuid::new_v4().as_u64_pair().0 as f64 / u64::MAX as f64
 }

@@ -130,7 +130,7 @@ codes! {
     FunctionUnavailable "function-unavailable" SERVICE_UNAVAILABLE
         "Instances of the function cannot be started; `dormouse show` says why",
     HostFull "host-full" SERVICE_UNAVAILABLE
-        "The host has no room for another instance, event or record; try again after `Retry-After`",
+        "The host has no room for another instance, event, reply or record; try again after `Retry-After`",
     HostDraining "host-draining" SERVICE_UNAVAILABLE
         "The host is shutting down",
     LedgerUnhealthy "ledger-unhealthy" SERVICE_UNAVAILABLE

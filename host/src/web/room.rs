@@ -9,8 +9,7 @@ use tokio::time::timeout;
 /// What is smaller is not counted: connections are bounded, and most events and replies are small.
 const SMALL_BYTES: usize = 64 << 10;
 
-/// Memory that is shared out; cheap to clone.
-#[derive(Clone)]
+/// Memory that is shared out.
 pub struct Room(Arc<Semaphore>);
 
 /// A share of the memory, given back when it is dropped; none for what is small.
