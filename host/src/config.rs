@@ -61,7 +61,7 @@ pub struct ServeArgs {
     /// Instances in all, awake or parked [default: as many as there is memory for]
     #[arg(long, env = "DORMOUSE_INSTANCES_MAX", value_name = "COUNT")]
     pub instances_max: Option<usize>,
-    /// Memory of the host above which it starts no more instances, in MB [default: three quarters of the machine's]
+    /// Memory of the host, in MB: beyond it parked instances stop, then growth is refused [default: three quarters of the machine's]
     #[arg(long, env = "DORMOUSE_MEMORY_MAX_MB", value_name = "MB")]
     pub memory_max_mb: Option<u64>,
     /// Versions that a function may have at once [default: 1000]

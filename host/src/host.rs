@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use serde_json::Value;
 
@@ -22,8 +23,10 @@ use crate::ids::{AliasName, FunctionName, InstanceId, VersionNumber};
 use crate::instance;
 use crate::ledger::{Group, Ledger, Options, QueryError, Usage, UsageQuery};
 use crate::machine::{MAPS_PER_LARGE_INSTANCE, Machine, resident_bytes};
+use crate::memory::Governor;
 use crate::meter::Basis;
 use crate::pool::{self, Capacity, CapacityBounds, InstanceCounts, InstanceSnapshot, Pool, Pools};
+use crate::room::Room;
 use crate::shutdown::Tasks;
 use crate::telemetry::Charges;
 
@@ -39,6 +42,14 @@ pub struct Host {
     guest_memory_bytes: Arc<AtomicU64>,
     metrics: Arc<instance::Metrics>,
     charges: Charges,
+    events: Held,
+    replies: Held,
+}
+
+/// A room, and how much of it is taken.
+struct Held {
+    room: Room,
+    bytes: Gauge,
 }
 
 /// An instance, and the function that it is of.
@@ -58,19 +69,27 @@ impl Host {
         let bounds = CapacityBounds {
             instances_max: config.instances_max.unwrap_or(usize::MAX),
             maps_max: machine.instance_maps_max(),
-            memory_bytes_max: config.memory_bytes_max.unwrap_or_else(|| machine.instance_memory_bytes_max()),
         };
-        log_capacity(&machine, bounds);
-        let engine = Engine::new()?;
+        let memory_bytes_max = config.memory_bytes_max.unwrap_or_else(|| machine.instance_memory_bytes_max());
+        log_capacity(&machine, bounds, memory_bytes_max);
+        let governor = Governor::new(memory_bytes_max, resident_bytes);
+        let engine = Engine::new(governor.clone())?;
         engine.guard(listeners);
         let options = Options { retention: config.invocation_retention, ..Options::default() };
         let ledger = Ledger::open(&config.state_dir.join("ledger.sqlite"), options)?;
         let guest_memory_bytes = engine.memory_bytes_total();
-        let capacity = Capacity::new(bounds, resident_bytes);
+        let capacity = Capacity::new(bounds, governor);
         let mut registry = Registry::with_prefix("dormouse");
         let metrics = Arc::new(instance::Metrics::register(&mut registry));
         let pool_metrics = Arc::new(pool::Metrics::register(&mut registry));
         let charges = Charges::register(&mut registry);
+        let mut held = |name, what, megabytes| {
+            let bytes = Gauge::default();
+            registry.register(name, what, bytes.clone());
+            Held { room: Room::new(megabytes), bytes }
+        };
+        let events = held("event_bytes", "Large events that wait or are handled", config.data.events_memory_mb_max);
+        let replies = held("reply_bytes", "Large replies that are being sent", config.data.replies_memory_mb_max);
         let bounds = CatalogBounds {
             versions_max: config.versions_max,
             aliases_max: config.aliases_max,
@@ -87,7 +106,19 @@ impl Host {
             guest_memory_bytes,
             metrics,
             charges,
+            events,
+            replies,
         }))
+    }
+
+    /// Memory for events, from when they are read until their calls have ended.
+    pub fn event_room(&self) -> &Room {
+        &self.events.room
+    }
+
+    /// Memory for replies to events, until their callers have read them.
+    pub fn reply_room(&self) -> &Room {
+        &self.replies.room
     }
 
     /// Starts the instances that are kept even when nobody calls.
@@ -123,6 +154,9 @@ impl Host {
     /// Everything that is counted, in the OpenMetrics text format.
     pub fn metrics(&self) -> anyhow::Result<String> {
         self.pools.measure(self.guest_memory_bytes.load(Ordering::Relaxed));
+        for held in [&self.events, &self.replies] {
+            held.bytes.set(held.room.bytes_taken() as i64);
+        }
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)
@@ -318,10 +352,10 @@ fn found(pool: &Pool, instance: InstanceSnapshot) -> Found {
     Found { function: pool.function().clone(), version: pool.version(), instance }
 }
 
-fn log_capacity(machine: &Machine, bounds: CapacityBounds) {
+fn log_capacity(machine: &Machine, bounds: CapacityBounds, memory_bytes_max: u64) {
     let large_instances_max = bounds.maps_max / MAPS_PER_LARGE_INSTANCE;
     tracing::info!(
-        memory_mb = bounds.memory_bytes_max >> 20,
+        memory_mb = memory_bytes_max >> 20,
         large_instances_max,
         open_files = machine.open_files_max,
         "room for instances; more of large components need a higher vm.max_map_count (now {})",

@@ -10,8 +10,8 @@
 //! status codes, and what decides (`instance::lifecycle`, `pool::policy`) has no clock, no lock and no I/O.
 //!
 //! What many of them use: [`config`] has the checked settings, [`ids`] the names and identifiers, [`sqlite`] opens both
-//! databases, [`private`] closes files to other users, [`clock`] tells the date, [`chance`] draws, [`machine`] reads the
-//! kernel's limits, [`log`] keeps functions' output, [`telemetry`] is the host's own log, and [`shutdown`] ends it all.
+//! databases, [`private`] closes files to other users, [`clock`] tells the date, [`chance`] draws, [`room`] shares memory
+//! out, [`memory`] says whether there is any, [`machine`] reads the kernel's limits, [`log`] keeps functions' output, [`telemetry`] is the host's own log, and [`shutdown`] ends it all.
 
 pub mod cli;
 pub mod server;
@@ -27,6 +27,8 @@ pub mod guest;
 pub mod meter;
 pub mod ledger;
 pub mod sqlite;
+pub mod memory;
+pub mod room;
 pub mod log;
 pub mod ids;
 pub mod clock;

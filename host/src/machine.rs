@@ -4,6 +4,7 @@
 //! the kernel: at the map limit the process can hang while it drops stores.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -83,8 +84,35 @@ fn memory_bytes() -> anyhow::Result<u64> {
         Some(kilobytes << 10)
     });
     let total = total.context("read the machine's memory: no MemTotal in /proc/meminfo")?;
-    // Absent, or the word `max`: no limit of its own.
-    Ok(read_number("/sys/fs/cgroup/memory.max").map_or(total, |own| own.min(total)))
+    Ok(cgroup_memory_bytes().map_or(total, |group| group.min(total)))
+}
+
+/// The smallest memory limit of the control groups that this process is in, if any limits it.
+pub fn cgroup_memory_bytes() -> Option<u64> {
+    let own = fs::read_to_string("/proc/self/cgroup").ok()?;
+    cgroup_limit(&own, Path::new("/sys/fs/cgroup"))
+}
+
+/// The smallest limit from the group that `own` names up to `root`, of version 2 and of version 1.
+fn cgroup_limit(own: &str, root: &Path) -> Option<u64> {
+    let limits = own.lines().filter_map(|line| {
+        // `0::/path` for version 2, `4:memory:/path` for version 1.
+        let (_, rest) = line.split_once(':')?;
+        let (controllers, path) = rest.split_once(':')?;
+        let (base, file) = if controllers.is_empty() {
+            (root.to_owned(), "memory.max")
+        } else if controllers.split(',').any(|name| name == "memory") {
+            (root.join("memory"), "memory.limit_in_bytes")
+        } else {
+            return None;
+        };
+        // In a container the path may be one of the machine's, of which only the end of the way up is there.
+        let group = base.join(path.trim_start_matches('/'));
+        let way_up = group.ancestors().take_while(|folder| folder.starts_with(&base));
+        way_up.filter_map(|folder| read_number(&folder.join(file).to_string_lossy()).ok()).min()
+    });
+    // No limit is the word `max`, or in version 1 a number beyond all memory.
+    limits.min().filter(|bytes| *bytes < 1 << 60)
 }
 
 fn read_number(path: &str) -> anyhow::Result<u64> {
@@ -101,6 +129,28 @@ mod tests {
         // Creation stops near 9,300 stores at seven maps each.
         assert_eq!(machine.instance_maps_max() / MAPS_PER_LARGE_INSTANCE, 7679);
         assert_eq!(machine.instance_memory_bytes_max(), 18 << 30);
+    }
+
+    #[test]
+    fn the_smallest_limit_of_all_control_groups_counts() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |file: &str, text: &str| {
+            let file = root.path().join(file);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, text).unwrap();
+        };
+        let limit = |own: &str| cgroup_limit(own, root.path());
+        assert_eq!(limit("0::/a/b\n"), None, "nothing is there");
+        write("a/b/memory.max", "max\n");
+        assert_eq!(limit("0::/a/b\n"), None);
+        write("a/memory.max", "2000\n");
+        write("a/b/c/memory.max", "1000\n");
+        assert_eq!(limit("0::/a/b\n"), Some(2000), "of a group above; those below and beside are others'");
+        assert_eq!(limit("0::/a/b/c\n"), Some(1000));
+        write("memory/x/memory.limit_in_bytes", "9223372036854771712\n");
+        assert_eq!(limit("3:cpu:/x\n4:memory,hugetlb:/x\n"), None, "version 1 says so with a number");
+        write("memory/memory.limit_in_bytes", "3000\n");
+        assert_eq!(limit("4:memory:/x/not/here\n0::/\n"), Some(3000));
     }
 
     #[test]

@@ -295,6 +295,12 @@ impl WindowMeter {
         self.reading.executed
     }
 
+    /// The instance starts.
+    pub fn start_began(&mut self, now: Instant) {
+        self.unposted = true;
+        self.busy.begin(now);
+    }
+
     /// A request was handed to the guest.
     pub fn request_began(&mut self, now: Instant) {
         self.reading.requests += 1;
@@ -315,7 +321,7 @@ impl WindowMeter {
         self.busy.begin(now);
     }
 
-    /// A request or a hook ended, or is no longer waited for.
+    /// A start, a request or a hook ended, or is no longer waited for.
     pub fn ended_one(&mut self, now: Instant) {
         self.unposted = true;
         self.busy.end(now);

@@ -35,6 +35,11 @@ impl Tasks {
         self.0.tracker.spawn_on(task, runtime);
     }
 
+    /// Runs `work` on a thread where blocking is allowed, from a thread that may know of no runtime.
+    pub fn spawn_blocking_on(&self, runtime: &Handle, work: impl FnOnce() + Send + 'static) {
+        self.0.tracker.spawn_blocking_on(work, runtime);
+    }
+
     /// Runs `work` on a thread where blocking is allowed, and waits for it.
     pub async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> anyhow::Result<T> {
         Ok(self.0.tracker.spawn_blocking(work).await?)

@@ -1,16 +1,30 @@
 //! The host's own log, and the metrics that add up readings.
+//!
+//! A line that is written while a request is answered carries the request's identifier. That is all that a span of
+//! `tracing` would do here, and a span costs each request an entry in a registry and a formatted text, lines or no lines.
 
+use std::cell::RefCell;
+use std::fmt;
 use std::io::IsTerminal as _;
+use std::pin::Pin;
 use std::sync::atomic::AtomicU64;
+use std::task::{Context, Poll};
 
+use pin_project_lite::pin_project;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Subscriber};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::field::RecordFields;
+use tracing_subscriber::fmt::format::{DefaultFields, Writer};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
 
 use crate::config::LogFormat;
-use crate::ids::FunctionName;
+use crate::ids::{FunctionName, RequestId};
 use crate::meter::{Reading, compute_units};
 
 /// Starts the host's log on standard error. `RUST_LOG` says what is logged; guests' lines are target `guest`, at debug.
@@ -20,9 +34,96 @@ pub fn init(format: LogFormat) {
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second call, in a test, leaves the first subscriber in place.
     let _ = match format {
-        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).with_target(false).try_init(),
-        LogFormat::Json => builder.json().try_init(),
+        LogFormat::Text => builder
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_target(false)
+            .fmt_fields(TextWithRequest(DefaultFields::new()))
+            .try_init(),
+        LogFormat::Json => builder.json().map_event_format(JsonWithRequest).try_init(),
     };
+}
+
+thread_local!(static REQUEST: RefCell<Option<RequestId>> = const { RefCell::new(None) });
+
+pin_project! {
+    /// Work on a request; see [`about`].
+    pub struct About<W> {
+        request: Option<RequestId>,
+        #[pin]
+        work: W,
+    }
+}
+
+/// Does `work`. The lines of the host's log that it writes carry the request's identifier.
+pub fn about<W: Future>(request: &RequestId, work: W) -> About<W> {
+    About { request: Some(request.clone()), work }
+}
+
+impl<W: Future> Future for About<W> {
+    type Output = W::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<W::Output> {
+        /// Puts back what was there, also when the work panics.
+        struct Swapped<'a>(&'a mut Option<RequestId>);
+        impl Drop for Swapped<'_> {
+            fn drop(&mut self) {
+                REQUEST.with_borrow_mut(|current| std::mem::swap(current, self.0));
+            }
+        }
+        let this = self.project();
+        REQUEST.with_borrow_mut(|current| std::mem::swap(current, this.request));
+        let _swapped = Swapped(this.request);
+        this.work.poll(cx)
+    }
+}
+
+/// The request that the line with these fields is about, unless one of the fields names it.
+fn request_unnamed_in(fields: impl FnOnce(&mut Names)) -> Option<RequestId> {
+    let request = REQUEST.with_borrow(Clone::clone)?;
+    let mut names = Names { request: false };
+    fields(&mut names);
+    (!names.request).then_some(request)
+}
+
+struct Names {
+    request: bool,
+}
+
+impl Visit for Names {
+    fn record_debug(&mut self, field: &Field, _: &dyn fmt::Debug) {
+        self.request |= field.name() == "request";
+    }
+}
+
+/// Writes the request behind the fields of a line.
+struct TextWithRequest(DefaultFields);
+
+impl<'writer> FormatFields<'writer> for TextWithRequest {
+    fn format_fields<R: RecordFields>(&self, mut writer: Writer<'writer>, fields: R) -> fmt::Result {
+        let request = request_unnamed_in(|names| fields.record(names));
+        self.0.format_fields(writer.by_ref(), fields)?;
+        request.map_or(Ok(()), |request| write!(writer, " request={}", request.as_str()))
+    }
+}
+
+/// Writes the request as the last member of a line, which is a JSON object.
+struct JsonWithRequest<F>(F);
+
+impl<S, N, F> FormatEvent<S, N> for JsonWithRequest<F>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'writer> FormatFields<'writer> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let Some(request) = request_unnamed_in(|names| event.record(names)) else {
+            return self.0.format_event(context, writer, event);
+        };
+        let mut line = String::new();
+        self.0.format_event(context, Writer::new(&mut line), event)?;
+        let members = line.trim_end().strip_suffix('}').ok_or(fmt::Error)?;
+        writeln!(writer, "{members},\"request\":{}}}", serde_json::Value::from(request.as_str()))
+    }
 }
 
 /// Sums of what ended windows are charged for, by function. They agree with the ledger's sums of the same windows.
@@ -87,5 +188,73 @@ impl FunctionCharges {
         self.epochs.inc_by(epochs);
         self.compute_units.inc_by(compute_units(epochs * u64::from(window.memory_mb)));
         self.executed.inc_by(window.executed.as_secs_f64());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use tracing_subscriber::fmt::MakeWriter;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl MakeWriter<'_> for Written {
+        type Writer = Written;
+
+        fn make_writer(&self) -> Written {
+            self.clone()
+        }
+    }
+
+    /// The lines that are written outside of a request, in one, and in one while a field names another.
+    async fn lines(subscriber: impl Subscriber + Send + Sync, written: Written) -> Vec<String> {
+        let _default = tracing::subscriber::set_default(subscriber);
+        let request = RequestId::from_caller("a-b").unwrap();
+        tracing::warn!("before");
+        about(&request, async {
+            tracing::warn!(count = 1, "in");
+            tokio::task::yield_now().await;
+            tracing::warn!(request = "other", "of another");
+        })
+        .await;
+        tracing::warn!("after");
+        let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    #[tokio::test]
+    async fn a_line_of_text_names_the_request_that_it_is_about() {
+        let written = Written::default();
+        let builder = tracing_subscriber::fmt().with_ansi(false).with_writer(written.clone());
+        let lines = lines(builder.fmt_fields(TextWithRequest(DefaultFields::new())).finish(), written).await;
+        let names = |line: &str| line.matches("request=").count();
+        assert_eq!(lines.iter().map(|line| names(line)).collect::<Vec<_>>(), [0, 1, 1, 0], "{lines:?}");
+        assert!(lines[1].ends_with("in count=1 request=a-b") && lines[2].ends_with("request=\"other\""), "{lines:?}");
+    }
+
+    #[tokio::test]
+    async fn a_line_of_json_names_the_request_that_it_is_about() {
+        let written = Written::default();
+        let builder = tracing_subscriber::fmt().json().with_writer(written.clone());
+        let lines = lines(builder.map_event_format(JsonWithRequest).finish(), written).await;
+        let lines: Vec<serde_json::Value> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let requests: Vec<_> = lines.iter().map(|line| line["request"].as_str()).collect();
+        assert_eq!(requests, [None, Some("a-b"), None, None], "{lines:?}");
+        assert_eq!((&lines[1]["fields"]["count"], &lines[2]["fields"]["request"]), (&1.into(), &"other".into()));
     }
 }

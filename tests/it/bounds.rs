@@ -42,6 +42,11 @@ async fn replies_that_nobody_reads_are_bounded_and_their_connections_closed() {
     })
     .await;
     assert_eq!(reply.body.len(), BYTES);
+    eventually("the end of all of them", async || match host.metric("dormouse_reply_bytes").await {
+        0.0 => Ok(()),
+        bytes => Err(bytes.to_string()),
+    })
+    .await;
     for mut connection in silent {
         assert!(connection.read_to_close().await.len() < BYTES, "the rest was given up");
     }

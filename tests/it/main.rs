@@ -24,6 +24,7 @@ mod components;
 mod uploads;
 mod compiling;
 mod bounds;
+mod memory;
 mod sandbox;
 mod outbound;
 mod logs;

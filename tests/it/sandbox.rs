@@ -211,6 +211,7 @@ const RANDOM: Small = Small {
     imports: r#"
         (import "wasi:random/random@0.2.0" (instance $random (export "get-random-u64" (func (result u64)))))
         (core func $lowered (canon lower (func $random "get-random-u64")))"#,
+    start: "",
     body: "(i64.store (i32.const 32) (call $lowered))",
 };
 
@@ -218,6 +219,7 @@ const RANDOM: Small = Small {
 const MARKING: Small = Small {
     pages: 256,
     imports: "",
+    start: "",
     body: "
         (local.set $at (i32.const 65536))
         (loop $again
@@ -232,6 +234,7 @@ const MARKING: Small = Small {
 const GROWING: Small = Small {
     pages: 16,
     imports: "",
+    start: "",
     body: "
         (if (i32.lt_u (memory.size) (i32.const 1280))
             (then (drop (memory.grow (i32.const 1264)))))

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
+use crate::support::wat::Small;
 use crate::support::{Kind, TestFunction, TestHost, eventually, over_kinds};
 
 over_kinds! {
@@ -184,4 +185,56 @@ async fn a_late_request_keeps_the_instance_from_no_other_function_and_the_next_o
     let next = probe.script(json!([])).await;
     assert_eq!((next.status, next.start()), (200, "cold"));
     assert_eq!(probe.logs("pre-stop ", 1).await, 1);
+}
+
+/// A start function that never ends.
+const NEVER_STARTS: Small = Small { start: "(loop $on (br $on))", ..Small::PLAIN };
+
+#[tokio::test]
+async fn a_start_function_is_held_to_the_timeout_of_the_request_and_charged() {
+    let host = TestHost::start().await;
+    let settings = json!({"timeoutMs": 300});
+    assert_eq!(host.put_code("endless", NEVER_STARTS.component(), &settings).await.status, 201);
+    let endless = host.function("endless");
+    endless.invoke("").await.problem(504, "function-timed-out");
+    let window = eventually("its window", async || match host.windows().await.as_slice() {
+        [window] if window["state"] == "ended" => Ok(window.clone()),
+        others => Err(format!("{others:?}")),
+    })
+    .await;
+    assert!(window["executedMs"].as_f64().unwrap() > 10.0 && window["requests"] == 0, "{window}");
+    assert!(window["durationMs"].as_f64().unwrap() >= 300.0, "{window}");
+    assert!(endless.usage().await["epochs"].as_f64().unwrap() > 10.0);
+    endless.is_gone().await;
+    assert_eq!(endless.lines_with("did not start within 300 ms").await, 1);
+}
+
+/// Fills 800 MB at once, and copies them.
+const FILLS: Small = Small {
+    body: "
+        (drop (memory.grow (i32.const 12800)))
+        (memory.fill (i32.const 65536) (i32.const 1) (i32.const 838860000))
+        (memory.copy (i32.const 65600) (i32.const 65536) (i32.const 838860000))",
+    ..Small::PLAIN
+};
+
+/// Rule 9, for instructions that take long.
+#[tokio::test]
+async fn an_instruction_that_touches_much_memory_is_stopped_at_the_deadline() {
+    let host = TestHost::start().await;
+    let executed_ms = async |name: &str, timeout_ms: u64, status: u16| {
+        let settings = json!({"memoryMb": 1024, "timeoutMs": timeout_ms});
+        assert_eq!(host.put_code(name, FILLS.component(), &settings).await.status, 201);
+        let reply = host.function(name).invoke("").await;
+        assert_eq!(reply.status, status, "{reply:?}");
+        let ended = eventually("its window", async || {
+            let windows = host.windows().await;
+            let ended = windows.iter().find(|window| window["function"] == name && window["state"] == "ended");
+            ended.cloned().ok_or_else(|| format!("{windows:?}"))
+        });
+        ended.await["executedMs"].as_f64().unwrap()
+    };
+    let whole = executed_ms("patient", 60_000, 200).await;
+    let stopped = executed_ms("hasty", (whole / 10.0).max(10.0) as u64, 504).await;
+    assert!(stopped < whole / 2.0, "{stopped} ms of {whole}");
 }

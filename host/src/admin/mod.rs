@@ -26,7 +26,6 @@ use http::header;
 use hyper::body::Incoming;
 use tokio::net::TcpListener;
 use tower::ServiceExt as _;
-use tracing::Instrument as _;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -35,10 +34,11 @@ use crate::config::AdminConfig;
 use crate::host::Host;
 use crate::ids::RequestId;
 use crate::shutdown::Tasks;
+use crate::telemetry;
+use crate::web::headers;
 use crate::web::linger::Lingering;
 use crate::web::listener::{self, Service};
 use crate::web::problem::Failure;
-use crate::web::{headers, span};
 
 /// What the handlers share.
 struct Plane {
@@ -78,7 +78,7 @@ impl Service for Pages {
     async fn answer(&self, request: http::Request<Incoming>) -> http::Response<Body> {
         let id = headers::request_id(request.headers());
         let request = request.map(|body| Body::new(Lingering::new(body, self.tasks.clone())));
-        let Ok(mut response) = self.router.clone().oneshot(request).instrument(span::of(&id)).await;
+        let Ok(mut response) = telemetry::about(&id, self.router.clone().oneshot(request)).await;
         if let Some(failure) = response.extensions_mut().remove::<Failure>() {
             return answer_with(failure, response, &id);
         }

@@ -281,6 +281,7 @@ fn persist(file: NamedTempFile, path: &Path) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::Governor;
 
     /// The smallest component: it has nothing in it.
     const EMPTY: &[u8] = b"\0asm\x0d\0\x01\0";
@@ -294,7 +295,8 @@ mod tests {
 
     fn open(folder: &Path) -> Artifacts {
         let tasks = Tasks::default();
-        Artifacts::open(folder, Engine::new().unwrap(), Compiler::here(tasks.clone()), tasks).unwrap()
+        let engine = Engine::new(Governor::new(u64::MAX, || 0)).unwrap();
+        Artifacts::open(folder, engine, Compiler::here(tasks.clone()), tasks).unwrap()
     }
 
     /// Loads the component as a host that starts anew.

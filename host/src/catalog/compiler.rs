@@ -166,6 +166,11 @@ impl Compiler {
         if status.code() == Some(FAILED) {
             return Err(anyhow::anyhow!("the compiler failed: {words}").into());
         }
+        if signal(Signal::KILL) {
+            return Err(
+                anyhow::anyhow!("the compiler was killed; the machine may have too little memory for it").into()
+            );
+        }
         tracing::error!(%status, "the compiler crashed: {words}");
         Err(Refusal::Invalid("the compiler crashed on it; the host's log says more".to_owned()).into())
     }

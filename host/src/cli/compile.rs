@@ -1,5 +1,6 @@
 //! `dormouse compile`: the compiler of a host, which starts it for each component; see `catalog/compiler.rs`.
 
+use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::process::exit;
 use std::thread;
@@ -29,6 +30,8 @@ impl Compile {
     /// Reads a component from standard input and writes machine code to standard output.
     pub(super) fn run(self) -> anyhow::Result<()> {
         machine::give_way();
+        // If the kernel must kill one of a control group, it is to be this process and not the host. Refused at worst.
+        let _ = fs::write("/proc/self/oom_score_adj", "1000");
         let memory = self.memory_max_mb.saturating_mul(1 << 20);
         let limit = |most| Rlimit { current: Some(most), maximum: Some(most) };
         setrlimit(Resource::Data, limit(memory)).context("limit its memory")?;

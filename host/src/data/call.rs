@@ -5,7 +5,6 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Uri, header};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use tracing::Instrument as _;
 
 use super::Plane;
 use super::event::EventReader;
@@ -17,15 +16,15 @@ use crate::ids::RequestId;
 use crate::instance::Answer;
 use crate::invoke::{Call, Payload};
 use crate::meter::CalledBy;
+use crate::telemetry;
+use crate::web::headers;
 use crate::web::linger::Lingering;
 use crate::web::problem::{Code, Failure};
-use crate::web::{headers, span};
 
 /// Answers any request to the data plane.
 pub(super) async fn answer(plane: &Plane, sent: http::Request<Incoming>) -> Response {
-    let Plane { host, events, replies } = plane;
+    let Plane { host, events } = plane;
     let request = headers::request_id(sent.headers());
-    let span = span::of(&request);
     let answered = async {
         let (Head { method, uri, headers, .. }, body) = sent.into_parts();
         let body = Lingering::new(body, host.tasks().clone());
@@ -36,13 +35,13 @@ pub(super) async fn answer(plane: &Plane, sent: http::Request<Incoming>) -> Resp
         let (way, sent) = (route.way, Sent { method: &method, uri: &uri, headers, body });
         match call(host, events, &request, route, sent).await {
             Ok(answer) => match way {
-                Way::Invoke => reply::to_invocation(answer, &request, replies).await,
-                Way::Serve => reply::to_request(answer, &request, &method, replies).await,
+                Way::Invoke => reply::to_invocation(answer, &request, host.reply_room()).await,
+                Way::Serve => reply::to_request(answer, &request, &method, host.reply_room()).await,
             },
             Err(failure) => reply::failed(failure, &request),
         }
     };
-    answered.instrument(span).await
+    telemetry::about(&request, answered).await
 }
 
 /// A request, apart from its address.

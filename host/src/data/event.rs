@@ -3,6 +3,7 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -11,9 +12,9 @@ use http_body_util::BodyExt as _;
 use tokio::time::timeout;
 
 use crate::guest::EventInput;
+use crate::host::Host;
 use crate::web::linger::Lingering;
 use crate::web::problem::{Code, Failure};
-use crate::web::room::Room;
 
 /// How long a caller may take to send an event.
 const EVENT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -23,12 +24,12 @@ const EXPECTED_BYTES_MAX: usize = 64 << 10;
 /// Reads events within the bounds.
 pub(super) struct EventReader {
     bytes_max: usize,
-    room: Room,
+    host: Arc<Host>,
 }
 
 impl EventReader {
-    pub(super) fn new(bytes_max: usize, room: Room) -> EventReader {
-        EventReader { bytes_max, room }
+    pub(super) fn new(bytes_max: usize, host: Arc<Host>) -> EventReader {
+        EventReader { bytes_max, host }
     }
 
     pub(super) async fn read(&self, fields: &HeaderMap, body: Lingering) -> Result<EventInput, Failure> {
@@ -36,7 +37,7 @@ impl EventReader {
         if announced.is_some_and(|bytes: usize| bytes > self.bytes_max) {
             return Err(self.too_large());
         }
-        let share = self.room.wait(announced.unwrap_or(self.bytes_max), EVENT_TIMEOUT).await;
+        let share = self.host.event_room().wait(announced.unwrap_or(self.bytes_max), EVENT_TIMEOUT).await;
         let share = share.ok_or_else(|| Failure::new(Code::HostFull, "too many large events wait or are handled"))?;
         match at_once_or_within(EVENT_TIMEOUT, self.collect(announced, body)).await {
             Some(bytes) => Ok(EventInput { bytes: bytes?, share }),

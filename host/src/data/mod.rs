@@ -19,14 +19,11 @@ use self::reply::{ReplyBody, Response};
 use crate::config::DataConfig;
 use crate::host::Host;
 use crate::web::listener::{self, Service};
-use crate::web::room::Room;
 
 /// What all requests share.
 struct Plane {
     host: Arc<Host>,
     events: EventReader,
-    /// For replies that their callers have not read yet.
-    replies: Room,
 }
 
 impl Service for Plane {
@@ -40,7 +37,7 @@ impl Service for Plane {
 /// Serves callers until the host closes.
 pub async fn serve(listener: TcpListener, host: Arc<Host>, config: DataConfig) {
     let tasks = host.tasks().clone();
-    let events = EventReader::new(config.event_bytes_max, Room::new(config.events_memory_mb_max));
-    let plane = Plane { host, events, replies: Room::new(config.replies_memory_mb_max) };
+    let events = EventReader::new(config.event_bytes_max, host.clone());
+    let plane = Plane { host, events };
     listener::serve(listener, plane, config.connections, tasks).await;
 }

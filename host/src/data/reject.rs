@@ -45,14 +45,17 @@ pub(super) fn result(outcome: Outcome) -> Result<Answered, Failure> {
         Outcome::OutOfMemory => {
             failure(Code::FunctionOutOfMemory, "the function wanted more memory than `memoryMb` allows")
         }
-        Outcome::TimedOut => failure(Code::FunctionTimedOut, "the function took longer than `timeoutMs` allows"),
+        Outcome::TimedOut => {
+            failure(Code::FunctionTimedOut, "the function, or its start, took longer than its timeout allows")
+        }
         Outcome::Lost => failure(
             Code::InstanceLost,
             "the instance ended through another request or its background work; this one is not to blame",
         ),
-        Outcome::HostFull => {
-            failure(Code::HostFull, "the host has no room for another instance, and none is parked that could go")
-        }
+        Outcome::HostFull => failure(
+            Code::HostFull,
+            "the host has no room or no memory left for this, and nothing is parked that could go",
+        ),
         Outcome::QueueTimedOut => {
             failure(Code::FunctionBusy, "all instances stayed busy for longer than `queueTimeoutMs`")
         }

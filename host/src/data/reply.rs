@@ -11,9 +11,9 @@ use super::reject::{self, Answered};
 use crate::guest::{self, BodyError, ResponseBody};
 use crate::ids::RequestId;
 use crate::instance::{Answer, Timings};
+use crate::room::{Room, Share};
 use crate::web::headers;
 use crate::web::problem::{Code, Failure};
-use crate::web::room::{Room, Share};
 
 /// A response that announces no more than this is sent when all of it is there, so that half of one can be told from a
 /// whole one by its status. Longer ones, and those that announce nothing, are sent as they come.

@@ -21,6 +21,7 @@ use super::refusal::Refusal;
 use super::world::{Date, World};
 use crate::ids::InstanceId;
 use crate::log::{LogWriter, Stream};
+use crate::memory::Governor;
 
 /// Everything that the instances of one function share.
 pub struct Blueprint {
@@ -31,6 +32,7 @@ pub struct Blueprint {
     pub(super) pre: InstancePre<World>,
     pub(super) ticker: Arc<Ticker>,
     memory_bytes_total: Arc<AtomicU64>,
+    governor: Governor,
     memory_mb: u32,
     environment: Vec<(String, String)>,
     reach: Arc<Reach>,
@@ -48,6 +50,7 @@ impl Blueprint {
             pre,
             ticker: component.engine().ticker(),
             memory_bytes_total: component.engine().memory_bytes_total(),
+            governor: component.engine().governor().clone(),
             memory_mb: sandbox.memory_mb,
             environment,
             reach: Arc::new(Reach::new(&sandbox.outbound_hosts, component.engine().listeners())),
@@ -70,9 +73,10 @@ impl Blueprint {
             .build();
         let outbound = Outbound::new(self.reach.clone(), self.log.clone(), instance, mailbox.clone());
         let memory_bytes_max = (self.memory_mb as usize) << 20;
-        let limits = Limits::new(memory_bytes_max, mailbox.gauge.clone(), self.memory_bytes_total.clone());
+        let (gauge, total) = (mailbox.gauge.clone(), self.memory_bytes_total.clone());
+        let limits = Limits::new(memory_bytes_max, gauge, total, self.governor.clone());
         let mut store = Store::new(self.pre.engine(), World::new(wasi, outbound, [stdout, stderr], limits));
-        store.limiter(|world| &mut world.limits);
+        store.limiter_async(|world| &mut world.limits);
         store.set_hostcall_fuel(HOSTCALL_BYTES_MAX);
         store.set_max_component_handles(HANDLES_MAX);
         store

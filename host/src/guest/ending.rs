@@ -14,8 +14,10 @@ pub enum Ending {
         /// The call whose code was running, if the engine can tell.
         blamed: Option<CallId>,
     },
-    /// Memory growth was refused, and the guest did not carry on without it.
+    /// Memory growth was refused, and the guest did not carry on without it; or the host took its memory back.
     OutOfMemory {
+        /// Whose memory was used up.
+        lack: MemoryLack,
         /// The call whose code was running, if the engine can tell.
         blamed: Option<CallId>,
     },
@@ -23,11 +25,20 @@ pub enum Ending {
     NotStarted(Trap),
 }
 
+/// What a guest's memory lacked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemoryLack {
+    /// It reached the function's own limit.
+    OwnLimit,
+    /// The host has no more.
+    Host,
+}
+
 impl Ending {
     /// The call whose code ended the guest, if the engine can tell.
     pub fn blamed(&self) -> Option<CallId> {
         match self {
-            Ending::Crashed { blamed, .. } | Ending::OutOfMemory { blamed } => *blamed,
+            Ending::Crashed { blamed, .. } | Ending::OutOfMemory { blamed, .. } => *blamed,
             Ending::NotStarted(_) => None,
         }
     }

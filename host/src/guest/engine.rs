@@ -10,12 +10,14 @@ use wasmtime::component::{Component as Compiled, Linker};
 use wasmtime::{Config, OptLevel};
 
 use super::arena;
+use super::bulk;
 use super::code::{CodeFile, CompiledCode};
 use super::epoch::Ticker;
 use super::outgoing;
 use super::refusal::Refusal;
 use super::world::World;
 use crate::machine::MAPS_PER_LARGE_INSTANCE;
+use crate::memory::Governor;
 
 /// Bytes of stack that guest code may use.
 const WASM_STACK_BYTES: usize = 512 << 10;
@@ -44,6 +46,7 @@ struct Sides {
     large: Side,
     ticker: Arc<Ticker>,
     memory_bytes_total: Arc<AtomicU64>,
+    governor: Governor,
     listeners: OnceLock<Vec<SocketAddr>>,
 }
 
@@ -53,27 +56,31 @@ struct Side {
 }
 
 impl Engine {
-    /// Sets the engine up and starts its epoch ticker, which sleeps until a store is polled.
-    pub fn new() -> anyhow::Result<Engine> {
+    /// Sets the engine up and starts its epoch ticker, which sleeps until a store is polled. Guests ask `governor` for
+    /// memory.
+    pub fn new(governor: Governor) -> anyhow::Result<Engine> {
         let (small, large) = (Side::new(&small_config())?, Side::new(&large_config())?);
-        let ticker = Ticker::start([small.engine.clone(), large.engine.clone()]).context("start the epoch ticker")?;
+        let engines = [small.engine.clone(), large.engine.clone()];
+        let ticker = Ticker::start(engines, governor.clone()).context("start the epoch ticker")?;
         let sides = Sides {
             small,
             large,
             ticker: Arc::new(ticker),
             memory_bytes_total: Arc::default(),
+            governor,
             listeners: OnceLock::new(),
         };
         Ok(Engine { sides: Arc::new(sides) })
     }
 
-    /// A hash of everything that compiled code depends on: the engine's version, settings and machine.
+    /// A hash of everything that compiled code depends on: the engine's version, settings and machine, and what is made of
+    /// a component before.
     pub fn compatibility(&self) -> String {
         let mut hasher = DefaultHasher::new();
         for side in [&self.sides.small, &self.sides.large] {
             side.engine.precompile_compatibility_hash().hash(&mut hasher);
         }
-        COPIED_DATA_BYTES_MAX.hash(&mut hasher);
+        (COPIED_DATA_BYTES_MAX, bulk::VERSION, bulk::PIECE_BYTES).hash(&mut hasher);
         format!("{:016x}", hasher.finish())
     }
 
@@ -102,6 +109,10 @@ impl Engine {
         self.sides.memory_bytes_total.clone()
     }
 
+    pub(super) fn governor(&self) -> &Governor {
+        &self.sides.governor
+    }
+
     /// Keeps guests away from the host's own listeners. Call once, before the first function is prepared.
     pub fn guard(&self, listeners: Vec<SocketAddr>) {
         let set = self.sides.listeners.set(listeners);
@@ -122,7 +133,8 @@ pub fn compile(bytes: &[u8]) -> Result<CompiledCode, Refusal> {
     Refusal::check_kind(bytes)?;
     let small = initial_data_bytes(bytes) <= COPIED_DATA_BYTES_MAX;
     let config = if small { small_config() } else { large_config() };
-    let compiled = wasmtime::Engine::new(&config).and_then(|engine| engine.precompile_component(bytes));
+    let bytes = bulk::in_pieces(bytes);
+    let compiled = wasmtime::Engine::new(&config).and_then(|engine| engine.precompile_component(&bytes));
     compiled.map(CompiledCode::new).map_err(|error| Refusal::Invalid(format!("{error:#}")))
 }
 

@@ -1,9 +1,11 @@
-//! The epoch ticker: advances the engines' epochs every millisecond while any store is polled, and sleeps otherwise.
+//! The epoch ticker: advances the engines' epochs every millisecond while any store is polled, and has the host's memory
+//! watched. Otherwise it sleeps.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 
+use crate::memory::Governor;
 use crate::meter::EPOCH;
 
 /// Ticks without a poll after which the thread goes to sleep. Longer than the pause between two requests of a busy
@@ -50,12 +52,12 @@ fn own_slot() -> usize {
 }
 
 impl Ticker {
-    pub(super) fn start(engines: [wasmtime::Engine; 2]) -> std::io::Result<Ticker> {
+    pub(super) fn start(engines: [wasmtime::Engine; 2], governor: Governor) -> std::io::Result<Ticker> {
         let polling = std::array::from_fn(|_| Slot::default());
         let (ticks, asleep, ended) = (AtomicU64::new(0), AtomicBool::new(false), AtomicBool::new(false));
         let polls = Arc::new(Polls { polling, ticks, asleep, ended });
         let own = polls.clone();
-        let thread = thread::Builder::new().name("epoch".to_owned()).spawn(move || tick(&own, &engines))?;
+        let thread = thread::Builder::new().name("epoch".to_owned()).spawn(move || tick(&own, &engines, &governor))?;
         Ok(Ticker { polls, thread: Some(thread) })
     }
 
@@ -97,12 +99,14 @@ impl Drop for Ticker {
     }
 }
 
-fn tick(polls: &Polls, engines: &[wasmtime::Engine]) {
+fn tick(polls: &Polls, engines: &[wasmtime::Engine], governor: &Governor) {
     let mut idle_ticks = 0;
     while !polls.ended.load(Ordering::SeqCst) {
         thread::sleep(EPOCH);
         polls.ticks.fetch_add(1, Ordering::Relaxed);
         engines.iter().for_each(wasmtime::Engine::increment_epoch);
+        // Guests that run may touch what they were granted long ago.
+        governor.watch();
         idle_ticks = if polls.anybody_polls() { 0 } else { idle_ticks + 1 };
         if idle_ticks < IDLE_TICKS {
             continue;

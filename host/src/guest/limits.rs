@@ -1,9 +1,13 @@
 //! What one guest may hold: memory, tables, instances, handles and output.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
-use wasmtime::ResourceLimiter;
+use async_trait::async_trait;
+use wasmtime::ResourceLimiterAsync;
+
+use super::ending::MemoryLack;
+use crate::memory::Governor;
 
 /// Elements of all tables; language runtimes need a few thousand.
 const TABLE_ELEMENTS_MAX: usize = 100_000;
@@ -25,8 +29,27 @@ pub(super) const RANDOM_BYTES_MAX: u64 = 1 << 20;
 pub(super) struct Gauge {
     pub(super) memory_bytes: AtomicU64,
     pub(super) memory_bytes_peak: AtomicU64,
-    /// Set when memory growth was refused; cleared if the guest carries on without it.
-    pub(super) memory_refused: AtomicBool,
+    refused: AtomicU8,
+}
+
+impl Gauge {
+    /// What the guest's memory lacked when growth was refused last; none if it has carried on without it.
+    pub(super) fn memory_lack(&self) -> Option<MemoryLack> {
+        match self.refused.load(Ordering::Relaxed) {
+            0 => None,
+            1 => Some(MemoryLack::OwnLimit),
+            _ => Some(MemoryLack::Host),
+        }
+    }
+
+    pub(super) fn note_lack(&self, lack: Option<MemoryLack>) {
+        let code = match lack {
+            None => 0,
+            Some(MemoryLack::OwnLimit) => 1,
+            Some(MemoryLack::Host) => 2,
+        };
+        self.refused.store(code, Ordering::Relaxed);
+    }
 }
 
 /// Limits a store. The memory limit is for all linear memories of the component together.
@@ -36,11 +59,12 @@ pub(super) struct Limits {
     gauge: Arc<Gauge>,
     /// Linear memory of all guests of the host.
     total: Arc<AtomicU64>,
+    governor: Governor,
 }
 
 impl Limits {
-    pub(super) fn new(memory_bytes_max: usize, gauge: Arc<Gauge>, total: Arc<AtomicU64>) -> Limits {
-        Limits { memory_bytes_max, memory_bytes: 0, gauge, total }
+    pub(super) fn new(memory_bytes_max: usize, gauge: Arc<Gauge>, total: Arc<AtomicU64>, governor: Governor) -> Limits {
+        Limits { memory_bytes_max, memory_bytes: 0, gauge, total, governor }
     }
 }
 
@@ -50,13 +74,29 @@ impl Drop for Limits {
     }
 }
 
-impl ResourceLimiter for Limits {
-    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+#[async_trait]
+impl ResourceLimiterAsync for Limits {
+    async fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         let total = self.memory_bytes - current.min(self.memory_bytes) + desired;
-        if total > self.memory_bytes_max {
+        // The memory that an instance begins with is mostly never touched; whether there is room for the instance was
+        // asked before it was made.
+        let begins = current == 0;
+        let lack = if total > self.memory_bytes_max {
+            Some(MemoryLack::OwnLimit)
+        } else if !begins && !self.governor.grant((desired - current) as u64).await {
+            Some(MemoryLack::Host)
+        } else {
+            None
+        };
+        if lack.is_some() {
             // The guest sees that the growth failed, and may carry on. If it traps instead, this is reported as the
             // cause.
-            self.gauge.memory_refused.store(true, Ordering::Relaxed);
+            self.gauge.note_lack(lack);
             return Ok(false);
         }
         self.total.fetch_add((total - self.memory_bytes) as u64, Ordering::Relaxed);
@@ -66,7 +106,12 @@ impl ResourceLimiter for Limits {
         Ok(true)
     }
 
-    fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+    async fn table_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         Ok(desired <= TABLE_ELEMENTS_MAX)
     }
 

@@ -7,6 +7,7 @@
 mod arena;
 mod attribution;
 mod blueprint;
+mod bulk;
 mod call;
 mod capacity;
 mod client;
@@ -38,7 +39,7 @@ pub use capacity::Capacity;
 pub use code::{CodeFile, CompiledCode};
 pub use component::Component;
 pub use delivery::{Body, BodyError, Delivery, Response, ResponseBody};
-pub use ending::{Ending, Trap};
+pub use ending::{Ending, MemoryLack, Trap};
 pub use engine::{Engine, compile};
 pub use exports::{EntryNames, Export, Exports, Hook, HookName, Protocol};
 pub use hooks::event_request;

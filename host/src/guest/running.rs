@@ -108,9 +108,12 @@ async fn run(blueprint: Arc<Blueprint>, instance: InstanceId, mailbox: Arc<Mailb
     yield_in_time(&mut store, mailbox.clone(), blueprint.ticker.clone());
     let funcs = match Funcs::instantiate(&blueprint, &mut store).await {
         Ok(funcs) => funcs,
-        // Instantiation may already exceed the memory limit.
-        Err(_) if mailbox.gauge.memory_refused.load(Ordering::Relaxed) => return Ending::OutOfMemory { blamed: None },
-        Err(error) => return Ending::NotStarted(Trap::from_engine(&error)),
+        Err(error) => {
+            return match mailbox.gauge.memory_lack() {
+                Some(lack) => Ending::OutOfMemory { lack, blamed: None },
+                None => Ending::NotStarted(Trap::from_engine(&error)),
+            };
+        }
     };
     drop(blueprint);
     mailbox.put_event(Event::Started);
@@ -124,10 +127,10 @@ async fn run(blueprint: Arc<Blueprint>, instance: InstanceId, mailbox: Arc<Mailb
     // A trap stops the whole store, and the engine may report it to no call; but its current task is still the one that
     // trapped.
     let blamed = mailbox.blamed(running_task(&mut store.as_context_mut()));
-    if mailbox.gauge.memory_refused.load(Ordering::Relaxed) {
-        return Ending::OutOfMemory { blamed };
+    match mailbox.gauge.memory_lack() {
+        Some(lack) => Ending::OutOfMemory { lack, blamed },
+        None => Ending::Crashed { trap: Trap::from_engine(&error), blamed },
     }
-    Ending::Crashed { trap: Trap::from_engine(&error), blamed }
 }
 
 /// The root task of the code that the engine is running: the one that was started for an export's call.
@@ -217,7 +220,7 @@ async fn run_call(
         Ok(returned) => {
             accessor.with(|mut access| access.get().end_lines_of(&request));
             // The guest carried on without the memory it was refused.
-            mailbox.gauge.memory_refused.store(false, Ordering::Relaxed);
+            mailbox.gauge.note_lack(None);
             mailbox.end_call(id, returned, is_silent(accessor));
             Ok(())
         }

@@ -113,6 +113,11 @@ impl Host {
         let blueprint = Blueprint::new(&component, &settings.entry_names, sandbox)?;
         let concurrency = if revision.exports.shares() { settings.concurrency } else { 1 };
         let requests_max = settings.requests_max.or(revision.exports.capacity.requests_max);
+        let started_within = if blueprint.exports.initializer.is_some() {
+            settings.initializer_timeout
+        } else {
+            settings.request_timeout
+        };
         let terms = Terms {
             function: function.name.clone(),
             version,
@@ -121,6 +126,7 @@ impl Host {
             concurrency,
             requests_max,
             freeze_after: settings.freeze_after,
+            start_timeout: started_within,
             initializer_timeout: settings.initializer_timeout,
             pre_freeze_timeout: settings.pre_freeze_timeout,
             pre_stop_timeout: settings.pre_stop_timeout,

@@ -10,14 +10,13 @@ use super::lifecycle::State;
 use super::order::{Order, StopReason};
 use crate::guest::Entry;
 
-/// How long instantiation may take. Start functions of language runtimes take milliseconds.
-pub(super) const START_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// All facts about an instance on which a decision depends. Points in time count from when it was made.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct View {
     pub(super) now: Duration,
     pub(super) state: State,
+    /// When instantiation, with the start functions of the component, must be over; none before it has begun.
+    pub(super) start_deadline: Option<Duration>,
     /// The newest order.
     pub(super) order: Order,
     /// Jobs in the inbox.
@@ -84,6 +83,8 @@ pub(super) enum Move {
     Suspend,
     /// Stop gracefully; a hook that runs is not waited for any more.
     Stop(StopReason),
+    /// End at once, to give the host its memory back.
+    GiveMemoryBack,
     /// Leave `Parked`.
     Thaw,
     /// Leave `Suspended`.
@@ -103,7 +104,7 @@ pub(super) enum Move {
     /// The hook is late.
     TimeOutHook(LateHook),
     /// Instantiation took too long.
-    FailStart,
+    TimeOutStart,
     /// Wait until then for another request.
     Linger { until: Duration },
     /// Freeze.
@@ -176,8 +177,8 @@ pub(super) fn decide(step: Step, view: &View) -> Option<Move> {
 pub(super) fn wake(state: State, order: Order) -> Option<Move> {
     match (state, order) {
         (State::Parked | State::Suspended, Order::Stop(reason)) => Some(Move::Stop(reason)),
-        (State::Parked, Order::Run | Order::Suspend) => Some(Move::Thaw),
-        (State::Suspended, Order::Run | Order::Suspend) => Some(Move::Resume),
+        (State::Parked, Order::Run | Order::Suspend | Order::End) => Some(Move::Thaw),
+        (State::Suspended, Order::Run | Order::Suspend | Order::End) => Some(Move::Resume),
         (_, _) => None,
     }
 }
@@ -198,7 +199,7 @@ pub(super) fn after_hook(succeeded: bool, view: &View) -> AfterHook {
 /// When the instance must be looked at again even if nothing else happens.
 pub(super) fn next_deadline(view: &View) -> Option<Duration> {
     let hook = view.hook.map(|hook| hook.deadline);
-    let start = (view.state == State::Starting).then_some(START_TIMEOUT);
+    let start = view.start_deadline.filter(|_| view.state == State::Starting);
     [view.request_deadline, hook, view.linger_ends, start, view.progress_due].into_iter().flatten().min()
 }
 
@@ -206,10 +207,11 @@ pub(super) fn next_deadline(view: &View) -> Option<Duration> {
 fn obey(view: &View) -> Option<Move> {
     use State::{Active, Freezing, Initializing, Parked, Starting, Stopped, Stopping, Suspended};
     match (view.order, view.state) {
+        (Order::End, Starting | Initializing | Active | Freezing | Stopping) => Some(Move::GiveMemoryBack),
         (Order::Suspend, Active | Freezing) => Some(Move::Suspend),
         (Order::Stop(reason), Starting | Initializing | Active | Freezing | Suspended) => Some(Move::Stop(reason)),
         // Those at rest are woken first, and those that stop do so already.
-        (Order::Stop(_), Parked | Stopping | Stopped) => None,
+        (Order::Stop(_), Parked | Stopping | Stopped) | (Order::End, Parked | Suspended | Stopped) => None,
         (Order::Suspend, Starting | Initializing | Parked | Suspended | Stopping | Stopped) | (Order::Run, _) => None,
     }
 }
@@ -249,7 +251,7 @@ fn deadlines(view: &View) -> Option<Move> {
             Entry::PreFreeze | Entry::PreStop | Entry::Handler => LateHook::IsLeft,
         }));
     }
-    (view.state == State::Starting && late(START_TIMEOUT)).then_some(Move::FailStart)
+    (view.state == State::Starting && view.start_deadline.is_some_and(late)).then_some(Move::TimeOutStart)
 }
 
 fn advance(view: &View) -> Option<Move> {

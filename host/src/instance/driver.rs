@@ -100,6 +100,8 @@ pub struct Instance {
     made: Instant,
     /// When it was made, or was last parked or suspended.
     since: Instant,
+    /// When it must have started; none before the guest was first polled.
+    start_deadline: Option<Instant>,
     /// The time. The clock is read once before and once after each poll of the guest; all else uses that reading.
     now: Instant,
     /// When the linger ends.
@@ -154,6 +156,7 @@ impl Instance {
             calls: 0,
             made: now,
             since: now,
+            start_deadline: None,
             now,
             linger_ends: None,
             timer: None,
@@ -171,6 +174,11 @@ impl Instance {
     /// Its state.
     pub fn state(&self) -> State {
         self.state
+    }
+
+    /// Its linear memory.
+    pub fn memory_bytes(&self) -> u64 {
+        self.guest.memory_bytes()
     }
 
     /// The time of its last turn.

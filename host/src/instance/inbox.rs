@@ -26,11 +26,15 @@ impl Inbox {
         self.count.store(jobs.len(), Ordering::Release);
     }
 
-    /// Sets the order. A stop order is never replaced.
+    /// Sets the order, unless the one before stays.
     pub fn order(&self, order: Order) {
-        let stops = |before| matches!(Order::from_code(before), Order::Stop(_));
-        let newest = |before| if stops(before) { None } else { Some(order.code()) };
-        // Fails only if the instance already has a stop order.
+        let stays = |before| match Order::from_code(before) {
+            Order::End => true,
+            Order::Stop(_) => order != Order::End,
+            Order::Run | Order::Suspend => false,
+        };
+        let newest = |before| if stays(before) { None } else { Some(order.code()) };
+        // Fails only if the order before stays.
         let _ = self.order.fetch_update(Ordering::AcqRel, Ordering::Acquire, newest);
     }
 
@@ -82,5 +86,8 @@ mod tests {
         inbox.order(Order::Run);
         inbox.order(Order::Stop(StopReason::Shutdown));
         assert_eq!(inbox.current_order(), Order::Stop(StopReason::Idle));
+        inbox.order(Order::End);
+        inbox.order(Order::Stop(StopReason::Shutdown));
+        assert_eq!(inbox.current_order(), Order::End);
     }
 }

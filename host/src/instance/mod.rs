@@ -13,7 +13,7 @@ mod order;
 mod terms;
 
 pub use crate::guest::Input;
-pub use driver::{Clock, Instance, Report};
+pub use driver::{Answered, Clock, Instance, Report};
 pub use inbox::Inbox;
 pub use job::{Answer, Caller, Job, Outcome, Start, Timings};
 pub use lifecycle::State;

@@ -1,7 +1,7 @@
 //! Orders to an instance, and the reasons for which it stops.
 
-/// An order to an instance from an operator, the pool or the host. A new order replaces the old one, unless that is a
-/// stop.
+/// An order to an instance from an operator, the pool or the host. A new order replaces the old one, except that nothing
+/// replaces `End`, and only `End` replaces a stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
     /// Take jobs.
@@ -10,6 +10,8 @@ pub enum Order {
     Suspend,
     /// Stop gracefully.
     Stop(StopReason),
+    /// End at once, requests or not: the host must have its memory back.
+    End,
 }
 
 /// Why an instance stops gracefully.
@@ -65,13 +67,15 @@ impl StopReason {
 impl Order {
     const RUN: u8 = 0;
     const SUSPEND: u8 = 1;
+    const END: u8 = 2;
     /// The first reason to stop; the others follow in the order of `StopReason::ALL`.
-    const STOP: u8 = 2;
+    const STOP: u8 = 3;
 
     pub(super) fn code(self) -> u8 {
         match self {
             Order::Run => Self::RUN,
             Order::Suspend => Self::SUSPEND,
+            Order::End => Self::END,
             Order::Stop(reason) => Self::STOP + reason as u8,
         }
     }
@@ -80,6 +84,7 @@ impl Order {
         match code {
             Self::RUN => Order::Run,
             Self::SUSPEND => Order::Suspend,
+            Self::END => Order::End,
             stop => Order::Stop(StopReason::ALL[usize::from(stop - Self::STOP)]),
         }
     }
@@ -92,7 +97,7 @@ mod tests {
     #[test]
     fn every_order_survives_its_code() {
         let stops = StopReason::ALL.map(Order::Stop);
-        for order in [Order::Run, Order::Suspend].into_iter().chain(stops) {
+        for order in [Order::Run, Order::Suspend, Order::End].into_iter().chain(stops) {
             assert_eq!(Order::from_code(order.code()), order);
         }
     }

@@ -26,6 +26,8 @@ pub struct Terms {
     pub requests_max: Option<u32>,
     /// The linger between the last reply and pre-freeze.
     pub freeze_after: Duration,
+    /// How long instantiation may take, with the start functions of the component.
+    pub start_timeout: Duration,
     /// The initializer's timeout.
     pub initializer_timeout: Duration,
     /// Pre-freeze's timeout.

@@ -5,8 +5,10 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
-/// The kernel is asked for the host's memory once for so many new instances.
-const INSTANCES_PER_LOOK: usize = 16;
+use crate::memory::Governor;
+
+/// Memory that a new instance is taken for, until what it really has shows.
+const INSTANCE_BYTES: u64 = 1 << 20;
 
 /// How much the host may hold.
 #[derive(Clone, Copy, Debug)]
@@ -15,8 +17,6 @@ pub struct CapacityBounds {
     pub instances_max: usize,
     /// Their kernel maps in all.
     pub maps_max: u64,
-    /// The host's memory, above which no instance is started.
-    pub memory_bytes_max: u64,
 }
 
 /// What the host can hold; cheap to clone.
@@ -25,10 +25,7 @@ pub struct Capacity(Arc<Inner>);
 
 struct Inner {
     bounds: CapacityBounds,
-    /// Tells the memory that the host has.
-    memory_bytes: fn() -> u64,
-    memory_bytes_seen: AtomicU64,
-    asked: AtomicUsize,
+    governor: Governor,
     instances: AtomicUsize,
     maps: AtomicU64,
     freed: Notify,
@@ -41,13 +38,11 @@ pub struct Reservation {
 }
 
 impl Capacity {
-    /// Capacity within `bounds`; `memory_bytes` tells the memory that the host has.
-    pub fn new(bounds: CapacityBounds, memory_bytes: fn() -> u64) -> Capacity {
+    /// Capacity within `bounds` and the memory of `governor`.
+    pub fn new(bounds: CapacityBounds, governor: Governor) -> Capacity {
         Capacity(Arc::new(Inner {
             bounds,
-            memory_bytes,
-            memory_bytes_seen: AtomicU64::new(0),
-            asked: AtomicUsize::new(0),
+            governor,
             instances: AtomicUsize::new(0),
             maps: AtomicU64::new(0),
             freed: Notify::new(),
@@ -57,7 +52,7 @@ impl Capacity {
     /// A share for an instance that needs so many maps, if there is room.
     pub fn reserve(&self, maps: u64) -> Option<Reservation> {
         let inner = &*self.0;
-        if !self.has_memory() {
+        if !inner.governor.take(INSTANCE_BYTES) {
             return None;
         }
         // Nothing is taken and given back when there is no room: that would look like a share that was freed.
@@ -76,15 +71,9 @@ impl Capacity {
         self.0.maps.load(Ordering::Relaxed) + maps > self.0.bounds.maps_max
     }
 
-    fn has_memory(&self) -> bool {
-        let inner = &*self.0;
-        let seen = &inner.memory_bytes_seen;
-        let asked = inner.asked.fetch_add(1, Ordering::Relaxed);
-        // While there is too much, each one looks again: something may have gone meanwhile.
-        if asked.is_multiple_of(INSTANCES_PER_LOOK) || seen.load(Ordering::Relaxed) > inner.bounds.memory_bytes_max {
-            seen.store((inner.memory_bytes)(), Ordering::Relaxed);
-        }
-        seen.load(Ordering::Relaxed) <= inner.bounds.memory_bytes_max
+    /// The host's memory.
+    pub fn governor(&self) -> &Governor {
+        &self.0.governor
     }
 
     /// Ends when a share was freed after this call.
@@ -123,11 +112,15 @@ mod tests {
 
     use super::*;
 
-    const BOUNDS: CapacityBounds = CapacityBounds { instances_max: 2, maps_max: 20, memory_bytes_max: 10 << 20 };
+    const BOUNDS: CapacityBounds = CapacityBounds { instances_max: 2, maps_max: 20 };
+
+    fn endless() -> Governor {
+        Governor::new(u64::MAX, || 0)
+    }
 
     #[tokio::test]
     async fn it_is_bounded_by_count_and_comes_back() {
-        let capacity = Capacity::new(BOUNDS, || 0);
+        let capacity = Capacity::new(BOUNDS, endless());
         let first = capacity.reserve(0).unwrap();
         let _second = capacity.reserve(0).unwrap();
         assert!(capacity.reserve(0).is_none(), "two is the bound");
@@ -142,7 +135,7 @@ mod tests {
 
     #[test]
     fn maps_are_bounded_and_come_back() {
-        let capacity = Capacity::new(CapacityBounds { instances_max: 9, ..BOUNDS }, || 0);
+        let capacity = Capacity::new(CapacityBounds { instances_max: 9, ..BOUNDS }, endless());
         let shares: Vec<Reservation> = (0..2).map(|_| capacity.reserve(8).unwrap()).collect();
         assert!(capacity.lacks_maps(8) && capacity.reserve(8).is_none());
         assert!(!capacity.lacks_maps(0) && capacity.reserve(0).is_some(), "who needs none gets a share");
@@ -153,10 +146,11 @@ mod tests {
     #[test]
     fn memory_is_looked_at_again_while_there_is_too_much() {
         static BYTES: AtomicU64 = AtomicU64::new(0);
-        let capacity = Capacity::new(CapacityBounds { instances_max: 100, ..BOUNDS }, || BYTES.load(Ordering::Relaxed));
+        let governor = Governor::new(10 << 20, || BYTES.load(Ordering::Relaxed));
+        let capacity = Capacity::new(CapacityBounds { instances_max: 100, ..BOUNDS }, governor);
         assert!(capacity.reserve(0).is_some());
         BYTES.store(11 << 20, Ordering::Relaxed);
-        assert!((0..INSTANCES_PER_LOOK).any(|_| capacity.reserve(0).is_none()), "no memory is left");
+        assert!((0..20).any(|_| capacity.reserve(0).is_none()), "no memory is left");
         BYTES.store(9 << 20, Ordering::Relaxed);
         assert!(capacity.reserve(0).is_some());
     }

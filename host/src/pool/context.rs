@@ -39,6 +39,10 @@ impl Context {
         self.tasks.spawn_on(&self.runtime, task);
     }
 
+    pub(super) fn spawn_blocking(&self, work: impl FnOnce() + Send + 'static) {
+        self.tasks.spawn_blocking_on(&self.runtime, work);
+    }
+
     /// Capacity for a new instance that needs so many maps. While there is none, the longest parked instance of the host is
     /// stopped for it; none if nothing is parked either.
     pub(super) async fn reserve(&self, maps: u64) -> Option<Reservation> {

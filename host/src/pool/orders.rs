@@ -134,6 +134,23 @@ impl Pool {
         true
     }
 
+    /// The awake instance that has most memory, and how much.
+    pub(super) fn largest_awake(&self) -> Option<(u64, InstanceId)> {
+        let state = self.0.lock();
+        state
+            .awake
+            .iter()
+            .map(|awake| (awake.entry.vitals.memory_bytes(), awake.entry.id))
+            .max_by_key(|(bytes, _)| *bytes)
+    }
+
+    /// Ends an awake instance at once.
+    pub(super) fn end(&self, id: InstanceId) {
+        if let Some(awake) = self.0.lock().find(id) {
+            awake.order(Order::End);
+        }
+    }
+
     /// Stops instances that are parked too long; says when the next one will be.
     pub(super) fn stop_idle(&self, now: Instant) -> Option<Instant> {
         let idle_timeout = self.0.settings.idle_timeout;

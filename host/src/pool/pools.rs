@@ -6,10 +6,11 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::capacity::Capacity;
 use super::compute::Compute;
@@ -50,6 +51,8 @@ impl Pools {
         let pools = Pools { context, registry, following: Arc::default() };
         let reaping = pools.clone();
         pools.context.spawn(async move { reaping.reap().await });
+        let keeping = pools.clone();
+        pools.context.spawn(async move { keeping.keep_memory().await });
         Ok(pools)
     }
 
@@ -184,6 +187,52 @@ impl Pools {
                 });
             }
         }
+    }
+}
+
+/// Awake instances that have less memory are not ended for the host's: it would not help.
+const ENDED_BYTES_LEAST: u64 = 8 << 20;
+/// How long the host waits for an instance that it stopped for its memory, before it looks for another.
+const STOPPED_WITHIN: Duration = Duration::from_millis(200);
+
+/// The host's memory.
+impl Pools {
+    /// Stops instances while the host lacks memory, until it closes: parked ones first, in order. If none is left and the
+    /// host has more than its bound, the awake one with most memory is ended: its function was granted that memory when
+    /// there was room, and has touched it since.
+    async fn keep_memory(&self) {
+        let (capacity, governor) = (self.capacity(), self.capacity().governor());
+        loop {
+            tokio::select! {
+                () = governor.shortage() => {}
+                () = self.context.tasks.closing() => return,
+            }
+            while governor.missing() > 0 {
+                let freed = capacity.freed();
+                let stopped = (self.context.evict)(Needs::Anything) || (governor.excess() > 0 && self.end_largest());
+                if !stopped {
+                    governor.answer(true);
+                    break;
+                }
+                // One with a slow pre-stop is not waited for any longer: the next one may be quicker.
+                let _ = timeout(STOPPED_WITHIN, freed).await;
+            }
+            if governor.missing() == 0 {
+                governor.answer(false);
+            }
+        }
+    }
+
+    fn end_largest(&self) -> bool {
+        let pools = self.registry.load();
+        let awake = pools.values().filter_map(|pool| pool.largest_awake().map(|(bytes, id)| (bytes, id, pool)));
+        let largest = awake.max_by_key(|(bytes, ..)| *bytes).filter(|(bytes, ..)| *bytes >= ENDED_BYTES_LEAST);
+        if let Some((bytes, instance, pool)) = &largest {
+            let (function, memory_mb) = (pool.function(), bytes >> 20);
+            tracing::warn!(%function, %instance, memory_mb, "the host has too little memory; the largest instance ends");
+            pool.end(*instance);
+        }
+        largest.is_some()
     }
 }
 

@@ -18,7 +18,11 @@ use tokio::time::Instant;
 use super::compute::Pace;
 use super::context::Context;
 use crate::ids::InstanceId;
-use crate::instance::{Clock, Inbox, Instance, Job, Report, State};
+use crate::instance::{Answered, Clock, Inbox, Instance, Job, Report, State};
+
+/// Memory that is given back to the kernel on the spot. More takes it milliseconds, so that is done on another thread,
+/// after the answers.
+const QUICKLY_FREED_BYTES_MAX: u64 = 32 << 20;
 
 /// Whose an instance is: it learns what the instance reports. A trait, so that runners know nothing of pools, which know
 /// runners.
@@ -132,13 +136,15 @@ impl Runner {
                     }
                 }
                 Report::Bounced(job) => owner.bounced(job, self.id, instance.state(), instance.now()),
+                Report::Stopped(answers) if instance.memory_bytes() > QUICKLY_FREED_BYTES_MAX => {
+                    self.send(answers);
+                    let runner = self.clone();
+                    self.context.spawn_blocking(move || runner.free(instance));
+                    return Left::Nothing;
+                }
                 Report::Stopped(answers) => {
-                    drop(instance);
-                    owner.gone(self.id);
-                    for answered in answers {
-                        owner.count(answered.code());
-                        answered.send();
-                    }
+                    self.free(instance);
+                    self.send(answers);
                     return Left::Nothing;
                 }
             }
@@ -149,6 +155,19 @@ impl Runner {
         }
         self.admit(instance);
         left
+    }
+
+    fn send(&self, answers: Vec<Answered>) {
+        for answered in answers {
+            self.owner.count(answered.code());
+            answered.send();
+        }
+    }
+
+    /// Drops the instance. Its share of the host's capacity is free when its memory is.
+    fn free(&self, instance: Box<Instance>) {
+        drop(instance);
+        self.owner.gone(self.id);
     }
 
     /// Starts another turn, of a guest that is in the middle of a computation or of any other.

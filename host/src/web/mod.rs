@@ -1,4 +1,4 @@
-//! What all planes share: connections, header fields, problem documents, and the span of a request.
+//! What all planes share: connections, header fields and problem documents.
 //!
 //! Nothing here knows what is asked for, or of whom.
 
@@ -6,6 +6,4 @@ pub mod headers;
 pub mod linger;
 pub mod listener;
 pub mod problem;
-pub mod room;
-pub mod span;
 mod timer;

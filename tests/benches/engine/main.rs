@@ -20,6 +20,7 @@ use dormouse::guest::{
 use dormouse::ids::{FunctionName, InstanceId, RequestId, VersionLabel};
 use dormouse::instance::{Caller, Clock, Instance, Job, Metrics, Outcome, Report, Start, State, Terms};
 use dormouse::log::Log;
+use dormouse::memory::Governor;
 use dormouse::meter::{AcceptedCall, Account, Basis, CalledBy, InvocationMeter, Post, Reading, Rest, WindowMeter};
 use tokio::sync::oneshot;
 
@@ -66,7 +67,7 @@ impl Bench {
     }
 
     fn new(folder: &Path) -> Bench {
-        let engine = Engine::new().expect("an engine");
+        let engine = Engine::new(Governor::new(u64::MAX, || 0)).expect("an engine");
         let hello = tests::component("example-hello");
         let load = |name: &str, bytes: &[u8]| {
             let path = folder.join(name);
@@ -288,6 +289,7 @@ fn terms(blueprint: Arc<Blueprint>) -> Arc<Terms> {
         concurrency: 1,
         requests_max: None,
         freeze_after: Duration::ZERO,
+        start_timeout: Duration::from_secs(30),
         initializer_timeout: Duration::from_secs(3),
         pre_freeze_timeout: Duration::from_secs(3),
         pre_stop_timeout: Duration::from_secs(3),

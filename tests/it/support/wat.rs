@@ -24,17 +24,19 @@ pub(crate) struct Small {
     pub(crate) pages: u32,
     /// Component level: what it imports, and core functions lowered from that, named `$lowered`.
     pub(crate) imports: &'static str,
+    /// Instructions of the start function.
+    pub(crate) start: &'static str,
     /// Instructions of the handler; the reply is eight bytes at address 32.
     pub(crate) body: &'static str,
 }
 
 impl Small {
     /// A function that answers eight zeros.
-    pub(crate) const PLAIN: Small = Small { pages: 1, imports: "", body: "" };
+    pub(crate) const PLAIN: Small = Small { pages: 1, imports: "", start: "", body: "" };
 
     /// The component's bytes.
     pub(crate) fn component(&self) -> Vec<u8> {
-        let Small { pages, imports, body } = self;
+        let Small { pages, imports, start, body } = self;
         let (core_import, core_arguments) = match imports.is_empty() {
             true => ("", ""),
             false => (
@@ -56,7 +58,9 @@ impl Small {
                         (i32.store8 (i32.const 16) (i32.const 0)) ;; ok
                         (i32.store (i32.const 20) (i32.const 32))
                         (i32.store (i32.const 24) (i32.const 8))
-                        (i32.const 16)))
+                        (i32.const 16))
+                    (func $start {start})
+                    (start $start))
                 (core instance $core (instantiate $code {core_arguments}))
                 (func (export "handler")
                     (param "ctx" $context) (param "event" (list u8)) (result (result (list u8) (error string)))

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rustix::process::{Resource, getrlimit};
 
-use crate::machine::{MAPS_PER_LARGE_INSTANCE, Machine};
+use crate::machine::{MAPS_PER_LARGE_INSTANCE, Machine, cgroup_memory_bytes};
 
 use super::super::units;
 use super::Finding;
@@ -20,8 +20,6 @@ const OPEN_FILES_GOOD: u64 = 4096;
 const MEMORY_BYTES_LEAST: u64 = 128 << 20;
 const MEMORY_BYTES_GOOD: u64 = 512 << 20;
 
-const CGROUP_ROOT: &str = "/sys/fs/cgroup";
-
 pub(super) fn check(rust_backtrace: Option<&str>) -> Vec<Finding> {
     let machine = Machine::read();
     let findings = [
@@ -33,7 +31,7 @@ pub(super) fn check(rust_backtrace: Option<&str>) -> Vec<Finding> {
         getrlimit(Resource::As).current.map(address_space),
         read_number("/proc/sys/vm/overcommit_memory").and_then(overcommit),
         fs::read_to_string("/proc/meminfo").ok().as_deref().and_then(available).map(memory),
-        cgroup_limit().map(cgroup),
+        cgroup_memory_bytes().map(cgroup),
         Some(backtrace(rust_backtrace)),
     ];
     findings.into_iter().flatten().collect()
@@ -99,23 +97,6 @@ fn memory(bytes: u64) -> Finding {
     } else {
         Finding::ok("memory", text)
     }
-}
-
-/// The tightest memory limit on the way from this process's cgroup (version 2) to the root, or version 1's own.
-fn cgroup_limit() -> Option<u64> {
-    let own = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let path = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
-    let root = Path::new(CGROUP_ROOT);
-    let limits = root
-        .join(path)
-        .ancestors()
-        .take_while(|folder| folder.starts_with(root))
-        .map(Path::to_owned)
-        .collect::<Vec<_>>();
-    let version_2 = limits.iter().filter_map(|folder| read_number(folder.join("memory.max")));
-    let version_1 = read_number(root.join("memory/memory.limit_in_bytes"));
-    // Version 1 says "no limit" with a number beyond all memory.
-    version_2.chain(version_1).min().filter(|bytes| *bytes < 1 << 60)
 }
 
 fn cgroup(bytes: u64) -> Finding {

@@ -16,11 +16,15 @@ const fn ms(ms: u64) -> Duration {
 
 const NOW: Duration = ms(100);
 
+/// When an instance must have started.
+const START: Duration = ms(30_000);
+
 /// An instance that has nothing to do.
 fn idle(state: State) -> View {
     View {
         now: NOW,
         state,
+        start_deadline: (state == Starting).then_some(START),
         order: Order::Run,
         jobs: 0,
         running: 0,
@@ -205,7 +209,7 @@ fn deadlines_of_hooks() {
     let both = View { request_deadline: Some(NOW), hook: Some(hook(Entry::PreStop, NOW)), ..idle(Stopping) };
     assert_eq!(decide(Step::Deadlines, &both), Some(Move::TimeOutRequest { stops: false }));
     let start = |now| decide(Step::Deadlines, &View { now, ..idle(Starting) });
-    assert_eq!([ms(29_999), START_TIMEOUT].map(start), [None, Some(Move::FailStart)]);
+    assert_eq!([ms(29_999), START].map(start), [None, Some(Move::TimeOutStart)]);
 }
 
 #[test]
@@ -322,7 +326,7 @@ fn the_next_deadline_is_the_earliest() {
     };
     assert_eq!(next_deadline(&view), Some(ms(200)));
     assert_eq!(next_deadline(&View { progress_due: None, ..view }), Some(ms(300)));
-    assert_eq!(next_deadline(&idle(Starting)), Some(START_TIMEOUT));
+    assert_eq!(next_deadline(&idle(Starting)), Some(START));
     assert_eq!(next_deadline(&idle(Active)), None);
 }
 
@@ -396,7 +400,16 @@ impl Played {
         match happening {
             Happening::Time(passed) => self.view.now += ms(passed),
             Happening::Job => self.view.jobs += 1,
-            Happening::Ordered(order) if !matches!(self.view.order, Order::Stop(_)) => self.view.order = order,
+            Happening::Ordered(order) => {
+                let stays = match self.view.order {
+                    Order::End => true,
+                    Order::Stop(_) => order != Order::End,
+                    Order::Run | Order::Suspend => false,
+                };
+                if !stays {
+                    self.view.order = order;
+                }
+            }
             Happening::Started if self.view.state == Starting => {
                 self.step(Event::Booted);
                 if self.has_initializer { self.call(Entry::Initializer, false) } else { self.ready() }
@@ -456,7 +469,10 @@ impl Played {
                     self.carry_out(Move::Stop(StopReason::RequestTimedOut));
                 }
             }
-            Move::KillOverdue | Move::FailStart | Move::TimeOutHook(LateHook::FailsInstance | LateHook::Kills) => {
+            Move::KillOverdue
+            | Move::TimeOutStart
+            | Move::GiveMemoryBack
+            | Move::TimeOutHook(LateHook::FailsInstance | LateHook::Kills) => {
                 self.fail();
             }
             Move::TimeOutHook(LateHook::IsLeft) => self.abandon(),
@@ -492,7 +508,7 @@ impl Played {
         self.carry_out(Move::PostProgress); // The played instance has counted its requests anew.
         if self.rests() {
             let wanted = match self.view.state {
-                Parked => self.view.jobs > 0 || matches!(self.view.order, Order::Stop(_)),
+                Parked => self.view.jobs > 0 || matches!(self.view.order, Order::Stop(_) | Order::End),
                 _ => self.view.order != Order::Suspend,
             };
             match wake(self.view.state, self.view.order) {
@@ -525,7 +541,8 @@ fn happening() -> impl Strategy<Value = Happening> {
         Just(Happening::LeftoverReturned),
         Just(Happening::OverduePreempted),
         Just(Happening::HookPreempted),
-        prop_oneof![Just(Order::Run), Just(Order::Suspend)].prop_map(Happening::Ordered),
+        prop_oneof![10 => Just(Order::Run), 10 => Just(Order::Suspend), 1 => Just(Order::End)]
+            .prop_map(Happening::Ordered),
     ]
 }
 

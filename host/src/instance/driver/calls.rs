@@ -26,6 +26,9 @@ struct Told {
 impl Instance {
     pub(super) fn run_guest(&mut self, cx: &mut Context<'_>, clock: Clock) {
         self.settled = true;
+        if self.start_deadline.is_none() {
+            self.begin_start();
+        }
         let executed = match clock {
             Clock::Wall => {
                 let from = Instant::now();
@@ -56,13 +59,24 @@ impl Instance {
         }
     }
 
-    pub(super) fn started(&mut self) {
+    /// The window opens before the guest's first step: start functions are its code like any other.
+    fn begin_start(&mut self) {
         self.open_window(Duration::ZERO);
+        if let Some(meter) = &mut self.meter {
+            meter.start_began(self.now);
+        }
+        self.start_deadline = Some(self.now + self.terms.start_timeout);
+    }
+
+    pub(super) fn started(&mut self) {
         self.step(Event::Booted);
         if self.terms.blueprint.exports.initializer.is_some() {
             self.begin_hook(Entry::Initializer);
         } else {
             self.ready();
+        }
+        if let Some(meter) = &mut self.meter {
+            meter.ended_one(self.now);
         }
     }
 

@@ -1,7 +1,7 @@
 //! How an instance ends: in order, at a deadline, or through a crash.
 
 use super::{Answered, Instance, Report};
-use crate::guest::{Ending, Entry, Preempted, Trap};
+use crate::guest::{Ending, Entry, MemoryLack, Preempted, Trap};
 use crate::ids::RequestId;
 use crate::instance::decide::LateHook;
 use crate::instance::job::{Outcome, Timings};
@@ -58,6 +58,12 @@ impl Instance {
         self.fail(Ending::Crashed { trap, blamed });
     }
 
+    pub(super) fn time_out_start(&mut self) {
+        let summary = format!("the instance did not start within {} ms", self.terms.start_timeout.as_millis());
+        self.log_crash(&Ending::NotStarted(Trap { name: "start-timeout", backtrace: summary.clone(), summary }), None);
+        self.finish_failed(|| Outcome::TimedOut);
+    }
+
     pub(super) fn time_out_hook(&mut self, late: LateHook) {
         let Some(hook) = &self.hook else { return };
         let (entry, request) = (hook.entry, hook.request.clone());
@@ -105,14 +111,17 @@ impl Instance {
         self.abandon_hook();
         let own = || match &ending {
             Ending::Crashed { trap, .. } | Ending::NotStarted(trap) => Outcome::Crashed(trap.clone()),
-            Ending::OutOfMemory { .. } => Outcome::OutOfMemory,
+            Ending::OutOfMemory { lack: MemoryLack::OwnLimit, .. } => Outcome::OutOfMemory,
+            Ending::OutOfMemory { lack: MemoryLack::Host, .. } => Outcome::HostFull,
         };
+        let nobody_is_to_blame = matches!(ending, Ending::OutOfMemory { lack: MemoryLack::Host, .. });
         if matches!(self.state, State::Starting | State::Initializing) {
             return self.finish_failed(own);
         }
         let mut answers = Vec::new();
         while let Some(running) = self.running.last() {
-            let outcome = if Some(running.call) == culprit_call { own() } else { Outcome::Lost };
+            let own_fault = nobody_is_to_blame || Some(running.call) == culprit_call;
+            let outcome = if own_fault { own() } else { Outcome::Lost };
             answers.push(self.take_running(self.running.len() - 1, outcome));
         }
         self.gone(answers);
@@ -140,8 +149,11 @@ impl Instance {
         let (trap, text) = match ending {
             Ending::Crashed { trap, .. } => (trap.name, format!("instance crashed: {}", trap.backtrace)),
             Ending::NotStarted(trap) => (trap.name, format!("instance did not start: {}", trap.backtrace)),
-            Ending::OutOfMemory { .. } => {
+            Ending::OutOfMemory { lack: MemoryLack::OwnLimit, .. } => {
                 ("out-of-memory", format!("instance wanted more than its {} MB", self.terms.memory_mb))
+            }
+            Ending::OutOfMemory { lack: MemoryLack::Host, .. } => {
+                ("host-out-of-memory", "instance ended because the host has no more memory for it".to_owned())
             }
         };
         self.terms.metrics.crashes.get_or_create(&CrashLabel { trap }).inc();

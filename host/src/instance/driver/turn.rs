@@ -5,9 +5,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Instance;
-use crate::guest::{Ending, Entry, Preempted, Trap};
+use crate::guest::{Ending, Entry, MemoryLack, Preempted};
 use crate::ids::RequestId;
-use crate::instance::decide::{Hook, Move, PreFreeze, START_TIMEOUT, Step, View, decide};
+use crate::instance::decide::{Hook, Move, PreFreeze, Step, View, decide};
 use crate::instance::lifecycle::Event;
 use crate::instance::order::StopReason;
 
@@ -45,6 +45,7 @@ impl Instance {
         View {
             now: at(self.now),
             state: self.state,
+            start_deadline: self.start_deadline.map(at),
             order: self.inbox.current_order(),
             jobs: self.inbox.jobs(),
             running: self.running.len(),
@@ -66,6 +67,7 @@ impl Instance {
         match next {
             Move::Suspend => self.suspend(),
             Move::Stop(reason) => self.begin_stop(reason),
+            Move::GiveMemoryBack => self.fail(Ending::OutOfMemory { lack: MemoryLack::Host, blamed: None }),
             Move::Thaw => self.step(Event::Wanted),
             Move::Resume => self.step(Event::Resume),
             Move::CancelFreeze => {
@@ -83,10 +85,7 @@ impl Instance {
             Move::TimeOutRequest { stops } => self.time_out(stops.then_some(StopReason::RequestTimedOut)),
             Move::KillOverdue => self.kill_overdue(),
             Move::TimeOutHook(late) => self.time_out_hook(late),
-            Move::FailStart => {
-                let summary = format!("instantiation took longer than {} s", START_TIMEOUT.as_secs());
-                self.fail(Ending::NotStarted(Trap { name: "start-timeout", backtrace: summary.clone(), summary }));
-            }
+            Move::TimeOutStart => self.time_out_start(),
             Move::Linger { until } => self.linger_ends = Some(self.made + until),
             Move::Freeze(pre_freeze) => self.freeze(pre_freeze),
             Move::Park => {
