@@ -9,7 +9,7 @@ import { encode, decode, TextEncoder, TextDecoder } from "./text.js";
 import { console, text } from "./console.js";
 import { setTimeout, setInterval, clearTimeout } from "./timers.js";
 import { fetch } from "./fetch.js";
-import { crypto, performance, process, random } from "./system.js";
+import { crypto, performance, process, random, wake } from "./system.js";
 
 Math.random = random;
 Object.assign(globalThis, {
@@ -32,6 +32,7 @@ export function serve(functions) {
     throw new TypeError("serve() needs a `handler(ctx, event)`");
   }
   const call = async (name, ctx, ...event) => {
+    wake();
     try {
       return await functions[name]?.(context(ctx), ...event);
     } catch (error) {

@@ -5,14 +5,24 @@ import { exit } from "wasi:cli/exit@0.2.6";
 import { now } from "wasi:clocks/monotonic-clock@0.3.0";
 import { getRandomBytes } from "wasi:random/random@0.2.6";
 
-let variables;
+let awake = false;
+
+/** To be called before each call: the first one in an instance forgets what the build has left in the module's state. */
+export function wake() {
+  if (awake) return;
+  awake = true;
+  for (const name of Object.keys(env)) delete env[name];
+  Object.assign(env, Object.fromEntries(getEnvironment()));
+  origin = undefined;
+  used = pool.length;
+}
+
+// One object for ever: a module may have kept it while it was evaluated, when nothing was in it yet.
+const env = {};
 
 export const process = {
-  /** The function's configured environment. */
-  get env() {
-    variables ??= Object.fromEntries(getEnvironment());
-    return variables;
-  },
+  /** The function's configured environment. Empty while the module is evaluated, which happens at the build. */
+  env,
   /** Ends the instance at once: its requests fail, and no hook is called. */
   exit(code = 0) {
     exit({ tag: code === 0 ? "ok" : "err" });

@@ -19,6 +19,8 @@ const EVENT_BYTES_LIMIT: usize = 32 << 20;
 const DAY_MS: u64 = 86_400_000;
 /// Connections to the admin plane.
 const ADMIN_CONNECTIONS_MAX: usize = 1000;
+/// Files that the host itself has open: databases, listeners, compiled code.
+const OWN_FILES: u64 = 32;
 
 /// Settings of `dormouse serve` and `dormouse up`. Each has a twin in the environment and, in kebab-case, in the file.
 #[derive(Clone, Debug, Default, clap::Args, Deserialize)]
@@ -49,6 +51,12 @@ pub struct ServeArgs {
     /// Connections that callers may have open at once [default: 10000]
     #[arg(long, env = "DORMOUSE_CONNECTIONS_MAX", value_name = "COUNT")]
     pub connections_max: Option<usize>,
+    /// Connections that one client address may have open at once [default: half of --connections-max]
+    #[arg(long, env = "DORMOUSE_CONNECTIONS_PER_CLIENT_MAX", value_name = "COUNT")]
+    pub connections_per_client_max: Option<usize>,
+    /// How long a new connection may take to send its first request's head, in ms [default: 15000]
+    #[arg(long, env = "DORMOUSE_HEAD_TIMEOUT_MS", value_name = "MS")]
+    pub head_timeout_ms: Option<u64>,
     /// Memory that events may take together while they wait or are handled, in MB; more wait to be read [default: 512]
     #[arg(long, env = "DORMOUSE_EVENTS_MEMORY_MAX_MB", value_name = "MB")]
     pub events_memory_max_mb: Option<u64>,
@@ -164,6 +172,10 @@ pub struct DataConfig {
 pub struct ConnectionBounds {
     /// Connections at once.
     pub connections_max: usize,
+    /// Those of one client address.
+    pub per_client_max: usize,
+    /// How long a new one may take to send its first head.
+    pub head_timeout: Duration,
     /// How long a client may leave what was sent to it unread.
     pub write_timeout: Duration,
 }
@@ -179,6 +191,24 @@ pub struct AdminConfig {
     pub token: Option<String>,
     /// The largest component.
     pub component_bytes_max: usize,
+}
+
+impl Config {
+    /// Lowers the bounds on connections to what so many open files allow: each takes one, operators must get in however
+    /// many callers there are, and functions send requests as well.
+    pub fn fit(&mut self, open_files_max: u64) {
+        let left = usize::try_from(open_files_max.saturating_sub(OWN_FILES)).unwrap_or(usize::MAX);
+        let (data, admin) = (&mut self.data.connections, &mut self.admin.connections);
+        admin.lower((left / 8).max(4));
+        data.lower((left.saturating_sub(admin.connections_max) / 4 * 3).max(4));
+    }
+}
+
+impl ConnectionBounds {
+    fn lower(&mut self, connections_max: usize) {
+        self.connections_max = self.connections_max.min(connections_max);
+        self.per_client_max = self.per_client_max.min(self.connections_max.div_ceil(2));
+    }
 }
 
 impl ServeArgs {
@@ -204,6 +234,8 @@ impl ServeArgs {
             event_bytes_max: self.event_bytes_max.or(file.event_bytes_max),
             component_bytes_max: self.component_bytes_max.or(file.component_bytes_max),
             connections_max: self.connections_max.or(file.connections_max),
+            connections_per_client_max: self.connections_per_client_max.or(file.connections_per_client_max),
+            head_timeout_ms: self.head_timeout_ms.or(file.head_timeout_ms),
             events_memory_max_mb: self.events_memory_max_mb.or(file.events_memory_max_mb),
             replies_memory_max_mb: self.replies_memory_max_mb.or(file.replies_memory_max_mb),
             write_timeout_ms: self.write_timeout_ms.or(file.write_timeout_ms),
@@ -224,8 +256,14 @@ impl ServeArgs {
     fn check(self, faults: &mut Vec<String>) -> Config {
         let write_timeout_ms =
             within("write-timeout-ms", self.write_timeout_ms.unwrap_or(30_000), 100..=DAY_MS, faults);
-        let write_timeout = Duration::from_millis(write_timeout_ms);
-        let (data, admin) = (self.data(write_timeout, faults), self.admin(write_timeout, faults));
+        let head_timeout_ms = within("head-timeout-ms", self.head_timeout_ms.unwrap_or(15_000), 100..=60_000, faults);
+        let connections = ConnectionBounds {
+            connections_max: ADMIN_CONNECTIONS_MAX,
+            per_client_max: ADMIN_CONNECTIONS_MAX / 2,
+            head_timeout: Duration::from_millis(head_timeout_ms),
+            write_timeout: Duration::from_millis(write_timeout_ms),
+        };
+        let (data, admin) = (self.data(connections, faults), self.admin(connections, faults));
         let compile = self.compile(faults);
         let mut range = |name, value, bounds| within(name, value, bounds, faults);
         if let Some(instances_max) = self.instances_max {
@@ -256,23 +294,29 @@ impl ServeArgs {
         }
     }
 
-    fn data(&self, write_timeout: Duration, faults: &mut Vec<String>) -> DataConfig {
+    fn data(&self, connections: ConnectionBounds, faults: &mut Vec<String>) -> DataConfig {
         let address = address("data-addr", self.data_addr.as_deref(), ([127, 0, 0, 1], 8080).into(), faults);
         let mut range = |name, value, bounds| within(name, value, bounds, faults);
         let event_bytes_max = self.event_bytes_max.unwrap_or(6 << 20);
         range("event-bytes-max", event_bytes_max as u64, 1..=EVENT_BYTES_LIMIT as u64);
-        let connections_max = self.connections_max.unwrap_or(10_000);
-        range("connections-max", connections_max as u64, 1..=1_000_000);
+        let connections_max = range("connections-max", self.connections_max.unwrap_or(10_000) as u64, 1..=1_000_000);
+        let half = connections_max.div_ceil(2) as usize;
+        let per_client_max = self.connections_per_client_max.unwrap_or(half) as u64;
+        range("connections-per-client-max", per_client_max, 1..=1_000_000);
         // At least one of the largest has room.
         let memory = 64..=1 << 20;
         let events_memory_mb_max =
             range("events-memory-max-mb", self.events_memory_max_mb.unwrap_or(512), memory.clone());
         let replies_memory_mb_max = range("replies-memory-max-mb", self.replies_memory_max_mb.unwrap_or(512), memory);
-        let connections = ConnectionBounds { connections_max, write_timeout };
+        let connections = ConnectionBounds {
+            connections_max: connections_max as usize,
+            per_client_max: per_client_max as usize,
+            ..connections
+        };
         DataConfig { address, event_bytes_max, events_memory_mb_max, replies_memory_mb_max, connections }
     }
 
-    fn admin(&self, write_timeout: Duration, faults: &mut Vec<String>) -> AdminConfig {
+    fn admin(&self, connections: ConnectionBounds, faults: &mut Vec<String>) -> AdminConfig {
         let address = address("admin-addr", self.admin_addr.as_deref(), ([127, 0, 0, 1], 8081).into(), faults);
         let token = self.admin_token.clone().filter(|token| !token.is_empty());
         if !address.ip().is_loopback() && token.is_none() {
@@ -282,7 +326,6 @@ impl ServeArgs {
         }
         let component_bytes_max = self.component_bytes_max.unwrap_or(100 << 20);
         within("component-bytes-max", component_bytes_max as u64, 1..=4 << 30, faults);
-        let connections = ConnectionBounds { connections_max: ADMIN_CONNECTIONS_MAX, write_timeout };
         AdminConfig { address, connections, token, component_bytes_max }
     }
 

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use prometheus_client::encoding::text::encode;
@@ -52,6 +53,9 @@ struct Held {
     bytes: Gauge,
 }
 
+/// How long those who are cut off may take to end.
+const CUT_OFF_WITHIN: Duration = Duration::from_secs(2);
+
 /// An instance, and the function that it is of.
 pub struct Found {
     /// The function.
@@ -64,14 +68,18 @@ pub struct Found {
 
 impl Host {
     /// Opens everything in the state directory, which this host has to itself. Guests cannot reach its `listeners`.
-    pub fn open(config: &Config, listeners: Vec<SocketAddr>, tasks: Tasks) -> anyhow::Result<Arc<Host>> {
-        let machine = Machine::read()?;
+    pub fn open(
+        config: &Config,
+        machine: &Machine,
+        listeners: Vec<SocketAddr>,
+        tasks: Tasks,
+    ) -> anyhow::Result<Arc<Host>> {
         let bounds = CapacityBounds {
             instances_max: config.instances_max.unwrap_or(usize::MAX),
             maps_max: machine.instance_maps_max(),
         };
         let memory_bytes_max = config.memory_bytes_max.unwrap_or_else(|| machine.instance_memory_bytes_max());
-        log_capacity(&machine, bounds, memory_bytes_max);
+        log_capacity(machine, bounds, memory_bytes_max);
         let governor = Governor::new(memory_bytes_max, resident_bytes);
         let engine = Engine::new(governor.clone())?;
         engine.guard(listeners);
@@ -340,6 +348,21 @@ impl Host {
         self.pools.capacity().emptied().await;
         self.tasks.begin_close();
         self.tasks.ended().await;
+    }
+
+    /// Ends what the drain has not ended: every request gets an answer and a record, every window its end. For whoever does
+    /// not end even then it waits only for so long.
+    pub async fn cut_off(&self) {
+        self.tasks.begin_cut_off();
+        self.pools.cut_off();
+        let ended = async {
+            self.pools.capacity().emptied().await;
+            self.tasks.begin_close();
+            self.tasks.ended().await;
+        };
+        if tokio::time::timeout(CUT_OFF_WITHIN, ended).await.is_err() {
+            tracing::warn!(instances = self.instance_count(), "some tasks did not end when they were cut off");
+        }
     }
 
     /// Stores what is still to be stored; nothing can be posted afterwards.

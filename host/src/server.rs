@@ -13,6 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::Config;
 use crate::host::Host;
+use crate::machine::Machine;
 use crate::shutdown::Tasks;
 use crate::{admin, data, private};
 
@@ -52,20 +53,23 @@ pub struct Stopped {
 
 impl Server {
     /// Opens the state directory and both listeners.
-    pub async fn start(config: Config) -> anyhow::Result<Server> {
+    pub async fn start(mut config: Config) -> anyhow::Result<Server> {
         let terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
         let interrupt = signal(SignalKind::interrupt()).context("listen for Ctrl-C")?;
         let hangup = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
         let state_lock = lock_state(&config.state_dir)?;
+        let machine = Machine::read()?;
+        config.fit(machine.open_files_max);
         let tasks = Tasks::default();
         let data_listener = listen(config.data.address, "--data-addr").await?;
         let admin_listener = listen(config.admin.address, "--admin-addr").await?;
+        let connections_max = config.data.connections.connections_max;
         let addresses = Addresses { data: data_listener.local_addr()?, admin: admin_listener.local_addr()? };
-        let host = Host::open(&config, vec![addresses.data, addresses.admin], tasks.clone())?;
+        let host = Host::open(&config, &machine, vec![addresses.data, addresses.admin], tasks.clone())?;
         host.start();
         tasks.spawn(data::serve(data_listener, host.clone(), config.data));
         tasks.spawn(admin::serve(admin_listener, host.clone(), config.admin, addresses.data));
-        tracing::info!(data = %addresses.data, admin = %addresses.admin, "listening");
+        tracing::info!(data = %addresses.data, admin = %addresses.admin, connections_max, "listening");
         let drain_timeout = config.drain_timeout;
         Ok(Server {
             host,
@@ -107,11 +111,17 @@ impl Server {
         let before = self.host.pre_stops();
         tracing::info!(instances, timeout_ms = self.drain_timeout.as_millis(), "draining");
         let host = self.host.clone();
-        tokio::select! {
-            _ = tokio::time::timeout(self.drain_timeout, host.drain()) => {}
-            () = self.told_to_stop() => tracing::warn!("told to stop twice: not waiting any longer"),
-        }
+        let drained = tokio::select! {
+            drained = tokio::time::timeout(self.drain_timeout, host.drain()) => drained.is_ok(),
+            () = self.told_to_stop() => {
+                tracing::warn!("told to stop twice: not waiting any longer");
+                false
+            }
+        };
         let unfinished = self.host.instance_count();
+        if !drained {
+            self.host.cut_off().await;
+        }
         self.host.close().context("close the ledger")?;
         let pre_stops = self.host.pre_stops() - before;
         Ok(Stopped { instances, pre_stops, unfinished })

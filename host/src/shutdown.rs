@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// A cheap handle to the host's tasks and its drain signal.
 #[derive(Clone, Default)]
@@ -19,6 +20,9 @@ struct Shared {
     drain: CancellationToken,
     /// The same as `drain`, for those who ask at every request.
     draining: AtomicBool,
+    cut_off: CancellationToken,
+    /// The same as `cut_off`, likewise.
+    is_cut_off: AtomicBool,
     close: CancellationToken,
     /// The same as `close`, likewise.
     closing: AtomicBool,
@@ -33,6 +37,11 @@ impl Tasks {
     /// The same, from a thread that may know of no runtime.
     pub fn spawn_on(&self, runtime: &Handle, task: impl Future<Output = ()> + Send + 'static) {
         self.0.tracker.spawn_on(task, runtime);
+    }
+
+    /// Counts as a task while it is held: for work on threads of its own.
+    pub fn token(&self) -> TaskTrackerToken {
+        self.0.tracker.token()
     }
 
     /// Runs `work` on a thread where blocking is allowed, from a thread that may know of no runtime.
@@ -64,6 +73,22 @@ impl Tasks {
     /// Ends when the host begins to drain.
     pub async fn drained(&self) {
         self.0.drain.cancelled().await;
+    }
+
+    /// Tells everybody that the time for the drain is over: end what there is.
+    pub fn begin_cut_off(&self) {
+        self.0.is_cut_off.store(true, Ordering::Release);
+        self.0.cut_off.cancel();
+    }
+
+    /// Whether the time for the drain is over.
+    pub fn is_cut_off(&self) -> bool {
+        self.0.is_cut_off.load(Ordering::Acquire)
+    }
+
+    /// Ends when the time for the drain is over.
+    pub async fn cut_off(&self) {
+        self.0.cut_off.cancelled().await;
     }
 
     /// Tells the listeners that the drain is over: answer what is under way, then close.

@@ -93,3 +93,36 @@ async fn events_count_until_their_calls_have_ended() {
         assert_eq!(caller.await.unwrap().unwrap().status(), 200);
     }
 }
+
+#[tokio::test]
+async fn a_client_that_takes_all_its_connections_keeps_no_operator_out_and_gets_them_back_when_its_heads_are_late() {
+    let host = TestHost::builder().flag("--connections-max=20").flag("--head-timeout-ms=1000").start().await;
+    host.deploy("probe", "guest-probe", settings()).await;
+    let mut silent = Vec::new();
+    for _ in 0..10 {
+        let mut half = Caller::connect(&host.data).await;
+        half.write("POST /invoke/probe HT").await;
+        silent.push(half);
+    }
+    let mut refused = Caller::connect(&host.data).await;
+    assert!(refused.read_to_close().await.starts_with("HTTP/1.1 503 "), "half of the connections is its share");
+    assert_eq!(host.get("/v1/functions").await.status, 200);
+    // The first heads are late.
+    for mut half in silent {
+        half.read_to_close().await;
+    }
+    assert_eq!(host.function("probe").invoke(json!({"do": ["count"]}).to_string()).await.status, 200);
+}
+
+#[tokio::test]
+async fn connections_are_bounded_by_the_files_that_the_host_may_open() {
+    // The kernel would refuse it more than 64; operators get in nevertheless.
+    let host = TestHost::builder().files_max(64).start().await;
+    let mut connections = Vec::new();
+    for _ in 0..120 {
+        connections.push(Caller::connect(&host.data).await);
+    }
+    assert_eq!(host.get("/v1/functions").await.status, 200);
+    assert!(host.log().contains("connections_max="), "{}", host.log());
+    assert!(!host.log().contains("cannot accept"), "{}", host.log());
+}

@@ -8,11 +8,12 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::support::{Kind, TestHost, TestServer, eventually, over_kinds};
+use crate::support::{Caller, Kind, TestHost, TestServer, eventually, over_kinds};
 
 over_kinds! {
     calls: [
         sigterm_answers_every_request_and_runs_every_pre_stop,
+        cut_off_requests_are_answered_and_recorded,
     ],
 }
 
@@ -143,7 +144,53 @@ async fn the_drain_deadline_bounds_the_whole() {
     assert_eq!(stopped(host).await, json!({"instances": 2, "preStops": 1, "unfinished": 1}));
     let took = told.elapsed();
     assert!(took >= Duration::from_millis(500) && took < Duration::from_secs(15), "{took:?}");
-    request.await.expect_err("the caller is cut off");
+    request.await.unwrap().problem(503, "host-draining");
+}
+
+/// What is cut off gets an answer and a record, and the next start finds nothing that was left open.
+async fn cut_off_requests_are_answered_and_recorded(kind: Kind) {
+    let host = TestHost::builder().flag("--drain-timeout-ms=300").start().await;
+    let one = json!({"maxInstances": 1, "concurrency": 1});
+    let waiting = kind.deploy(&host, "waiting", one).await;
+    let requests = [waiting.script_in_background(json!([{"sleep-ms": 25_000}]))];
+    waiting.instance_has_in_flight(1).await;
+    let queued = waiting.script_in_background(json!([]));
+    let computing = kind.deploy(&host, "computing", json!({})).await;
+    let burning = computing.script_in_background(json!(["spin-forever"]));
+    computing.instance_has_in_flight(1).await;
+    eventually("one that waits", async || match host.metric("dormouse_waiting_requests").await {
+        1.0 => Ok(()),
+        other => Err(other.to_string()),
+    })
+    .await;
+    let again = host.same();
+    host.signal(Signal::TERM);
+    assert_eq!(stopped(host).await["unfinished"], 2);
+    for request in requests.into_iter().chain([queued, burning]) {
+        request.await.unwrap().problem(503, "host-draining");
+    }
+    let host = again.start().await;
+    let outcomes: Vec<Value> = host.invocations().await.iter().map(|record| record["outcome"].clone()).collect();
+    assert_eq!(outcomes, vec!["host-draining"; 3]);
+    let windows = host.windows().await;
+    assert!(windows.len() == 2 && windows.iter().all(|window| window["state"] == "ended"), "{windows:?}");
+    assert!(!host.log().contains("killed"), "{}", host.log());
+}
+
+#[tokio::test]
+async fn half_a_head_does_not_hold_a_host_that_stops() {
+    let host = TestHost::start().await;
+    let mut callers = Vec::new();
+    for plane in [&host.data, &host.admin] {
+        let mut caller = Caller::connect(plane).await;
+        caller.write("GET /v1/func").await;
+        callers.push(caller);
+    }
+    let told = Instant::now();
+    host.signal(Signal::TERM);
+    assert_eq!(stopped(host).await["unfinished"], 0);
+    // The drain may take 30 s, and a head 60.
+    assert!(told.elapsed() < Duration::from_secs(15), "{:?}", told.elapsed());
 }
 
 #[tokio::test]

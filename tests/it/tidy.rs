@@ -10,7 +10,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "cli",
         &["admin", "catalog", "clock", "config", "guest", "ids", "ledger", "machine", "private", "server", "telemetry"],
     ),
-    ("server", &["admin", "config", "data", "host", "private", "shutdown"]),
+    ("server", &["admin", "config", "data", "host", "machine", "private", "shutdown"]),
     ("data", &["config", "guest", "host", "ids", "instance", "invoke", "meter", "pool", "room", "telemetry", "web"]),
     ("admin", &["catalog", "config", "host", "ids", "ledger", "log", "pool", "server", "shutdown", "telemetry", "web"]),
     ("web", &["config", "ids", "instance", "shutdown"]),

@@ -19,6 +19,8 @@ function's `concurrency` is above 1, a second `handler` may be called while the 
 
 The module is imported when the component is built, and every instance starts from a copy of that state. Read what
 differs between instances or deployments, such as `os.environ` or a `random.Random()`, in `initializer` or `handler`.
+The generator behind `random.random()` is seeded anew in each instance. `hash` of a text cannot be: it is the same in all
+instances of a build, so do not rely on it against texts that an attacker chooses.
 Import all modules at the top, because there are no files to import from later. Threads, sockets, `ssl` and
 `subprocess` do not work in a component; `fetch` sends requests.
 """

@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import logging
+import random
 import sys
 
 import wit_world
@@ -49,8 +50,20 @@ class WitWorld(wit_world.WitWorld):
         await _call_unheard("pre_stop", ctx)
 
 
+_awake = False
+
+
+def _wake() -> None:
+    """At an instance's first call: the generator that the build has seeded would draw the same in all of them."""
+    global _awake
+    if not _awake:
+        _awake = True
+        random.seed()
+
+
 async def _call(name: str, ctx, *event: bytes):
     """Calls a function of the module. Logs its exception, and returns the exception's text to the caller."""
+    _wake()
     function = getattr(app, name, None)
     if function is None:
         return None

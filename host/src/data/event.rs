@@ -37,10 +37,16 @@ impl EventReader {
         if announced.is_some_and(|bytes: usize| bytes > self.bytes_max) {
             return Err(self.too_large());
         }
-        let share = self.host.event_room().wait(announced.unwrap_or(self.bytes_max), EVENT_TIMEOUT).await;
+        let tasks = self.host.tasks();
+        let share = tokio::select! {
+            biased;
+            share = self.host.event_room().wait(announced.unwrap_or(self.bytes_max), EVENT_TIMEOUT) => share,
+            () = tasks.cut_off() => return Err(cut_off()),
+        };
         let share = share.ok_or_else(|| Failure::new(Code::HostFull, "too many large events wait or are handled"))?;
-        match at_once_or_within(EVENT_TIMEOUT, self.collect(announced, body)).await {
+        match at_once_or_within(EVENT_TIMEOUT, tasks.cut_off(), self.collect(announced, body)).await {
             Some(bytes) => Ok(EventInput { bytes: bytes?, share }),
+            None if tasks.is_cut_off() => Err(cut_off()),
             None => {
                 let detail = format!("the event did not arrive within {} s", EVENT_TIMEOUT.as_secs());
                 Err(Failure::new(Code::EventTimedOut, detail))
@@ -71,9 +77,17 @@ impl EventReader {
     }
 }
 
-/// `work`, unless it takes longer than `limit`. The timer starts at the second look that finds it unfinished: what came
+fn cut_off() -> Failure {
+    Failure::new(Code::HostDraining, "the host stopped before the event was there")
+}
+
+/// `work`, unless it takes longer than `limit` or `cut_off` ends before. The timer starts at the second look that finds it unfinished: what came
 /// with the request's head is there at the second look, and most events are, so that few need a timer.
-async fn at_once_or_within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+async fn at_once_or_within<T>(
+    limit: Duration,
+    cut_off: impl Future<Output = ()>,
+    work: impl Future<Output = T>,
+) -> Option<T> {
     let mut work = pin!(work);
     let mut looked = false;
     let early = poll_fn(|cx| match work.as_mut().poll(cx) {
@@ -87,6 +101,9 @@ async fn at_once_or_within<T>(limit: Duration, work: impl Future<Output = T>) ->
     });
     match early.await {
         Some(done) => Some(done),
-        None => timeout(limit, work).await.ok(),
+        None => tokio::select! {
+            done = timeout(limit, work) => done.ok(),
+            () = cut_off => None,
+        },
     }
 }

@@ -56,6 +56,7 @@ pub(super) fn result(outcome: Outcome) -> Result<Answered, Failure> {
             Code::HostFull,
             "the host has no room or no memory left for this, and nothing is parked that could go",
         ),
+        Outcome::Draining => failure(Code::HostDraining, "the host stopped before the request had ended"),
         Outcome::QueueTimedOut => {
             failure(Code::FunctionBusy, "all instances stayed busy for longer than `queueTimeoutMs`")
         }

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::lifecycle::State;
-use super::order::{Order, StopReason};
+use super::order::{CutOff, Order, StopReason};
 use crate::guest::Entry;
 
 /// All facts about an instance on which a decision depends. Points in time count from when it was made.
@@ -83,8 +83,8 @@ pub(super) enum Move {
     Suspend,
     /// Stop gracefully; a hook that runs is not waited for any more.
     Stop(StopReason),
-    /// End at once, to give the host its memory back.
-    GiveMemoryBack,
+    /// End at once.
+    CutOff(CutOff),
     /// Leave `Parked`.
     Thaw,
     /// Leave `Suspended`.
@@ -177,8 +177,8 @@ pub(super) fn decide(step: Step, view: &View) -> Option<Move> {
 pub(super) fn wake(state: State, order: Order) -> Option<Move> {
     match (state, order) {
         (State::Parked | State::Suspended, Order::Stop(reason)) => Some(Move::Stop(reason)),
-        (State::Parked, Order::Run | Order::Suspend | Order::End) => Some(Move::Thaw),
-        (State::Suspended, Order::Run | Order::Suspend | Order::End) => Some(Move::Resume),
+        (State::Parked, Order::Run | Order::Suspend | Order::CutOff(_)) => Some(Move::Thaw),
+        (State::Suspended, Order::Run | Order::Suspend | Order::CutOff(_)) => Some(Move::Resume),
         (_, _) => None,
     }
 }
@@ -207,11 +207,11 @@ pub(super) fn next_deadline(view: &View) -> Option<Duration> {
 fn obey(view: &View) -> Option<Move> {
     use State::{Active, Freezing, Initializing, Parked, Starting, Stopped, Stopping, Suspended};
     match (view.order, view.state) {
-        (Order::End, Starting | Initializing | Active | Freezing | Stopping) => Some(Move::GiveMemoryBack),
+        (Order::CutOff(why), Starting | Initializing | Active | Freezing | Stopping) => Some(Move::CutOff(why)),
         (Order::Suspend, Active | Freezing) => Some(Move::Suspend),
         (Order::Stop(reason), Starting | Initializing | Active | Freezing | Suspended) => Some(Move::Stop(reason)),
         // Those at rest are woken first, and those that stop do so already.
-        (Order::Stop(_), Parked | Stopping | Stopped) | (Order::End, Parked | Suspended | Stopped) => None,
+        (Order::Stop(_), Parked | Stopping | Stopped) | (Order::CutOff(_), Parked | Suspended | Stopped) => None,
         (Order::Suspend, Starting | Initializing | Parked | Suspended | Stopping | Stopped) | (Order::Run, _) => None,
     }
 }

@@ -29,8 +29,8 @@ impl Inbox {
     /// Sets the order, unless the one before stays.
     pub fn order(&self, order: Order) {
         let stays = |before| match Order::from_code(before) {
-            Order::End => true,
-            Order::Stop(_) => order != Order::End,
+            Order::CutOff(_) => true,
+            Order::Stop(_) => !matches!(order, Order::CutOff(_)),
             Order::Run | Order::Suspend => false,
         };
         let newest = |before| if stays(before) { None } else { Some(order.code()) };
@@ -71,7 +71,7 @@ impl Inbox {
 
 #[cfg(test)]
 mod tests {
-    use super::super::order::StopReason;
+    use super::super::order::{CutOff, StopReason};
     use super::*;
 
     #[test]
@@ -86,8 +86,8 @@ mod tests {
         inbox.order(Order::Run);
         inbox.order(Order::Stop(StopReason::Shutdown));
         assert_eq!(inbox.current_order(), Order::Stop(StopReason::Idle));
-        inbox.order(Order::End);
+        inbox.order(Order::CutOff(CutOff::DrainOver));
         inbox.order(Order::Stop(StopReason::Shutdown));
-        assert_eq!(inbox.current_order(), Order::End);
+        assert_eq!(inbox.current_order(), Order::CutOff(CutOff::DrainOver));
     }
 }

@@ -88,6 +88,8 @@ pub enum Outcome {
     HostFull,
     /// It waited too long for an instance.
     QueueTimedOut,
+    /// The host stopped before it had ended.
+    Draining,
 }
 
 impl Outcome {
@@ -103,6 +105,7 @@ impl Outcome {
             Outcome::Lost => "instance-lost",
             Outcome::HostFull => "host-full",
             Outcome::QueueTimedOut => "function-busy",
+            Outcome::Draining => "host-draining",
         }
     }
 }

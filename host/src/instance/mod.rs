@@ -18,5 +18,5 @@ pub use inbox::Inbox;
 pub use job::{Answer, Caller, Job, Outcome, Start, Timings};
 pub use lifecycle::State;
 pub use metrics::Metrics;
-pub use order::{Order, StopReason};
+pub use order::{CutOff, Order, StopReason};
 pub use terms::{Terms, Vitals};

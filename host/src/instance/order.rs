@@ -1,7 +1,7 @@
 //! Orders to an instance, and the reasons for which it stops.
 
 /// An order to an instance from an operator, the pool or the host. A new order replaces the old one, except that nothing
-/// replaces `End`, and only `End` replaces a stop.
+/// replaces `CutOff`, and only that replaces a stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
     /// Take jobs.
@@ -10,8 +10,17 @@ pub enum Order {
     Suspend,
     /// Stop gracefully.
     Stop(StopReason),
-    /// End at once, requests or not: the host must have its memory back.
-    End,
+    /// End at once, whatever runs in it.
+    CutOff(CutOff),
+}
+
+/// Why an instance is cut off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CutOff {
+    /// The host must have its memory back.
+    HostMemory,
+    /// The time for the host's drain is over.
+    DrainOver,
 }
 
 /// Why an instance stops gracefully.
@@ -67,15 +76,17 @@ impl StopReason {
 impl Order {
     const RUN: u8 = 0;
     const SUSPEND: u8 = 1;
-    const END: u8 = 2;
+    const CUT_OFF_HOST_MEMORY: u8 = 2;
+    const CUT_OFF_DRAIN_OVER: u8 = 3;
     /// The first reason to stop; the others follow in the order of `StopReason::ALL`.
-    const STOP: u8 = 3;
+    const STOP: u8 = 4;
 
     pub(super) fn code(self) -> u8 {
         match self {
             Order::Run => Self::RUN,
             Order::Suspend => Self::SUSPEND,
-            Order::End => Self::END,
+            Order::CutOff(CutOff::HostMemory) => Self::CUT_OFF_HOST_MEMORY,
+            Order::CutOff(CutOff::DrainOver) => Self::CUT_OFF_DRAIN_OVER,
             Order::Stop(reason) => Self::STOP + reason as u8,
         }
     }
@@ -84,7 +95,8 @@ impl Order {
         match code {
             Self::RUN => Order::Run,
             Self::SUSPEND => Order::Suspend,
-            Self::END => Order::End,
+            Self::CUT_OFF_HOST_MEMORY => Order::CutOff(CutOff::HostMemory),
+            Self::CUT_OFF_DRAIN_OVER => Order::CutOff(CutOff::DrainOver),
             stop => Order::Stop(StopReason::ALL[usize::from(stop - Self::STOP)]),
         }
     }
@@ -97,7 +109,8 @@ mod tests {
     #[test]
     fn every_order_survives_its_code() {
         let stops = StopReason::ALL.map(Order::Stop);
-        for order in [Order::Run, Order::Suspend, Order::End].into_iter().chain(stops) {
+        let cuts = [CutOff::HostMemory, CutOff::DrainOver].map(Order::CutOff);
+        for order in [Order::Run, Order::Suspend].into_iter().chain(cuts).chain(stops) {
             assert_eq!(Order::from_code(order.code()), order);
         }
     }

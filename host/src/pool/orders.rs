@@ -12,7 +12,7 @@ use super::pool::{Inner, Pool};
 use super::runner::Runner;
 use super::state::State;
 use crate::ids::{FunctionName, InstanceId, RevisionId};
-use crate::instance::{Order, StopReason};
+use crate::instance::{CutOff, Order, StopReason};
 
 impl Pool {
     /// The revision whose instances these are.
@@ -145,10 +145,24 @@ impl Pool {
     }
 
     /// Ends an awake instance at once.
-    pub(super) fn end(&self, id: InstanceId) {
+    pub(super) fn cut_off(&self, id: InstanceId, why: CutOff) {
         if let Some(awake) = self.0.lock().find(id) {
-            awake.order(Order::End);
+            awake.order(Order::CutOff(why));
         }
+    }
+
+    /// Ends every instance at once, and answers the requests that wait.
+    pub(super) fn cut_off_all(&self, why: CutOff) {
+        let mut state = self.0.lock();
+        let mut woken = self.0.wake_suspended(&mut state, Order::CutOff(why));
+        while let Some(resting) = state.take_oldest_parked() {
+            resting.entry.inbox.order(Order::CutOff(why));
+            woken.push(self.0.wake(&mut state, resting, None));
+        }
+        state.awake.iter().for_each(|awake| awake.order(Order::CutOff(why)));
+        drop(state);
+        woken.iter().for_each(Runner::wake);
+        self.0.serve_waiting();
     }
 
     /// Stops instances that are parked too long; says when the next one will be.

@@ -138,7 +138,7 @@ pub(super) fn settle(arrival: Arrival, phase: Phase, waiting: usize) -> Settling
         return Settling::Stop(reason);
     }
     let wanted = match (arrival.suspended, arrival.order) {
-        (_, Order::Stop(_) | Order::End) => true,
+        (_, Order::Stop(_) | Order::CutOff(_)) => true,
         (true, order) => order != Order::Suspend,
         (false, _) => arrival.in_flight > 0 || (waiting > 0 && phase != Phase::Suspended),
     };

@@ -211,6 +211,10 @@ impl Inner {
     /// Finds an instance for a job, which must be run then; none if the job has to wait.
     fn give(&self, job: Box<Job>) -> Result<Option<Arc<Runner>>, Refused> {
         let mut state = self.lock();
+        if self.context.tasks.is_cut_off() {
+            job.meter.forget();
+            return Err(Refused::Draining);
+        }
         let (job, left) = match self.place(&mut state, job) {
             Placed::Given(runner) => return Ok(Some(runner)),
             // Callers that left do not keep others out.
@@ -233,6 +237,10 @@ impl Inner {
 
     /// Gives waiting requests to instances for as long as there is one for them.
     pub(super) fn serve_waiting(&self) {
+        if self.context.tasks.is_cut_off() {
+            let waiting = std::mem::take(&mut self.lock().waiting);
+            return waiting.into_iter().for_each(|job| self.answer_unserved(job, Outcome::Draining));
+        }
         loop {
             let mut state = self.lock();
             let Some(mut job) = state.waiting.pop_front() else { return };
@@ -327,7 +335,10 @@ impl Inner {
     /// Waits until the host has room for a new instance. If it has none, its requests are told so.
     async fn start_when_there_is_room(&self, instance: Box<Instance>, runner: Arc<Runner>) {
         let (id, inbox) = (instance.id(), instance.inbox());
-        let reserved = timeout(self.settings.queue_timeout, self.context.reserve(self.maps_per_instance())).await;
+        let reserved = tokio::select! {
+            reserved = timeout(self.settings.queue_timeout, self.context.reserve(self.maps_per_instance())) => reserved,
+            () = self.context.tasks.cut_off() => Ok(None),
+        };
         if let Some(reservation) = reserved.ok().flatten() {
             if let Some(awake) = self.lock().find(id) {
                 awake.entry.reservation = Some(reservation);
@@ -338,11 +349,17 @@ impl Inner {
         let gone = self.lock().take_awake(id);
         drop(gone);
         while let Some(job) = inbox.take() {
-            let timings = Timings { start: job.assigned.elapsed(), ..Timings::default() };
-            self.count("host-full");
-            job.answer(Outcome::HostFull, timings);
+            let outcome = if self.context.tasks.is_cut_off() { Outcome::Draining } else { Outcome::HostFull };
+            self.answer_unserved(job, outcome);
         }
         self.serve_waiting();
+    }
+
+    /// Answers a request that never began.
+    fn answer_unserved(&self, job: Box<Job>, outcome: Outcome) {
+        self.count(outcome.code());
+        let (queue, start) = (job.assigned.duration_since(job.accepted), job.assigned.elapsed());
+        job.answer(outcome, Timings { queue, start, ..Timings::default() });
     }
 
     /// Starts instances until there are as many as are always kept.

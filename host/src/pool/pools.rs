@@ -21,7 +21,7 @@ use super::policy::{Change, Wanted};
 use super::pool::{Pinned, Pool, PoolSettings};
 use super::reaper::Reaper;
 use crate::ids::{FunctionName, InstanceId, RevisionId};
-use crate::instance::{StopReason, Terms};
+use crate::instance::{CutOff, StopReason, Terms};
 use crate::shutdown::Tasks;
 
 /// The pools by revision. Readers take no lock; a change copies the map.
@@ -147,6 +147,11 @@ impl Pools {
         self.registry.load().values().for_each(|pool| pool.retire(StopReason::Shutdown));
     }
 
+    /// Ends what the drain has not ended. The tasks must know before.
+    pub fn cut_off(&self) {
+        self.registry.load().values().for_each(|pool| pool.cut_off_all(CutOff::DrainOver));
+    }
+
     /// Stops one instance, in order. False if there is none of that name.
     pub fn stop(&self, id: InstanceId) -> bool {
         self.registry.load().values().any(|pool| pool.stop(id, StopReason::Operator))
@@ -230,7 +235,7 @@ impl Pools {
         if let Some((bytes, instance, pool)) = &largest {
             let (function, memory_mb) = (pool.function(), bytes >> 20);
             tracing::warn!(%function, %instance, memory_mb, "the host has too little memory; the largest instance ends");
-            pool.end(*instance);
+            pool.cut_off(*instance, CutOff::HostMemory);
         }
         largest.is_some()
     }

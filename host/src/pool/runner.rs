@@ -174,7 +174,11 @@ impl Runner {
     fn start_turn(self: &Arc<Self>, computes: bool) {
         let runner = self.clone();
         if computes || self.owner.pace().is_long() {
-            self.context.compute.push(self.owner.line(), move || runner.run_here(None, Clock::Cpu));
+            let token = self.context.tasks.token(); // What it posts must not come after the ledger was closed.
+            self.context.compute.push(self.owner.line(), move || {
+                runner.run_here(None, Clock::Cpu);
+                drop(token);
+            });
         } else {
             self.context.spawn(async move { runner.run_here(None, Clock::Wall) });
         }

@@ -1,13 +1,15 @@
 //! Connections: accepted up to a bound, closed in order. Both planes use it.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use hyper::body::{Body, Bytes, Incoming};
+use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -15,16 +17,24 @@ use pin_project_lite::pin_project;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
+use tokio::time::sleep;
 use tokio_io_timeout::TimeoutWriter;
 
 use super::timer::ConnectionTimer;
 use crate::config::ConnectionBounds;
 use crate::shutdown::Tasks;
 
-/// How long a client may take to send a request's head; also the longest idle time of a kept connection.
+/// How long a client may take to send another request's head; also the longest idle time of a kept connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a connection without a request may take to end when the host closes: one that has sent half a head must not
+/// hold the host up.
+const CLOSE_WITHIN: Duration = Duration::from_millis(500);
 /// How long to wait after `accept` failed, for lack of files for example.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What a client gets that has too many connections.
+const TOO_MANY: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
 /// What answers requests.
 pub trait Service: Send + Sync + 'static {
@@ -35,23 +45,31 @@ pub trait Service: Send + Sync + 'static {
     fn answer(&self, request: http::Request<Incoming>) -> impl Future<Output = http::Response<Self::Body>> + Send;
 }
 
-/// Serves connections until the host closes. Beyond the bound, clients wait in the kernel's queue.
+/// Serves connections until the host closes. Beyond the bound, clients wait in the kernel's queue; a client address that
+/// has too many of them is refused, so that others need not wait for it.
 pub async fn serve(listener: TcpListener, service: impl Service, bounds: ConnectionBounds, tasks: Tasks) {
     let service = Arc::new(service);
     let places = Arc::new(Semaphore::new(bounds.connections_max));
+    let clients = Clients::default();
     loop {
         let accepted = tokio::select! {
             accepted = accept(&listener, &places) => accepted,
             () = tasks.closing() => return,
         };
         match accepted {
-            Ok((stream, place)) => {
+            Ok((stream, address, place)) => {
+                let Some(client) = clients.enter(address, bounds.per_client_max) else {
+                    // As far as it fits into the kernel's buffer, which is empty.
+                    let _ = stream.try_write(TOO_MANY);
+                    tracing::debug!(client = %address, "refused a connection: the client has its share");
+                    continue;
+                };
                 let (service, closing) = (service.clone(), tasks.clone());
                 let mut stream = TimeoutWriter::new(stream);
                 stream.set_timeout(Some(bounds.write_timeout));
                 tasks.spawn(async move {
-                    connection(stream, &*service, closing).await;
-                    drop(place);
+                    connection(stream, &*service, bounds.head_timeout, closing).await;
+                    drop((place, client));
                 });
             }
             Err(error) => {
@@ -65,28 +83,75 @@ pub async fn serve(listener: TcpListener, service: impl Service, bounds: Connect
 async fn accept(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
-) -> std::io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+) -> std::io::Result<(TcpStream, IpAddr, tokio::sync::OwnedSemaphorePermit)> {
     let place = places.clone().acquire_owned().await.map_err(std::io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
+    let (stream, address) = listener.accept().await?;
     // Replies are small and whole; waiting to fill a segment would only delay them.
     stream.set_nodelay(true)?;
-    Ok((stream, place))
+    Ok((stream, address.ip(), place))
 }
 
-async fn connection(stream: TimeoutWriter<TcpStream>, service: &impl Service, tasks: Tasks) {
+/// Connections by client address; cheap to clone.
+#[derive(Clone, Default)]
+struct Clients(Arc<Mutex<HashMap<IpAddr, usize>>>);
+
+/// A connection of a client; counted until it is dropped.
+struct Client {
+    clients: Clients,
+    address: IpAddr,
+}
+
+impl Clients {
+    /// Another connection of the client, unless it has `most` of them.
+    fn enter(&self, address: IpAddr, most: usize) -> Option<Client> {
+        let address = network_of(address);
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(address).or_default();
+        if *count >= most {
+            return None;
+        }
+        *count += 1;
+        Some(Client { clients: self.clone(), address })
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        let mut counts = self.clients.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// The address as one client has it: of version 6, a client has a whole network of 64 bits.
+fn network_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => (u128::from(address) >> 64 << 64).to_be_bytes().into(),
+    }
+}
+
+async fn connection(stream: TimeoutWriter<TcpStream>, service: &impl Service, head_timeout: Duration, tasks: Tasks) {
+    let idle = Arc::new(());
     let service = service_fn(|request| {
-        let answer = service.answer(request);
-        Heard { work: async { Ok::<_, Infallible>(answer.await) }, done: false }
+        let (answer, busy) = (service.answer(request), idle.clone());
+        let work = async { Ok::<_, Infallible>(answer.await.map(|body| Sent { body, _busy: busy })) };
+        Heard { work, done: false }
     });
     let mut connection = std::pin::pin!(
         http1::Builder::new()
-            .timer(ConnectionTimer::new(HEAD_TIMEOUT))
+            .timer(ConnectionTimer::new(head_timeout))
             .header_read_timeout(HEAD_TIMEOUT)
             .serve_connection(TokioIo::new(Box::pin(stream)), service)
     );
     // It is asked once, which leaves this task's waker there: it takes a lock that all connections share.
     let mut closing = std::pin::pin!(tasks.closing());
     let (mut asked, mut told) = (false, false);
+    let mut close_by = None;
     let served = poll_fn(|cx| {
         if !std::mem::replace(&mut asked, true) {
             let _ = closing.as_mut().poll(cx);
@@ -95,11 +160,42 @@ async fn connection(stream: TimeoutWriter<TcpStream>, service: &impl Service, ta
             told = true;
             connection.as_mut().graceful_shutdown();
         }
-        connection.as_mut().poll(cx)
+        let served = connection.as_mut().poll(cx);
+        if told && served.is_pending() && Arc::strong_count(&idle) == 1 {
+            let close_by = close_by.get_or_insert_with(|| Box::pin(sleep(CLOSE_WITHIN)));
+            return close_by.as_mut().poll(cx).map(Ok);
+        }
+        served
     });
     let served = served.await;
     if let Err(error) = served {
         tracing::debug!("connection ended early: {error}");
+    }
+}
+
+pin_project! {
+    /// The body of a reply, which keeps its connection busy.
+    struct Sent<B> {
+        #[pin]
+        body: B,
+        _busy: Arc<()>,
+    }
+}
+
+impl<B: Body> Body for Sent<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        self.project().body.poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -132,5 +228,25 @@ impl<W: Future> Future for Heard<W> {
         let answer = this.work.poll(cx);
         *this.done = answer.is_ready();
         answer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_client_has_its_share() {
+        let clients = Clients::default();
+        let enter = |address: &str| clients.enter(address.parse().unwrap(), 2);
+        let first = enter("10.0.0.1");
+        let _second = enter("::ffff:10.0.0.1").expect("the same one, in the form of version 6");
+        assert!(first.is_some() && enter("10.0.0.1").is_none());
+        let _other = enter("10.0.0.2").expect("another client");
+        drop(first);
+        assert!(enter("10.0.0.1").is_some());
+        let _network = [enter("2001:db8::1"), enter("2001:db8::2")].map(|entered| entered.expect("two"));
+        assert!(enter("2001:db8::ffff:3").is_none() && enter("2001:db8:0:1::1").is_some());
+        assert_eq!(clients.0.lock().unwrap().len(), 3, "who left is forgotten");
     }
 }

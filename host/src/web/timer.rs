@@ -13,7 +13,13 @@ use tokio::time::{self, Instant};
 
 /// A connection's clock; cheap to clone.
 #[derive(Clone)]
-pub(super) struct ConnectionTimer(Arc<Mutex<Pin<Box<time::Sleep>>>>);
+pub(super) struct ConnectionTimer(Arc<Mutex<Shared>>);
+
+struct Shared {
+    timer: Pin<Box<time::Sleep>>,
+    /// The longest first wait, until there was one.
+    first: Option<Duration>,
+}
 
 /// One wait. A connection has one at a time.
 struct Wait {
@@ -22,19 +28,25 @@ struct Wait {
 }
 
 impl ConnectionTimer {
-    /// A clock that will first be asked for about `wait`.
-    pub(super) fn new(wait: Duration) -> ConnectionTimer {
-        ConnectionTimer(Arc::new(Mutex::new(Box::pin(time::sleep(wait)))))
+    /// A clock whose first wait is at most `first`, whatever hyper asks for: it knows one time for all heads.
+    pub(super) fn new(first: Duration) -> ConnectionTimer {
+        ConnectionTimer(Arc::new(Mutex::new(Shared { timer: Box::pin(time::sleep(first)), first: Some(first) })))
+    }
+
+    fn wait(&self, until: Instant) -> Wait {
+        let first = self.0.lock().unwrap_or_else(PoisonError::into_inner).first.take();
+        let until = first.map_or(until, |first| until.min(Instant::now() + first));
+        Wait { until, timer: self.clone() }
     }
 }
 
 impl Timer for ConnectionTimer {
     fn sleep(&self, wait: Duration) -> Pin<Box<dyn Sleep>> {
-        Box::pin(Wait { until: Instant::now() + wait, timer: self.clone() })
+        Box::pin(self.wait(Instant::now() + wait))
     }
 
     fn sleep_until(&self, until: std::time::Instant) -> Pin<Box<dyn Sleep>> {
-        Box::pin(Wait { until: Instant::from_std(until), timer: self.clone() })
+        Box::pin(self.wait(Instant::from_std(until)))
     }
 
     fn now(&self) -> std::time::Instant {
@@ -48,7 +60,7 @@ impl Future for Wait {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let mut timer = self.timer.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let timer = &mut self.timer.0.lock().unwrap_or_else(PoisonError::into_inner).timer;
         loop {
             if timer.deadline() > self.until || timer.is_elapsed() {
                 timer.as_mut().reset(self.until);
@@ -68,7 +80,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn each_wait_ends_when_it_should_though_there_is_one_timer() {
-        let timer = ConnectionTimer::new(Duration::from_secs(60));
+        let timer = ConnectionTimer::new(Duration::from_secs(7));
+        let began = Instant::now();
+        timer.sleep(Duration::from_secs(60)).await;
+        assert_eq!(began.elapsed().as_secs(), 7, "the first wait is shorter");
         for (given_up_after, wait) in [(10, 60), (59, 60), (30, 20), (5, 90)] {
             let given_up = time::timeout(Duration::from_secs(given_up_after), timer.sleep(Duration::from_secs(100)));
             assert!(given_up.await.is_err());

@@ -18,6 +18,8 @@ import time
 import dormouse
 import wit_world
 
+random.random()  # Drawn at the build: no instance may go on from there.
+
 _MB = 1 << 20
 
 

@@ -30,6 +30,7 @@ pub(crate) struct TestHostBuilder {
     state: Arc<TempDir>,
     flags: Vec<String>,
     environment: Vec<(String, String)>,
+    files_max: Option<u64>,
 }
 
 impl TestHostBuilder {
@@ -45,6 +46,12 @@ impl TestHostBuilder {
         self
     }
 
+    /// Lets the host have so many files open.
+    pub(crate) fn files_max(mut self, count: u64) -> TestHostBuilder {
+        self.files_max = Some(count);
+        self
+    }
+
     /// The folder of the host's state.
     pub(crate) fn state_dir(&self) -> PathBuf {
         self.state.path().to_owned()
@@ -52,7 +59,15 @@ impl TestHostBuilder {
 
     /// The command that starts the host.
     pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_host-under-test"));
+        let program = env!("CARGO_BIN_EXE_host-under-test");
+        let mut command = match self.files_max {
+            None => Command::new(program),
+            Some(count) => {
+                let mut command = Command::new("sh");
+                command.args(["-c", &format!(r#"ulimit -n {count} && exec "$0" "$@""#), program]);
+                command
+            }
+        };
         command
             .args(["serve", "--json", "--data-addr=127.0.0.1:0", "--admin-addr=127.0.0.1:0", "--state-dir"])
             .arg(self.state.path())
@@ -105,7 +120,7 @@ impl TestHost {
 
     pub(crate) fn builder() -> TestHostBuilder {
         let state = Arc::new(tempfile::tempdir().expect("a folder for the state"));
-        TestHostBuilder { state, flags: Vec::new(), environment: Vec::new() }
+        TestHostBuilder { state, flags: Vec::new(), environment: Vec::new(), files_max: None }
     }
 
     /// Deploys the component of `package` as `name`, configured by `settings`, and returns a handle to it. The host finds it

@@ -402,8 +402,8 @@ impl Played {
             Happening::Job => self.view.jobs += 1,
             Happening::Ordered(order) => {
                 let stays = match self.view.order {
-                    Order::End => true,
-                    Order::Stop(_) => order != Order::End,
+                    Order::CutOff(_) => true,
+                    Order::Stop(_) => !matches!(order, Order::CutOff(_)),
                     Order::Run | Order::Suspend => false,
                 };
                 if !stays {
@@ -471,7 +471,7 @@ impl Played {
             }
             Move::KillOverdue
             | Move::TimeOutStart
-            | Move::GiveMemoryBack
+            | Move::CutOff(_)
             | Move::TimeOutHook(LateHook::FailsInstance | LateHook::Kills) => {
                 self.fail();
             }
@@ -508,7 +508,7 @@ impl Played {
         self.carry_out(Move::PostProgress); // The played instance has counted its requests anew.
         if self.rests() {
             let wanted = match self.view.state {
-                Parked => self.view.jobs > 0 || matches!(self.view.order, Order::Stop(_) | Order::End),
+                Parked => self.view.jobs > 0 || matches!(self.view.order, Order::Stop(_) | Order::CutOff(_)),
                 _ => self.view.order != Order::Suspend,
             };
             match wake(self.view.state, self.view.order) {
@@ -541,7 +541,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         Just(Happening::LeftoverReturned),
         Just(Happening::OverduePreempted),
         Just(Happening::HookPreempted),
-        prop_oneof![10 => Just(Order::Run), 10 => Just(Order::Suspend), 1 => Just(Order::End)]
+        prop_oneof![10 => Just(Order::Run), 10 => Just(Order::Suspend), 1 => Just(Order::CutOff(CutOff::DrainOver))]
             .prop_map(Happening::Ordered),
     ]
 }

@@ -7,7 +7,7 @@ use crate::instance::decide::LateHook;
 use crate::instance::job::{Outcome, Timings};
 use crate::instance::lifecycle::{Event, State};
 use crate::instance::metrics::{CrashLabel, HookFailureLabels, StopLabel};
-use crate::instance::order::StopReason;
+use crate::instance::order::{CutOff, StopReason};
 use crate::log::{Author, Stream};
 
 impl Instance {
@@ -91,6 +91,26 @@ impl Instance {
         self.tell(Some(request), &format!("initializer failed: {text}"));
         self.abandon_hook();
         self.finish_failed(|| outcome(text.clone()));
+    }
+
+    /// Ends an instance whose guest could go on.
+    pub(super) fn cut_off(&mut self, why: CutOff) {
+        match why {
+            CutOff::HostMemory => self.fail(Ending::OutOfMemory { lack: MemoryLack::Host, blamed: None }),
+            CutOff::DrainOver => {
+                self.terms.metrics.crashes.get_or_create(&CrashLabel { trap: "drain-over" }).inc();
+                self.tell(None, "instance cut off because the time for the host's drain is over");
+                self.abandon_hook();
+                if matches!(self.state, State::Starting | State::Initializing) {
+                    return self.finish_failed(|| Outcome::Draining);
+                }
+                let mut answers = Vec::new();
+                while !self.running.is_empty() {
+                    answers.push(self.take_running(0, Outcome::Draining));
+                }
+                self.gone(answers);
+            }
+        }
     }
 
     /// Ends an instance whose guest cannot run any more. The request to blame gets the cause as its answer, the others that

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Instance;
-use crate::guest::{Ending, Entry, MemoryLack, Preempted};
+use crate::guest::{Entry, Preempted};
 use crate::ids::RequestId;
 use crate::instance::decide::{Hook, Move, PreFreeze, Step, View, decide};
 use crate::instance::lifecycle::Event;
@@ -67,7 +67,7 @@ impl Instance {
         match next {
             Move::Suspend => self.suspend(),
             Move::Stop(reason) => self.begin_stop(reason),
-            Move::GiveMemoryBack => self.fail(Ending::OutOfMemory { lack: MemoryLack::Host, blamed: None }),
+            Move::CutOff(why) => self.cut_off(why),
             Move::Thaw => self.step(Event::Wanted),
             Move::Resume => self.step(Event::Resume),
             Move::CancelFreeze => {
