@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::support::wat::Small;
 use crate::support::{Gate, PATIENCE, Reply, TestFunction, TestHost, eventually};
+use tests::text::Small;
 
 const PROBE: &str = "guest-probe";
 

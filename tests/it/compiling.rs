@@ -5,8 +5,8 @@ use std::path::Path;
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::support::wat::{self, Small};
 use crate::support::{Caller, TestHost, eventually};
+use tests::text::{self, Small};
 
 /// A component of some kilobytes that takes minutes to compile: `loops` loops within each other that all change `locals`
 /// variables, each of which the compiler has to follow through every loop.
@@ -14,7 +14,7 @@ fn costly(loops: usize, locals: usize) -> Vec<u8> {
     let body: String =
         (0..locals).map(|at| format!("(local.set {at} (i64.add (local.get {at}) (i64.const 1)))")).collect();
     let (begin, end) = ("(loop (br_if 0 (i32.wrap_i64 (local.get 0)))".repeat(loops), ")".repeat(loops));
-    wat::component(&format!(
+    text::component(&format!(
         "(component (core module (func (export \"f\") (local {}) {begin}{body}{end})))",
         "i64 ".repeat(locals)
     ))

@@ -11,8 +11,8 @@ use rustix::process::Signal;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use crate::support::wat::Small;
 use crate::support::{PATIENCE, Reply, TestFunction, TestHost, eventually};
+use tests::text::Small;
 
 /// What the contract allows a killed host to lose.
 const LOSS_MAX: Duration = Duration::from_millis(100);

@@ -9,7 +9,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::support::{Gate, PATIENCE, Reply, TestFunction, TestHost, eventually, wat};
+use crate::support::{Gate, PATIENCE, Reply, TestFunction, TestHost, eventually};
+use tests::text;
 
 const PROBE: &str = "guest-probe";
 const ECHO: &str = "guest-sync";
@@ -378,7 +379,7 @@ async fn the_record_of_a_caller_that_left_says_so() {
 
 /// The smallest function there is; it compiles in no time.
 async fn deploy_small(host: &TestHost, name: &str) -> TestFunction {
-    let reply = host.put_code(name, wat::Small::PLAIN.component(), &json!({})).await;
+    let reply = host.put_code(name, text::Small::PLAIN.component(), &json!({})).await;
     assert_eq!(reply.status, 201, "{reply:?}");
     host.function(name)
 }

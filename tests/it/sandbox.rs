@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
-use crate::support::wat::Small;
 use crate::support::{Kind, Reply, TestFunction, TestHost, TestServer, eventually, over_kinds};
+use tests::text::Small;
 
 const PROBE: &str = "guest-probe";
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::support::wat::Small;
 use crate::support::{Kind, TestFunction, TestHost, eventually, over_kinds};
+use tests::text::Small;
 
 over_kinds! {
     calls: [

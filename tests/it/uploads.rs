@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
-use crate::support::wat::{self, Small};
 use crate::support::{PATIENCE, Reply, TestFunction, TestHost};
+use tests::text::{self, Small};
 
 const PROBE: &str = "guest-probe";
 const CODE_REFUSED: &str = "component-refused";
@@ -33,7 +33,7 @@ async fn bytes_that_are_no_component_are_refused_and_the_old_code_goes_on() {
         ("an empty body", Vec::new(), &["not a WebAssembly file", "nothing (it is empty)"]),
         ("noise", noise, &["not a WebAssembly file", "00 61 73 6d"]),
         ("text", b"(component)".to_vec(), &["not a WebAssembly file", "28 63 6f 6d"]),
-        ("a core module", wat::component("(module)"), &["a core module, not a component", "`wasm32-wasip2`"]),
+        ("a core module", text::component("(module)"), &["a core module, not a component", "`wasm32-wasip2`"]),
         ("an unknown version", old_version, &["unknown version", "00 61 73 6d 0c 00 01 00"]),
         ("the host's own machine code", compiled, &["not a WebAssembly file", "7f 45 4c 46"]),
     ];
@@ -68,12 +68,12 @@ async fn a_component_of_another_shape_is_told_what_was_found_and_what_is_wanted(
     let host = TestHost::start().await;
     let counter = host.deploy("counter", PROBE, json!({})).await;
     let cases: [(&str, Vec<u8>, Value, &[&str]); 8] = [
-        ("nothing exported", wat::component("(component)"), json!({}), &["exports no `handler`", "exports nothing"]),
+        ("nothing exported", text::component("(component)"), json!({}), &["exports no `handler`", "exports nothing"]),
         ("another export", exporting("run"), json!({}), &["exports no `handler`", "it exports func `run`"]),
         ("other parameters", exporting("handler"), json!({}), &["`handler`", "wrong shape", "`func(x: u32)`", HANDLER]),
         (
             "an interface",
-            wat::component(r#"(component (instance $empty) (export "handler" (instance $empty)))"#),
+            text::component(r#"(component (instance $empty) (export "handler" (instance $empty)))"#),
             json!({}),
             &["`handler`", "wrong shape", "instance", HANDLER],
         ),
@@ -262,7 +262,7 @@ const VAULT: &str = r#"
 
 /// A component that exports a function of one number.
 fn exporting(name: &str) -> Vec<u8> {
-    wat::component(&format!(
+    text::component(&format!(
         r#"(component
             (core module $code (func (export "run") (param i32)))
             (core instance $core (instantiate $code))

@@ -8,8 +8,8 @@ use futures::StreamExt as _;
 use futures::stream::{self, FuturesUnordered};
 use serde_json::{Value, json};
 
-use crate::support::wat::Small;
 use crate::support::{Caller, Gate, Kind, Reply, TestFunction, TestHost, eventually};
+use tests::text::Small;
 
 /// Small functions that can be told apart: each answers with eight of its letter.
 const A: Small = Small { body: "(i64.store (i32.const 32) (i64.const 0x4141414141414141))", ..Small::PLAIN };

@@ -3,6 +3,7 @@
 pub mod cache;
 pub mod foreign;
 pub mod languages;
+pub mod text;
 pub mod wit_bindgen;
 
 use std::path::{Path, PathBuf};

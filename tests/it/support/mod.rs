@@ -10,7 +10,6 @@ mod project;
 mod reply;
 mod server;
 mod up;
-pub(crate) mod wat;
 
 pub(crate) use caller::Caller;
 pub(crate) use function::TestFunction;

@@ -19,23 +19,23 @@ const ALLOCATOR: &str = r#"
         (local.get $start))"#;
 
 /// The parts of a small function. Its handler returns the bytes that `body` left at `REPLY`.
-pub(crate) struct Small {
+pub struct Small {
     /// 64 KiB each.
-    pub(crate) pages: u32,
+    pub pages: u32,
     /// Component level: what it imports, and core functions lowered from that, named `$lowered`.
-    pub(crate) imports: &'static str,
+    pub imports: &'static str,
     /// Instructions of the start function.
-    pub(crate) start: &'static str,
+    pub start: &'static str,
     /// Instructions of the handler; the reply is eight bytes at address 32.
-    pub(crate) body: &'static str,
+    pub body: &'static str,
 }
 
 impl Small {
     /// A function that answers eight zeros.
-    pub(crate) const PLAIN: Small = Small { pages: 1, imports: "", start: "", body: "" };
+    pub const PLAIN: Small = Small { pages: 1, imports: "", start: "", body: "" };
 
     /// The component's bytes.
-    pub(crate) fn component(&self) -> Vec<u8> {
+    pub fn component(&self) -> Vec<u8> {
         let Small { pages, imports, start, body } = self;
         let (core_import, core_arguments) = match imports.is_empty() {
             true => ("", ""),
@@ -71,6 +71,6 @@ impl Small {
 }
 
 /// A component from its text.
-pub(crate) fn component(text: &str) -> Vec<u8> {
+pub fn component(text: &str) -> Vec<u8> {
     wat::parse_str(text).unwrap_or_else(|error| panic!("{error}"))
 }
