@@ -119,6 +119,16 @@ async fn a_small_component_passes_a_large_one_and_one_that_is_compiled_passes_al
 }
 
 #[tokio::test]
+async fn a_small_component_that_takes_long_holds_up_others_for_a_while_only() {
+    let host = TestHost::start().await;
+    let _costly = begin_upload(&host, "costly", &endless()).await;
+    let first = compile(host.pid(), 1).await;
+    assert_eq!(host.put_code("plain", Small::PLAIN.component(), &json!({})).await.status, 201);
+    let now = compile(host.pid(), 1).await;
+    assert_ne!(now, first, "the costly one began anew among the large ones");
+}
+
+#[tokio::test]
 async fn a_host_that_stops_waits_for_no_compiler() {
     let host = TestHost::start().await;
     let mut uploads = Vec::new();

@@ -29,6 +29,7 @@ mod sandbox;
 mod outbound;
 mod logs;
 mod versions;
+mod aliases;
 mod admin;
 mod examples;
 mod languages;

@@ -2,11 +2,12 @@
 //!
 //! A process can be limited, and stopped at any moment with all of its memory. It is stopped when nobody waits for it any
 //! more: the upload's connection ended, or the host drains. One large and one small component can be compiled at the same
-//! time, so that a small one waits for no large one.
+//! time, so that a small one waits for no large one. A small one that takes long begins anew among the large ones.
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use tempfile::NamedTempFile;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
 use tokio::runtime::Handle;
+use tokio::time::timeout;
 
 use super::lane::{Lane, Urgency};
 use crate::config::CompileBounds;
@@ -23,6 +25,8 @@ use crate::shutdown::Tasks;
 
 /// From this size on a component is large.
 const LARGE_BYTES: usize = 1 << 20;
+/// A small component that takes longer than this holds up the other small ones no more.
+const SMALL_WITHIN: Duration = Duration::from_secs(10);
 /// Bytes that are read of the compiler's standard error.
 const WORDS_BYTES_MAX: u64 = 64 << 10;
 /// The exit code of a compiler that refuses the component; why is on its standard error.
@@ -70,8 +74,7 @@ impl Compiler {
     /// A compiler for unit tests, whose program is not `dormouse`: it compiles in this process.
     #[cfg(test)]
     pub(super) fn here(tasks: Tasks) -> Compiler {
-        let unused = std::time::Duration::ZERO;
-        let bounds = CompileBounds { memory_mb_max: 0, cpu_max: unused, timeout: unused };
+        let bounds = CompileBounds { memory_mb_max: 0, cpu_max: Duration::ZERO, timeout: Duration::from_secs(60) };
         Compiler { is_here: true, ..Compiler::new(bounds, tasks) }
     }
 
@@ -84,11 +87,18 @@ impl Compiler {
     ) -> Result<NamedTempFile, CompileError> {
         Refusal::check_kind(&component)?;
         let work = async {
-            let lane = if component.len() < LARGE_BYTES { &self.small } else { &self.large };
-            let _turn = lane.turn(urgency).await;
-            let file = NamedTempFile::new_in(folder).context("create a file for compiled code")?;
-            self.run(component.clone(), &file).await?;
-            Ok(file)
+            if component.len() < LARGE_BYTES {
+                let _turn = self.small.turn(urgency).await;
+                let limit = SMALL_WITHIN.min(self.bounds.timeout);
+                match timeout(limit, self.run(component.clone(), folder)).await {
+                    Ok(done) => return done,
+                    Err(_) if limit == self.bounds.timeout => return Err(self.too_slow()),
+                    Err(_) => {}
+                }
+            }
+            let _turn = self.large.turn(urgency).await;
+            let done = timeout(self.bounds.timeout, self.run(component.clone(), folder)).await;
+            done.unwrap_or_else(|_| Err(self.too_slow()))
         };
         let stopped = async {
             match urgency {
@@ -102,14 +112,20 @@ impl Compiler {
         }
     }
 
-    async fn run(&self, component: Bytes, file: &NamedTempFile) -> Result<(), CompileError> {
+    fn too_slow(&self) -> CompileError {
+        let took = format!("{} ms", self.bounds.timeout.as_millis());
+        Refusal::TooCostly { took, setting: "compile-timeout-ms" }.into()
+    }
+
+    async fn run(&self, component: Bytes, folder: &Path) -> Result<NamedTempFile, CompileError> {
+        let file = NamedTempFile::new_in(folder).context("create a file for compiled code")?;
         #[cfg(test)]
         if self.is_here {
             std::fs::write(file.path(), crate::guest::compile(&component)?.bytes()).context("write the code")?;
-            return Ok(());
+            return Ok(file);
         }
         let mut process =
-            Process { child: Some(self.start(file).context("start the compiler")?), tasks: self.tasks.clone() };
+            Process { child: Some(self.start(&file).context("start the compiler")?), tasks: self.tasks.clone() };
         let child = process.child.as_mut().context("it was just started")?;
         let mut stdin = child.stdin.take().context("the compiler's standard input")?;
         let mut stderr = child.stderr.take().context("the compiler's standard error")?.take(WORDS_BYTES_MAX);
@@ -119,15 +135,11 @@ impl Compiler {
             let _ = stdin.write_all(&component).await;
             drop(stdin);
         };
-        let work = async { tokio::join!(feed, stderr.read_to_end(&mut words), child.wait()).2 };
-        let Ok(status) = tokio::time::timeout(self.bounds.timeout, work).await else {
-            let took = format!("{} ms", self.bounds.timeout.as_millis());
-            return Err(Refusal::TooCostly { took, setting: "compile-timeout-ms" }.into());
-        };
+        let (_, _, status) = tokio::join!(feed, stderr.read_to_end(&mut words), child.wait());
         let status = status.context("wait for the compiler")?;
         process.child = None;
         let words = String::from_utf8_lossy(&words);
-        self.judge(status, words.trim())
+        self.judge(status, words.trim()).map(|()| file)
     }
 
     fn start(&self, file: &NamedTempFile) -> anyhow::Result<Child> {

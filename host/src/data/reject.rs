@@ -45,9 +45,10 @@ pub(super) fn result(outcome: Outcome) -> Result<Answered, Failure> {
         Outcome::OutOfMemory => {
             failure(Code::FunctionOutOfMemory, "the function wanted more memory than `memoryMb` allows")
         }
-        Outcome::TimedOut => {
-            failure(Code::FunctionTimedOut, "the function, or its start, took longer than its timeout allows")
-        }
+        Outcome::TimedOut => failure(
+            Code::FunctionTimedOut,
+            "the function took longer than `timeoutMs` allows, or its initializer longer than its own",
+        ),
         Outcome::Lost => failure(
             Code::InstanceLost,
             "the instance ended through another request or its background work; this one is not to blame",
