@@ -102,3 +102,32 @@ async fn memory_that_is_touched_long_after_it_was_granted_is_bounded_too() {
     assert!(peak_mb(&host) < BOUND_MB + OVERSHOOT_MB, "{} MB", peak_mb(&host));
     assert_eq!(late.invoke("").await.status, 200, "there is room again");
 }
+
+#[tokio::test]
+async fn a_pre_stop_that_hangs_keeps_its_memory_from_nobody_for_long() {
+    let host = host().await;
+    let hangs = json!({
+        "environment": {"PRE_STOP": r#"{"do": [{"sleep-ms": 80000}]}"#},
+        "lifecycle": {"preStop": {"timeoutMs": 90_000}},
+    });
+    for name in ["first", "second"] {
+        let parked = host.deploy(name, "guest-probe", settings(&hangs)).await;
+        parked.script(json!([{"grow-mb": 150}])).await.results();
+        parked.reaches("parked").await;
+    }
+    let growing = host.deploy("growing", "guest-probe", settings(&json!({"timeoutMs": 20_000}))).await;
+    growing.script(json!([{"grow-mb": 200}])).await.results();
+    assert_eq!(host.function("second").states().await, ["parked"], "one was enough");
+}
+
+#[tokio::test]
+async fn instances_that_linger_after_their_last_request_make_room_too() {
+    let host = host().await;
+    let lingers = settings(&json!({"freezeAfterMs": 60_000}));
+    for name in ["first", "second"] {
+        let idle = host.deploy(name, "guest-probe", lingers.clone()).await;
+        idle.script(json!([{"grow-mb": 150}])).await.results();
+    }
+    let growing = host.deploy("growing", "guest-probe", settings(&json!({}))).await;
+    growing.script(json!([{"grow-mb": 200}])).await.results();
+}

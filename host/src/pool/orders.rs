@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::entry::{Entry, InstanceCounts, InstanceSnapshot, Resting};
+use super::entry::{Awake, Entry, InstanceCounts, InstanceSnapshot, Resting};
 use super::policy::{self, Change, Phase, Wanted};
 use super::pool::{Inner, Pool};
 use super::runner::Runner;
 use super::state::State;
 use crate::ids::{FunctionName, InstanceId, RevisionId};
-use crate::instance::{CutOff, Order, StopReason};
+use crate::instance::{self, CutOff, Order, StopReason};
 
 impl Pool {
     /// The revision whose instances these are.
@@ -125,13 +125,31 @@ impl Pool {
     }
 
     /// Stops the longest parked instance, in order.
-    pub(super) fn stop_oldest(&self, reason: StopReason) -> bool {
+    pub(super) fn stop_oldest(&self, reason: StopReason) -> Option<InstanceId> {
         let mut state = self.0.lock();
-        let Some(resting) = state.take_oldest_parked() else { return false };
+        let resting = state.take_oldest_parked()?;
+        let id = resting.entry.id;
         let runner = self.0.wake_to_stop(&mut state, resting, reason);
         drop(state);
         runner.wake();
-        true
+        Some(id)
+    }
+
+    /// Stops an awake instance that has no request, in order.
+    pub(super) fn stop_unused(&self, reason: StopReason) -> Option<InstanceId> {
+        let state = self.0.lock();
+        let unused = |awake: &&Awake| {
+            awake.entry.in_flight() == 0
+                && matches!(awake.entry.state(), instance::State::Active | instance::State::Freezing)
+        };
+        let awake = state.awake.iter().find(unused)?;
+        awake.order(Order::Stop(reason));
+        Some(awake.entry.id)
+    }
+
+    /// Whether the instance is still there.
+    pub(super) fn has(&self, id: InstanceId) -> bool {
+        self.0.lock().entries().any(|entry| entry.id == id)
     }
 
     /// The awake instance that has most memory, and how much.

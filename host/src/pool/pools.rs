@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::capacity::Capacity;
 use super::compute::Compute;
@@ -46,7 +46,7 @@ impl Pools {
         let compute = Compute::start(&runtime)?;
         let (reaper, registry) = (Reaper::default(), Registry::default());
         let parked = registry.clone();
-        let evict = Arc::new(move |needs| evict(&parked, needs));
+        let evict = Arc::new(move |needs| evict(&parked, needs).is_some());
         let context = Context { tasks, runtime, compute, capacity, reaper, metrics, evict };
         let pools = Pools { context, registry, following: Arc::default() };
         let reaping = pools.clone();
@@ -197,30 +197,29 @@ impl Pools {
 
 /// Awake instances that have less memory are not ended for the host's: it would not help.
 const ENDED_BYTES_LEAST: u64 = 8 << 20;
-/// How long the host waits for an instance that it stopped for its memory, before it looks for another.
-const STOPPED_WITHIN: Duration = Duration::from_millis(200);
+/// How long an instance that is stopped for its memory may take, pre-stop included. After that it is ended.
+const STOPPED_WITHIN: Duration = Duration::from_secs(1);
 
 /// The host's memory.
 impl Pools {
-    /// Stops instances while the host lacks memory, until it closes: parked ones first, in order. If none is left and the
-    /// host has more than its bound, the awake one with most memory is ended: its function was granted that memory when
-    /// there was room, and has touched it since.
+    /// Stops instances while the host lacks memory, until it closes: parked ones first, then those without a request, in
+    /// order and one after another. If none is left and the host has more than its bound, the awake one with most memory
+    /// is ended: its function was granted that memory when there was room, and has touched it since.
     async fn keep_memory(&self) {
-        let (capacity, governor) = (self.capacity(), self.capacity().governor());
+        let governor = self.capacity().governor();
         loop {
             tokio::select! {
                 () = governor.shortage() => {}
                 () = self.context.tasks.closing() => return,
             }
             while governor.missing() > 0 {
-                let freed = capacity.freed();
-                let stopped = (self.context.evict)(Needs::Anything) || (governor.excess() > 0 && self.end_largest());
-                if !stopped {
+                let stopped = evict(&self.registry, Needs::Anything).or_else(|| self.stop_unused());
+                let stopped = stopped.or_else(|| if governor.excess() > 0 { self.end_largest() } else { None });
+                let Some((pool, instance)) = stopped else {
                     governor.answer(true);
                     break;
-                }
-                // One with a slow pre-stop is not waited for any longer: the next one may be quicker.
-                let _ = timeout(STOPPED_WITHIN, freed).await;
+                };
+                self.gone_or_cut_off(&pool, instance).await;
             }
             if governor.missing() == 0 {
                 governor.answer(false);
@@ -228,24 +227,44 @@ impl Pools {
         }
     }
 
-    fn end_largest(&self) -> bool {
+    /// Waits until an instance that was told to stop is gone, or the host lacks nothing any more.
+    async fn gone_or_cut_off(&self, pool: &Pool, instance: InstanceId) {
+        let deadline = Instant::now() + STOPPED_WITHIN;
+        loop {
+            let freed = self.capacity().freed();
+            if !pool.has(instance) || self.capacity().governor().missing() == 0 {
+                return;
+            }
+            if timeout_at(deadline, freed).await.is_err() {
+                pool.cut_off(instance, CutOff::HostMemory);
+                let _ = timeout(STOPPED_WITHIN, self.capacity().freed()).await;
+                return;
+            }
+        }
+    }
+
+    fn stop_unused(&self) -> Option<(Pool, InstanceId)> {
+        let stop = |pool: &Pool| pool.stop_unused(StopReason::Evicted).map(|instance| (pool.clone(), instance));
+        self.registry.load().values().find_map(stop)
+    }
+
+    fn end_largest(&self) -> Option<(Pool, InstanceId)> {
         let pools = self.registry.load();
         let awake = pools.values().filter_map(|pool| pool.largest_awake().map(|(bytes, id)| (bytes, id, pool)));
         let largest = awake.max_by_key(|(bytes, ..)| *bytes).filter(|(bytes, ..)| *bytes >= ENDED_BYTES_LEAST);
-        if let Some((bytes, instance, pool)) = &largest {
-            let (function, memory_mb) = (pool.function(), bytes >> 20);
-            tracing::warn!(%function, %instance, memory_mb, "the host has too little memory; the largest instance ends");
-            pool.cut_off(*instance, CutOff::HostMemory);
-        }
-        largest.is_some()
+        let (bytes, instance, pool) = largest?;
+        let (function, memory_mb) = (pool.function(), bytes >> 20);
+        tracing::warn!(%function, %instance, memory_mb, "the host has too little memory; the largest instance ends");
+        pool.cut_off(instance, CutOff::HostMemory);
+        Some((pool.clone(), instance))
     }
 }
 
 /// Stops the longest parked instance of all that help.
-fn evict(registry: &Registry, needs: Needs) -> bool {
+fn evict(registry: &Registry, needs: Needs) -> Option<(Pool, InstanceId)> {
     let pools = registry.load();
     let helps = |pool: &&Pool| needs == Needs::Anything || pool.maps_per_instance() > 0;
     let parked = pools.values().filter(helps).filter_map(|pool| pool.oldest_parked().map(|since| (since, pool)));
-    let longest = parked.min_by_key(|(since, _)| *since);
-    longest.is_some_and(|(_, pool)| pool.stop_oldest(StopReason::Evicted))
+    let (_, pool) = parked.min_by_key(|(since, _)| *since)?;
+    pool.stop_oldest(StopReason::Evicted).map(|instance| (pool.clone(), instance))
 }
