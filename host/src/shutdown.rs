@@ -17,15 +17,28 @@ pub struct Tasks(Arc<Shared>);
 #[derive(Default)]
 struct Shared {
     tracker: TaskTracker,
-    drain: CancellationToken,
-    /// The same as `drain`, for those who ask at every request.
-    draining: AtomicBool,
-    cut_off: CancellationToken,
-    /// The same as `cut_off`, likewise.
-    is_cut_off: AtomicBool,
-    close: CancellationToken,
-    /// The same as `close`, likewise.
-    closing: AtomicBool,
+    drain: Signal,
+    cut_off: Signal,
+    close: Signal,
+}
+
+/// Given once. Whoever asks later finds it given.
+#[derive(Default)]
+struct Signal {
+    token: CancellationToken,
+    /// The same, for those who ask at every request: the token has a lock.
+    given: AtomicBool,
+}
+
+impl Signal {
+    fn give(&self) {
+        self.given.store(true, Ordering::Release);
+        self.token.cancel();
+    }
+
+    fn is_given(&self) -> bool {
+        self.given.load(Ordering::Acquire)
+    }
 }
 
 impl Tasks {
@@ -61,50 +74,47 @@ impl Tasks {
 
     /// Tells everybody that the host drains: take no new work, finish what there is.
     pub fn begin_drain(&self) {
-        self.0.draining.store(true, Ordering::Release);
-        self.0.drain.cancel();
+        self.0.drain.give();
     }
 
     /// Whether the host drains.
     pub fn draining(&self) -> bool {
-        self.0.draining.load(Ordering::Acquire)
+        self.0.drain.is_given()
     }
 
     /// Ends when the host begins to drain.
     pub async fn drained(&self) {
-        self.0.drain.cancelled().await;
+        self.0.drain.token.cancelled().await;
     }
 
     /// Tells everybody that the time for the drain is over: end what there is.
     pub fn begin_cut_off(&self) {
-        self.0.is_cut_off.store(true, Ordering::Release);
-        self.0.cut_off.cancel();
+        self.0.cut_off.give();
     }
 
     /// Whether the time for the drain is over.
     pub fn is_cut_off(&self) -> bool {
-        self.0.is_cut_off.load(Ordering::Acquire)
+        self.0.cut_off.is_given()
     }
 
     /// Ends when the time for the drain is over.
     pub async fn cut_off(&self) {
-        self.0.cut_off.cancelled().await;
+        self.0.cut_off.token.cancelled().await;
     }
 
     /// Tells the listeners that the drain is over: answer what is under way, then close.
     pub fn begin_close(&self) {
-        self.0.closing.store(true, Ordering::Release);
-        self.0.close.cancel();
+        self.0.close.give();
     }
 
     /// Whether the drain is over.
     pub fn is_closing(&self) -> bool {
-        self.0.closing.load(Ordering::Acquire)
+        self.0.close.is_given()
     }
 
     /// Ends when the drain is over.
     pub async fn closing(&self) {
-        self.0.close.cancelled().await;
+        self.0.close.token.cancelled().await;
     }
 
     /// Ends when every task has.

@@ -81,8 +81,9 @@ fn cut_off() -> Failure {
     Failure::new(Code::HostDraining, "the host stopped before the event was there")
 }
 
-/// `work`, unless it takes longer than `limit` or `cut_off` ends before. The timer starts at the second look that finds it unfinished: what came
-/// with the request's head is there at the second look, and most events are, so that few need a timer.
+/// `work`, unless it takes longer than `limit` or `cut_off` ends before. The timer starts at the second look that finds
+/// it unfinished: what came with the request's head is there at the second look, and most events are, so that few need a
+/// timer.
 async fn at_once_or_within<T>(
     limit: Duration,
     cut_off: impl Future<Output = ()>,

@@ -28,12 +28,7 @@ impl Inbox {
 
     /// Sets the order, unless the one before stays.
     pub fn order(&self, order: Order) {
-        let stays = |before| match Order::from_code(before) {
-            Order::CutOff(_) => true,
-            Order::Stop(_) => !matches!(order, Order::CutOff(_)),
-            Order::Run | Order::Suspend => false,
-        };
-        let newest = |before| if stays(before) { None } else { Some(order.code()) };
+        let newest = |before| order.replaces(Order::from_code(before)).then(|| order.code());
         // Fails only if the order before stays.
         let _ = self.order.fetch_update(Ordering::AcqRel, Ordering::Acquire, newest);
     }

@@ -72,6 +72,17 @@ impl StopReason {
     }
 }
 
+impl Order {
+    /// Whether this order takes the place of the one before.
+    pub(super) fn replaces(self, before: Order) -> bool {
+        match before {
+            Order::CutOff(_) => false,
+            Order::Stop(_) => matches!(self, Order::CutOff(_)),
+            Order::Run | Order::Suspend => true,
+        }
+    }
+}
+
 /// Orders as one byte, so that an inbox keeps the newest one in an atomic.
 impl Order {
     const RUN: u8 = 0;

@@ -400,16 +400,7 @@ impl Played {
         match happening {
             Happening::Time(passed) => self.view.now += ms(passed),
             Happening::Job => self.view.jobs += 1,
-            Happening::Ordered(order) => {
-                let stays = match self.view.order {
-                    Order::CutOff(_) => true,
-                    Order::Stop(_) => !matches!(order, Order::CutOff(_)),
-                    Order::Run | Order::Suspend => false,
-                };
-                if !stays {
-                    self.view.order = order;
-                }
-            }
+            Happening::Ordered(order) if order.replaces(self.view.order) => self.view.order = order,
             Happening::Started if self.view.state == Starting => {
                 self.step(Event::Booted);
                 if self.has_initializer { self.call(Entry::Initializer, false) } else { self.ready() }

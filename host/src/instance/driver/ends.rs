@@ -1,7 +1,7 @@
 //! How an instance ends: in order, at a deadline, or through a crash.
 
 use super::{Answered, Instance, Report};
-use crate::guest::{Ending, Entry, MemoryLack, Preempted, Trap};
+use crate::guest::{CallId, Ending, Entry, MemoryLack, Preempted, Trap};
 use crate::ids::RequestId;
 use crate::instance::decide::LateHook;
 use crate::instance::job::{Outcome, Timings};
@@ -100,15 +100,7 @@ impl Instance {
             CutOff::DrainOver => {
                 self.terms.metrics.crashes.get_or_create(&CrashLabel { trap: "drain-over" }).inc();
                 self.tell(None, "instance cut off because the time for the host's drain is over");
-                self.abandon_hook();
-                if matches!(self.state, State::Starting | State::Initializing) {
-                    return self.finish_failed(|| Outcome::Draining);
-                }
-                let mut answers = Vec::new();
-                while !self.running.is_empty() {
-                    answers.push(self.take_running(0, Outcome::Draining));
-                }
-                self.gone(answers);
+                self.end_with(|| Outcome::Draining, |_| Outcome::Draining);
             }
         }
     }
@@ -128,20 +120,26 @@ impl Instance {
         let request = culprit.map(|running| running.job.request.clone()).or_else(late);
         let request = request.or_else(|| self.hook.as_ref().map(|hook| hook.request.clone()));
         self.log_crash(&ending, request.as_ref());
-        self.abandon_hook();
         let own = || match &ending {
             Ending::Crashed { trap, .. } | Ending::NotStarted(trap) => Outcome::Crashed(trap.clone()),
             Ending::OutOfMemory { lack: MemoryLack::OwnLimit, .. } => Outcome::OutOfMemory,
             Ending::OutOfMemory { lack: MemoryLack::Host, .. } => Outcome::HostFull,
         };
         let nobody_is_to_blame = matches!(ending, Ending::OutOfMemory { lack: MemoryLack::Host, .. });
+        let of = |call| if nobody_is_to_blame || Some(call) == culprit_call { own() } else { Outcome::Lost };
+        self.end_with(own, of);
+    }
+
+    /// Ends the instance at once. Its requests get the outcome `of` their calls; those that waited for it to become ready
+    /// get `own`.
+    fn end_with(&mut self, own: impl Fn() -> Outcome, of: impl Fn(CallId) -> Outcome) {
+        self.abandon_hook();
         if matches!(self.state, State::Starting | State::Initializing) {
             return self.finish_failed(own);
         }
         let mut answers = Vec::new();
         while let Some(running) = self.running.last() {
-            let own_fault = nobody_is_to_blame || Some(running.call) == culprit_call;
-            let outcome = if own_fault { own() } else { Outcome::Lost };
+            let outcome = of(running.call);
             answers.push(self.take_running(self.running.len() - 1, outcome));
         }
         self.gone(answers);
