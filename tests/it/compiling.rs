@@ -1,9 +1,11 @@
 //! Compiling uploads: what it may take, who waits for whom, and that it ends with whoever wanted it.
 
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::json;
+use tokio::time::sleep;
 
 use crate::support::{Caller, TestHost, eventually};
 use tests::text::{self, Small};
@@ -148,13 +150,17 @@ async fn a_host_that_stops_waits_for_no_compiler() {
 
 #[tokio::test]
 async fn the_compiler_of_a_killed_host_ends_by_itself() {
-    let host = TestHost::start().await;
-    let _upload = begin_upload(&host, "costly", &endless()).await;
-    let compilers = compile(host.pid(), 1).await;
-    host.signal(Signal::KILL);
-    eventually("its end", async || {
-        let gone = compilers.iter().all(|pid| !Path::new(&format!("/proc/{pid}")).exists());
-        if gone { Ok(()) } else { Err(format!("{compilers:?}")) }
-    })
-    .await;
+    // The host may be killed when the compiler has just begun, or while it compiles.
+    for began_ms in [0, 10, 100, 1000] {
+        let host = TestHost::start().await;
+        let _upload = begin_upload(&host, "costly", &endless()).await;
+        let compilers = compile(host.pid(), 1).await;
+        sleep(Duration::from_millis(began_ms)).await;
+        host.signal(Signal::KILL);
+        eventually("its end", async || {
+            let gone = compilers.iter().all(|pid| !Path::new(&format!("/proc/{pid}")).exists());
+            if gone { Ok(()) } else { Err(format!("{compilers:?}, after {began_ms} ms")) }
+        })
+        .await;
+    }
 }

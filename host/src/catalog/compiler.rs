@@ -146,6 +146,7 @@ impl Compiler {
         // The file that this process runs, even if another was put in its place meanwhile.
         let mut command = Command::new("/proc/self/exe");
         command.arg("compile");
+        command.arg(format!("--host-pid={}", std::process::id()));
         command.arg(format!("--memory-max-mb={}", self.bounds.memory_mb_max));
         command.arg(format!("--cpu-max-s={}", self.cpu_seconds()));
         command.stdin(Stdio::piped()).stdout(file.reopen()?).stderr(Stdio::piped());

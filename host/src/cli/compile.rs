@@ -21,6 +21,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 #[command(hide = true)]
 pub(super) struct Compile {
     #[arg(long)]
+    host_pid: u32,
+    #[arg(long)]
     memory_max_mb: u64,
     #[arg(long)]
     cpu_max_s: u64,
@@ -38,7 +40,7 @@ impl Compile {
         // Between the two the kernel sends the signal that tells the host why it ended.
         let cpu = Rlimit { current: Some(self.cpu_max_s), maximum: Some(self.cpu_max_s + 1) };
         setrlimit(Resource::Cpu, cpu).context("limit its CPU time")?;
-        end_with_host();
+        end_with(self.host_pid);
         let mut component = Vec::new();
         io::stdin().read_to_end(&mut component).context("read the component")?;
         match guest::compile(&component) {
@@ -56,11 +58,12 @@ impl Compile {
     }
 }
 
-/// A host that is killed can stop nobody, so this process stops itself.
-fn end_with_host() {
-    let host = getppid();
+/// A host that is killed can stop nobody, so this process stops itself. Whoever is its parent by now may have become that
+/// when the host was killed, so the host says who it is.
+fn end_with(host: u32) {
+    let is_there = move || getppid().is_some_and(|parent| parent.as_raw_nonzero().get().cast_unsigned() == host);
     thread::spawn(move || {
-        while getppid() == host {
+        while is_there() {
             thread::sleep(LOOK_EVERY);
         }
         exit(1)
