@@ -4,10 +4,28 @@ use std::time::{Duration, SystemTime};
 
 /// The date and time that the machine shows; 1970 if it shows an earlier one.
 pub fn date() -> SystemTime {
-    SystemTime::now().max(SystemTime::UNIX_EPOCH)
+    from_1970(SystemTime::now())
 }
 
 /// The date `time` ago, 1970 at the earliest.
 pub fn ago(time: Duration) -> SystemTime {
-    date().checked_sub(time).map_or(SystemTime::UNIX_EPOCH, |then| then.max(SystemTime::UNIX_EPOCH))
+    date().checked_sub(time).map_or(SystemTime::UNIX_EPOCH, from_1970)
+}
+
+fn from_1970(shown: SystemTime) -> SystemTime {
+    shown.max(SystemTime::UNIX_EPOCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_date_is_before_1970() {
+        let day = Duration::from_secs(86_400);
+        assert_eq!(from_1970(SystemTime::UNIX_EPOCH - day), SystemTime::UNIX_EPOCH);
+        assert_eq!(from_1970(SystemTime::UNIX_EPOCH + day), SystemTime::UNIX_EPOCH + day);
+        assert_eq!(ago(Duration::from_secs(1 << 40)), SystemTime::UNIX_EPOCH);
+        assert_eq!(ago(Duration::MAX), SystemTime::UNIX_EPOCH);
+    }
 }

@@ -48,12 +48,19 @@ pub struct ServeArgs {
     /// The largest component that may be deployed, in bytes [default: 104857600]
     #[arg(long, env = "DORMOUSE_COMPONENT_BYTES_MAX", value_name = "BYTES")]
     pub component_bytes_max: Option<usize>,
-    /// Connections that callers may have open at once [default: 10000]
+    /// Memory that uploaded components may take together until they are deployed, in MB; more wait to be read [default: 512]
+    #[arg(long, env = "DORMOUSE_UPLOADS_MEMORY_MAX_MB", value_name = "MB")]
+    pub uploads_memory_max_mb: Option<u64>,
+    /// Connections that callers may have open at once; fewer if the process may not open so many files [default: 10000]
     #[arg(long, env = "DORMOUSE_CONNECTIONS_MAX", value_name = "COUNT")]
     pub connections_max: Option<usize>,
     /// Connections that one client address may have open at once [default: half of --connections-max]
     #[arg(long, env = "DORMOUSE_CONNECTIONS_PER_CLIENT_MAX", value_name = "COUNT")]
     pub connections_per_client_max: Option<usize>,
+    /// Connections that functions may have open to others at once, one function half of them; fewer if the process may not
+    /// open so many files [default: 10000]
+    #[arg(long, env = "DORMOUSE_OUTGOING_CONNECTIONS_MAX", value_name = "COUNT")]
+    pub outgoing_connections_max: Option<usize>,
     /// How long a new connection may take to send its first request's head, in ms [default: 15000]
     #[arg(long, env = "DORMOUSE_HEAD_TIMEOUT_MS", value_name = "MS")]
     pub head_timeout_ms: Option<u64>,
@@ -121,6 +128,8 @@ pub struct Config {
     pub data: DataConfig,
     /// The admin plane.
     pub admin: AdminConfig,
+    /// Connections of functions to others.
+    pub outgoing_connections_max: usize,
     /// Instances in all; none: as many as the machine allows.
     pub instances_max: Option<usize>,
     /// Their memory in all, in bytes; none: as the machine allows.
@@ -191,6 +200,8 @@ pub struct AdminConfig {
     pub token: Option<String>,
     /// The largest component.
     pub component_bytes_max: usize,
+    /// What all uploaded components may take together until they are deployed, in MB.
+    pub uploads_memory_mb_max: u64,
 }
 
 impl Config {
@@ -200,7 +211,9 @@ impl Config {
         let left = usize::try_from(open_files_max.saturating_sub(OWN_FILES)).unwrap_or(usize::MAX);
         let (data, admin) = (&mut self.data.connections, &mut self.admin.connections);
         admin.lower((left / 8).max(4));
-        data.lower((left.saturating_sub(admin.connections_max) / 4 * 3).max(4));
+        let quarter = left.saturating_sub(admin.connections_max) / 4;
+        data.lower((quarter * 3).max(4));
+        self.outgoing_connections_max = self.outgoing_connections_max.min(quarter.max(4));
     }
 }
 
@@ -233,8 +246,10 @@ impl ServeArgs {
             admin_token: self.admin_token.or(file.admin_token),
             event_bytes_max: self.event_bytes_max.or(file.event_bytes_max),
             component_bytes_max: self.component_bytes_max.or(file.component_bytes_max),
+            uploads_memory_max_mb: self.uploads_memory_max_mb.or(file.uploads_memory_max_mb),
             connections_max: self.connections_max.or(file.connections_max),
             connections_per_client_max: self.connections_per_client_max.or(file.connections_per_client_max),
+            outgoing_connections_max: self.outgoing_connections_max.or(file.outgoing_connections_max),
             head_timeout_ms: self.head_timeout_ms.or(file.head_timeout_ms),
             events_memory_max_mb: self.events_memory_max_mb.or(file.events_memory_max_mb),
             replies_memory_max_mb: self.replies_memory_max_mb.or(file.replies_memory_max_mb),
@@ -266,6 +281,8 @@ impl ServeArgs {
         let (data, admin) = (self.data(connections, faults), self.admin(connections, faults));
         let compile = self.compile(faults);
         let mut range = |name, value, bounds| within(name, value, bounds, faults);
+        let outgoing_connections_max = self.outgoing_connections_max.unwrap_or(10_000);
+        range("outgoing-connections-max", outgoing_connections_max as u64, 2..=1_000_000);
         if let Some(instances_max) = self.instances_max {
             range("instances-max", instances_max as u64, 1..=10_000_000);
         }
@@ -282,6 +299,7 @@ impl ServeArgs {
             state_dir: self.state_dir.unwrap_or_else(|| PathBuf::from(".dormouse")),
             data,
             admin,
+            outgoing_connections_max,
             instances_max: self.instances_max,
             memory_bytes_max: self.memory_max_mb.map(|megabytes| megabytes << 20),
             versions_max,
@@ -326,7 +344,11 @@ impl ServeArgs {
         }
         let component_bytes_max = self.component_bytes_max.unwrap_or(100 << 20);
         within("component-bytes-max", component_bytes_max as u64, 1..=4 << 30, faults);
-        AdminConfig { address, connections, token, component_bytes_max }
+        // At least one of the largest has room.
+        let largest_mb = (component_bytes_max as u64).div_ceil(1 << 20);
+        let uploads_memory_mb_max = self.uploads_memory_max_mb.unwrap_or(largest_mb.max(512));
+        within("uploads-memory-max-mb", uploads_memory_mb_max, largest_mb..=1 << 20, faults);
+        AdminConfig { address, connections, token, component_bytes_max, uploads_memory_mb_max }
     }
 
     fn compile(&self, faults: &mut Vec<String>) -> CompileBounds {

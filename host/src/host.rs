@@ -19,7 +19,7 @@ use serde_json::Value;
 use self::pools::Preparing;
 use crate::catalog::{Alias, AliasChange, Catalog, CatalogBounds, ChangeError, Function, Version};
 use crate::config::Config;
-use crate::guest::Engine;
+use crate::guest::{Engine, Network};
 use crate::ids::{AliasName, FunctionName, InstanceId, VersionNumber};
 use crate::instance;
 use crate::ledger::{Group, Ledger, Options, QueryError, Usage, UsageQuery};
@@ -81,8 +81,7 @@ impl Host {
         let memory_bytes_max = config.memory_bytes_max.unwrap_or_else(|| machine.instance_memory_bytes_max());
         log_capacity(machine, bounds, memory_bytes_max);
         let governor = Governor::new(memory_bytes_max, resident_bytes);
-        let engine = Engine::new(governor.clone())?;
-        engine.guard(listeners);
+        let engine = Engine::new(governor.clone(), Network::new(listeners, config.outgoing_connections_max))?;
         let options = Options { retention: config.invocation_retention, ..Options::default() };
         let ledger = Ledger::open(&config.state_dir.join("ledger.sqlite"), options)?;
         let guest_memory_bytes = engine.memory_bytes_total();

@@ -11,7 +11,8 @@
 //!
 //! What many of them use: [`config`] has the checked settings, [`ids`] the names and identifiers, [`sqlite`] opens both
 //! databases, [`private`] closes files to other users, [`clock`] tells the date, [`chance`] draws, [`room`] shares memory
-//! out, [`memory`] says whether there is any, [`machine`] reads the kernel's limits, [`log`] keeps functions' output, [`telemetry`] is the host's own log, and [`shutdown`] ends it all.
+//! out, [`memory`] says whether there is any, [`machine`] reads the kernel's limits, [`log`] keeps functions' output,
+//! [`telemetry`] is the host's own log, and [`shutdown`] ends it all.
 
 pub mod cli;
 pub mod server;

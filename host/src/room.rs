@@ -1,4 +1,4 @@
-//! [`Room`]: memory that large events, or large replies, may take together.
+//! [`Room`]: memory that large events, replies or uploads may take together.
 
 use std::sync::Arc;
 use std::time::Duration;

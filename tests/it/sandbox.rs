@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use futures::future::join_all;
 use serde_json::{Value, json};
 
 use crate::support::{Kind, Reply, TestFunction, TestHost, TestServer, eventually, over_kinds};
@@ -109,6 +110,27 @@ async fn a_guest_cannot_use_up_the_hosts_connections() {
     }
     assert_eq!((refused, server.received().len()), (12, 128));
     assert_eq!(probe.lines_with("128 are under way already").await, 12);
+}
+
+#[tokio::test]
+async fn guests_together_cannot_use_up_the_hosts_connections() {
+    let host = TestHost::builder().flag("--outgoing-connections-max=6").start().await;
+    let server = TestServer::start("late", Duration::from_secs(3)).await;
+    let settings = json!({"concurrency": 20, "maxInstances": 1, "allowedOutboundHosts": ["*"]});
+    let get = json!([{"http-get": format!("http://{}/", server.address)}]);
+    let first = host.deploy("first", PROBE, settings.clone()).await;
+    let second = host.deploy("second", PROBE, settings).await;
+    let refused = async |function: &TestFunction, requests: usize| {
+        let replies = join_all((0..requests).map(|_| function.script(get.clone()))).await;
+        replies.iter().filter(|reply| reply.results()[0]["error"].is_string()).count()
+    };
+    // One has half of them, and both have all.
+    let (of_first, of_second) = tokio::join!(refused(&first, 8), refused(&second, 2));
+    assert_eq!((of_first, of_second), (5, 0));
+    assert_eq!(first.lines_with("--outgoing-connections-max").await, 5);
+    // The places of those that are closed are free again.
+    first.reaches("parked").await;
+    assert_eq!(refused(&first, 3).await, 0);
 }
 
 #[tokio::test]

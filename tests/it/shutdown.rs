@@ -1,10 +1,12 @@
 //! The end of a host: what it was asked for, it finishes; what it holds, it takes leave of.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::time::Duration;
 
 use futures::future::join_all;
 use rustix::process::Signal;
+use rustix::pty::{OpenptFlags, openpt, ptsname, unlockpt};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -262,4 +264,22 @@ async fn sighup_ends_no_host_that_has_no_terminal() {
     host.signal(Signal::HUP);
     says(&host, "SIGHUP").await;
     assert_eq!(function.script(json!(["count"])).await.results(), json!([2]));
+}
+
+#[tokio::test]
+async fn a_host_whose_terminal_is_closed_takes_leave_of_its_instances() {
+    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+    unlockpt(&terminal).unwrap();
+    let side = File::options().read(true).write(true).open(ptsname(&terminal, Vec::new()).unwrap().to_str().unwrap());
+    let host = TestHost::builder().terminal(side.unwrap()).start().await;
+    let server = TestServer::start("noted", Duration::ZERO).await;
+    let function = host.deploy("counter", "guest-probe", reporting(&server, &TestHost::defaults())).await;
+    assert_eq!(function.script(json!(["count"])).await.results(), json!([1]));
+    host.signal(Signal::HUP);
+    says(&host, "SIGHUP").await;
+    assert_eq!(function.script(json!(["count"])).await.results(), json!([2]), "its terminal is there");
+    drop(terminal);
+    let (status, said) = host.ended().await;
+    assert!(status.success(), "{status} {said}");
+    assert_eq!(pre_stops(&server).len(), 1, "{said}");
 }

@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use futures::stream;
 use rustix::process::Signal;
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
-use crate::support::{PATIENCE, Reply, TestFunction, TestHost};
+use crate::support::{Caller, PATIENCE, Reply, TestFunction, TestHost};
 use tests::text::{self, Small};
 
 const PROBE: &str = "guest-probe";
@@ -108,7 +109,7 @@ async fn a_component_of_another_shape_is_told_what_was_found_and_what_is_wanted(
         assert_eq!(counter.script(json!(["count"])).await.results(), json!([index + 1]), "{what}");
     }
     assert_eq!(files(&host, "components").len(), 1, "nothing of what was refused is kept");
-    assert_eq!(files(&host, "compiled").len(), 2, "code and its checksum");
+    assert_eq!(files(&host, "compiled").len(), 1);
 }
 
 #[tokio::test]
@@ -125,6 +126,32 @@ async fn an_upload_beyond_all_bounds_is_refused_and_not_held_in_memory() {
     let grown_mb = (memory_kb(&host, "VmHWM") - before_kb) / 1024;
     assert!(grown_mb < 250, "the host grew by {grown_mb} MB");
     assert_eq!(counter.script(json!(["count"])).await.results(), json!([1]));
+}
+
+#[tokio::test]
+async fn uploads_together_wait_for_memory_before_they_are_read() {
+    let host =
+        TestHost::builder().flag("--component-bytes-max=1048576").flag("--uploads-memory-max-mb=1").start().await;
+    let head = |name: &str| {
+        format!(
+            "PUT /v1/functions/{name}/code HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n\
+             Content-Length: 1000000\r\n\r\n"
+        )
+    };
+    let mut first = Caller::connect(&host.admin).await;
+    first.write(head("first")).await;
+    first.read_to("100 Continue").await;
+    let mut second = Caller::connect(&host.admin).await;
+    second.write(head("second")).await;
+    let small = host.put_code("small", Small::PLAIN.component(), &json!({})).await;
+    assert_eq!(small.status, 201, "small ones need no place");
+    let asked = timeout(Duration::from_millis(200), second.read_to("100 Continue")).await;
+    assert!(asked.is_err(), "there is memory for one only");
+    drop(first);
+    second.read_to("100 Continue").await;
+    host.signal(Signal::TERM);
+    drop(second);
+    assert!(host.ended().await.0.success());
 }
 
 #[tokio::test]
@@ -202,7 +229,7 @@ async fn code_and_settings_change_in_one_step_or_not_at_all() {
     let request = host.client.put(url).header("Dormouse-Settings", "{not json").body(Small::PLAIN.component());
     Reply::of(request.send().await.unwrap()).await.problem(400, "invalid-request");
     assert_eq!(unchanging(show(&host, "f").await), unchanging(before.clone()));
-    assert_eq!(files(&host, "compiled").len(), 2, "what came with bad settings is not kept");
+    assert_eq!(files(&host, "compiled").len(), 1, "what came with bad settings is not kept");
 
     let patch = json!({"memoryMb": 512, "environment": {"A": null}});
     let replaced = host.put_code("f", Small::PLAIN.component(), &patch).await;

@@ -1,6 +1,7 @@
 //! Functions: deploy, list, show, configure, suspend, resume, disable, enable, delete.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body;
@@ -13,14 +14,17 @@ use serde::de::DeserializeOwned;
 use super::Plane;
 use super::model::{DisableRequest, FunctionList, FunctionView, InstanceCounts, Problem};
 use super::reject::{Named, find, invalid};
-use crate::catalog::{Function, SettingsSpec};
+use crate::catalog::{ChangeError, Function, SettingsSpec};
 use crate::host::Host;
 use crate::ids::{FunctionName, LATEST};
+use crate::room::Share;
 use crate::web::headers;
 use crate::web::problem::{Code, Failure};
 
 /// The largest configuration that is read: the bounds of its fields together are far below.
 const JSON_BYTES_MAX: usize = 2 << 20;
+/// How long an upload waits for memory.
+const UPLOAD_WAIT: Duration = Duration::from_secs(60);
 
 type Name = Named<FunctionName>;
 type Shared = State<Arc<Plane>>;
@@ -61,7 +65,7 @@ pub(super) async fn deploy(
     body: Body,
 ) -> Result<(StatusCode, Json<FunctionView>), Failure> {
     let patch = fields.get(headers::SETTINGS).map(|value| parse(value.as_bytes())).transpose()?;
-    let component = read_component(&fields, body, plane.config.component_bytes_max).await?;
+    let (component, _share) = read_component(&plane, &fields, body).await?;
     let (function, created) = plane.host.deploy(name, component, patch).await?;
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(view(&plane.host, &function))))
@@ -160,7 +164,9 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
     serde_json::from_slice(bytes).map_err(|error| invalid(format!("the JSON of the request cannot be read: {error}")))
 }
 
-async fn read_component(fields: &HeaderMap, body: Body, bytes_max: usize) -> Result<Bytes, Failure> {
+/// A component, with its share of the memory for uploads.
+async fn read_component(plane: &Plane, fields: &HeaderMap, body: Body) -> Result<(Bytes, Share), Failure> {
+    let bytes_max = plane.config.component_bytes_max;
     let too_large = || {
         let detail = format!("the component is larger than {bytes_max} bytes, the most this host takes");
         Failure::new(Code::ComponentTooLarge, detail)
@@ -169,8 +175,13 @@ async fn read_component(fields: &HeaderMap, body: Body, bytes_max: usize) -> Res
     if announced.is_some_and(|bytes: usize| bytes > bytes_max) {
         return Err(too_large());
     }
+    let share = tokio::select! {
+        share = plane.uploads.wait(announced.unwrap_or(bytes_max), UPLOAD_WAIT) => share,
+        () = plane.host.tasks().drained() => return Err(ChangeError::Draining.into()),
+    };
+    let share = share.ok_or_else(|| Failure::new(Code::HostFull, "too many uploads wait for the compiler"))?;
     match Limited::new(body, bytes_max).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
+        Ok(collected) => Ok((collected.to_bytes(), share)),
         Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
         Err(_) => Err(invalid("the component ended before its announced length")),
     }

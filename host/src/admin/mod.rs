@@ -33,6 +33,7 @@ use utoipa_axum::routes;
 use crate::config::AdminConfig;
 use crate::host::Host;
 use crate::ids::RequestId;
+use crate::room::Room;
 use crate::shutdown::Tasks;
 use crate::telemetry;
 use crate::web::headers;
@@ -44,6 +45,8 @@ use crate::web::problem::Failure;
 struct Plane {
     host: Arc<Host>,
     config: AdminConfig,
+    /// Memory for components until they are deployed.
+    uploads: Room,
     /// Where callers reach functions.
     data: SocketAddr,
 }
@@ -62,7 +65,8 @@ struct Document;
 /// Serves operators until the host closes.
 pub async fn serve(listener: TcpListener, host: Arc<Host>, config: AdminConfig, data: SocketAddr) {
     let (tasks, connections) = (host.tasks().clone(), config.connections);
-    let pages = Pages { tasks: tasks.clone(), router: router(Plane { host, config, data }) };
+    let uploads = Room::new(config.uploads_memory_mb_max);
+    let pages = Pages { tasks: tasks.clone(), router: router(Plane { host, config, uploads, data }) };
     listener::serve(listener, pages, connections, tasks).await;
 }
 

@@ -1,8 +1,8 @@
 //! Components and their compiled code, as files named by the SHA-256 of the component.
 //!
 //! Files are written beside, synced and renamed, so that whatever has its final name is whole. Compiled code lies in a
-//! folder named after everything it depends on; after an update of the engine it is made again when it is needed. Beside
-//! each `.code` lies its SHA-256, as `sha256sum` writes it: code is mapped only if it still is what was written.
+//! folder named after everything it depends on; after an update of the engine it is made again when it is needed. The
+//! catalog has the SHA-256 of each `.code`: it is mapped only if it still is what was written.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
@@ -17,6 +17,7 @@ use tempfile::NamedTempFile;
 
 use super::compiler::{CompileError, Compiler};
 use super::lane::Urgency;
+use super::store::Store;
 use crate::guest::{Capacity, CodeFile, Component, Engine};
 use crate::shutdown::Tasks;
 use crate::{clock, private};
@@ -28,9 +29,12 @@ pub(super) struct Artifacts(Arc<Inner>);
 struct Inner {
     engine: Engine,
     compiler: Compiler,
+    store: Arc<Store>,
     tasks: Tasks,
     components: PathBuf,
     compiled: PathBuf,
+    /// What compiled code depends on beside the component.
+    compatibility: String,
     loaded: Mutex<HashMap<String, Slot>>,
 }
 
@@ -58,14 +62,25 @@ impl Artifacts {
         state_dir: &Path,
         engine: Engine,
         compiler: Compiler,
+        store: Arc<Store>,
         tasks: Tasks,
     ) -> anyhow::Result<Artifacts> {
         let components = state_dir.join("components");
-        let compiled = state_dir.join("compiled").join(engine.compatibility());
+        let compatibility = engine.compatibility();
+        let compiled = state_dir.join("compiled").join(&compatibility);
         for folder in [&components, &compiled] {
             private::folder(folder).with_context(|| format!("create {}", folder.display()))?;
         }
-        Ok(Artifacts(Arc::new(Inner { engine, compiler, tasks, components, compiled, loaded: Mutex::default() })))
+        Ok(Artifacts(Arc::new(Inner {
+            engine,
+            compiler,
+            store,
+            tasks,
+            components,
+            compiled,
+            compatibility,
+            loaded: Mutex::default(),
+        })))
     }
 
     /// Stores a component and its compiled code. The same component is compiled once, however many ask for it; if the
@@ -90,21 +105,21 @@ impl Artifacts {
         if let Some(component) = &*loaded {
             return Ok(component.clone());
         }
-        let path = self.0.compiled.join(format!("{}.code", claim.sha256));
-        let component = match self.map_if_there(path.clone()).await? {
+        let component = match self.map_if_there(claim.sha256.clone()).await? {
             Some(component) => component,
-            None => self.compile(claim, uploaded, path).await?,
+            None => self.compile(claim, uploaded).await?,
         };
         *loaded = Some(component.clone());
         Ok(component)
     }
 
-    async fn map_if_there(&self, path: PathBuf) -> Result<Option<Component>, CompileError> {
+    async fn map_if_there(&self, sha256: String) -> Result<Option<Component>, CompileError> {
         let artifacts = self.clone();
-        let map = move || match path.exists().then(|| artifacts.map(&path)) {
+        let map = move || match artifacts.code_of(&sha256).exists().then(|| artifacts.map(&sha256)) {
             None => None,
             Some(Ok(component)) => Some(component),
             Some(Err(error)) => {
+                let path = artifacts.code_of(&sha256);
                 // Compiled code can always be made again, so damage to it is no reason to fail.
                 tracing::warn!(path = %path.display(), "compiled code does not load, compiling again: {error:#}");
                 None
@@ -113,7 +128,7 @@ impl Artifacts {
         Ok(self.0.tasks.blocking(map).await?)
     }
 
-    async fn compile(&self, claim: &Claim, uploaded: Option<Bytes>, path: PathBuf) -> Result<Component, CompileError> {
+    async fn compile(&self, claim: &Claim, uploaded: Option<Bytes>) -> Result<Component, CompileError> {
         let is_new = uploaded.is_some();
         let urgency = if is_new { Urgency::Patient } else { Urgency::Urgent };
         let component = self.0.components.join(format!("{}.wasm", claim.sha256));
@@ -125,19 +140,43 @@ impl Artifacts {
             }
         };
         let code = self.0.compiler.compile(bytes.clone(), urgency, &self.0.compiled).await?;
-        let artifacts = self.clone();
+        let (artifacts, sha256) = (self.clone(), claim.sha256.clone());
         let store = move || {
             if is_new {
                 write_whole(&component, &bytes)?;
             }
-            store_code(code, &path)?;
-            artifacts.map(&path)
+            artifacts.store_code(code, &sha256)?;
+            artifacts.map(&sha256)
         };
         Ok(self.0.tasks.blocking(store).await??)
     }
 
-    fn map(&self, path: &Path) -> anyhow::Result<Component> {
-        Component::load(&self.0.engine, &checked_code(path)?)
+    fn code_of(&self, sha256: &str) -> PathBuf {
+        self.0.compiled.join(format!("{sha256}.code"))
+    }
+
+    /// Gives a component's compiled code its name, and notes its SHA-256. A host that is killed between the two finds code that
+    /// does not match, or none, and compiles again.
+    fn store_code(&self, code: NamedTempFile, sha256: &str) -> anyhow::Result<()> {
+        self.0.store.put_code(sha256, &self.0.compatibility, &sha256_of(code.path())?)?;
+        persist(code, &self.code_of(sha256))
+    }
+
+    fn map(&self, sha256: &str) -> anyhow::Result<Component> {
+        Component::load(&self.0.engine, &self.checked_code(sha256)?)
+    }
+
+    /// Compiled code whose bytes are those that were written. Code that the catalog does not know is refused too: it is
+    /// compiled again rather than trusted.
+    #[expect(unsafe_code, reason = "only this file knows where compiled code comes from")]
+    fn checked_code(&self, sha256: &str) -> anyhow::Result<CodeFile> {
+        let known = self.0.store.code(sha256, &self.0.compatibility)?.context("the catalog has no checksum of it")?;
+        let path = self.code_of(sha256);
+        anyhow::ensure!(sha256_of(&path)? == known, "its SHA-256 is not the one in the catalog");
+        // SAFETY: `store_code` put the file there, which our compiler wrote, in a folder of the state directory that no request
+        // can name, and its bytes are unchanged. Files there are only replaced by renaming, or removed. False as soon as
+        // somebody else may write to the state directory.
+        Ok(unsafe { CodeFile::new(path) })
     }
 
     fn claim(&self, sha256: String) -> Claim {
@@ -158,9 +197,7 @@ impl Artifacts {
         }
         loaded.remove(sha256);
         remove(&self.0.components.join(format!("{sha256}.wasm")));
-        let compiled = self.0.compiled.join(format!("{sha256}.code"));
-        remove(&compiled);
-        remove(&checksum_of(&compiled));
+        remove(&self.code_of(sha256));
     }
 
     /// Moves all components aside, because the catalog names none: it may have been lost, so nothing is deleted.
@@ -183,23 +220,16 @@ impl Artifacts {
 
     /// Removes what a killed host left behind: files of components that no function uses.
     pub(super) fn keep_only(&self, used: &HashSet<String>) {
-        for folder in [&self.0.components, &self.0.compiled] {
+        for (folder, kind) in [(&self.0.components, "wasm"), (&self.0.compiled, "code")] {
             for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
                 let path = entry.path();
                 let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-                // `<sha256>.wasm`, `<sha256>.code`, `<sha256>.code.sha256`.
-                let (sha256, _) = name.split_once('.').unwrap_or((name, ""));
-                if !used.contains(sha256) {
+                if !name.split_once('.').is_some_and(|(sha256, ending)| ending == kind && used.contains(sha256)) {
                     remove(&path);
                 }
             }
         }
     }
-}
-
-/// Where the SHA-256 of a file of compiled code lies.
-fn checksum_of(compiled: &Path) -> PathBuf {
-    compiled.with_extension("code.sha256")
 }
 
 impl Drop for Claim {
@@ -220,35 +250,11 @@ fn read_component(path: &Path, sha256: &str) -> anyhow::Result<Bytes> {
     Ok(bytes.into())
 }
 
-/// Gives compiled code its name, and writes its SHA-256. A host that is killed between the two finds code that does not
-/// match, and compiles again.
-fn store_code(code: NamedTempFile, path: &Path) -> anyhow::Result<()> {
-    let line = checksum_line(code.path(), path)?;
-    persist(code, path)?;
-    write_whole(&checksum_of(path), line.as_bytes())
-}
-
-/// What `sha256sum` would write about a file that is at `place` now, under its name at `path`.
-fn checksum_line(place: &Path, path: &Path) -> anyhow::Result<String> {
+fn sha256_of(file: &Path) -> anyhow::Result<String> {
     let mut hasher = Sha256::new();
-    let mut hash = || std::io::copy(&mut File::open(place)?, &mut hasher);
-    hash().with_context(|| format!("read {}", place.display()))?;
-    Ok(format!("{}  {}\n", hex::encode(hasher.finalize()), path.file_name().unwrap_or_default().display()))
-}
-
-/// Compiled code whose bytes are those that were written. Code without a checksum, as older hosts left it, is refused too:
-/// it is compiled again rather than trusted.
-#[expect(unsafe_code, reason = "only this file knows where compiled code comes from")]
-fn checked_code(compiled: &Path) -> anyhow::Result<CodeFile> {
-    let checksum = checksum_of(compiled);
-    let line = fs::read_to_string(&checksum).with_context(|| format!("read {}", checksum.display()))?;
-    // With the name, so that neither file can be taken for another component's.
-    let found = checksum_line(compiled, compiled)?;
-    anyhow::ensure!(line == found, "its SHA-256 and name are not those in {}", checksum.display());
-    // SAFETY: `store_code` put the file there, which our compiler wrote, in a folder of the state directory that no request can
-    // name, and its bytes are unchanged. Files there are only replaced by renaming, or removed. False as soon as somebody
-    // else may write to the state directory.
-    Ok(unsafe { CodeFile::new(compiled.to_owned()) })
+    let mut hash = || std::io::copy(&mut File::open(file)?, &mut hasher);
+    hash().with_context(|| format!("read {}", file.display()))?;
+    Ok(hex::encode(hasher.finalize()))
 }
 
 fn remove(path: &Path) {
@@ -281,10 +287,14 @@ fn persist(file: NamedTempFile, path: &Path) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::guest::Network;
     use crate::memory::Governor;
 
     /// The smallest component: it has nothing in it.
     const EMPTY: &[u8] = b"\0asm\x0d\0\x01\0";
+
+    /// One with an empty module.
+    const OTHER: &[u8] = b"\0asm\x0d\0\x01\0\x01\x08\0asm\x01\0\0\0";
 
     /// A store with the empty component, the component's name, and the file of its compiled code.
     async fn stored(folder: &Path) -> (String, PathBuf) {
@@ -295,8 +305,14 @@ mod tests {
 
     fn open(folder: &Path) -> Artifacts {
         let tasks = Tasks::default();
-        let engine = Engine::new(Governor::new(u64::MAX, || 0)).unwrap();
-        Artifacts::open(folder, engine, Compiler::here(tasks.clone()), tasks).unwrap()
+        let engine = Engine::new(Governor::new(u64::MAX, || 0), Network::new(Vec::new(), 0)).unwrap();
+        let store = Arc::new(Store::open(&folder.join("catalog.sqlite")).unwrap());
+        Artifacts::open(folder, engine, Compiler::here(tasks.clone()), store, tasks).unwrap()
+    }
+
+    /// Whether a host would execute what lies there.
+    fn is_trusted(folder: &Path, sha256: &str) -> bool {
+        open(folder).checked_code(sha256).is_ok()
     }
 
     /// Loads the component as a host that starts anew.
@@ -313,9 +329,9 @@ mod tests {
             let mut damaged = code.clone();
             damaged[at] ^= 1;
             fs::write(&compiled, &damaged).unwrap();
-            assert!(checked_code(&compiled).is_err(), "byte {at}");
+            assert!(!is_trusted(folder.path(), &sha256), "byte {at}");
             load(folder.path(), &sha256).await;
-            assert!(fs::read(&compiled).unwrap() != damaged && checked_code(&compiled).is_ok(), "byte {at}");
+            assert!(fs::read(&compiled).unwrap() != damaged && is_trusted(folder.path(), &sha256), "byte {at}");
         }
     }
 
@@ -326,39 +342,39 @@ mod tests {
         let code = fs::read(&compiled).unwrap();
         fs::write(&compiled, &code[..code.len() / 2]).unwrap();
         load(folder.path(), &sha256).await;
-        assert!(checked_code(&compiled).is_ok());
+        assert!(is_trusted(folder.path(), &sha256));
     }
 
     #[tokio::test]
-    async fn code_of_a_host_that_wrote_no_checksums_is_compiled_again() {
+    async fn code_that_the_catalog_does_not_know_is_compiled_again() {
         let folder = tempfile::tempdir().unwrap();
         let (sha256, compiled) = stored(folder.path()).await;
-        fs::remove_file(checksum_of(&compiled)).unwrap();
+        // No revision names it.
+        open(folder.path()).0.store.forget_unused_code().unwrap();
         fs::write(&compiled, "not even code").unwrap();
         load(folder.path(), &sha256).await;
-        assert!(checked_code(&compiled).is_ok());
+        assert!(is_trusted(folder.path(), &sha256));
     }
 
     #[tokio::test]
     async fn the_code_of_another_component_is_not_taken_for_this_ones() {
         let folder = tempfile::tempdir().unwrap();
         let (sha256, compiled) = stored(folder.path()).await;
-        let other = compiled.with_file_name("other.code");
-        for (from, to) in [(&compiled, &other), (&checksum_of(&compiled), &checksum_of(&other))] {
-            fs::rename(from, to).unwrap();
-        }
-        assert!(checked_code(&other).is_err());
-        load(folder.path(), &sha256).await;
+        let other = open(folder.path()).add(OTHER.into()).await.unwrap().sha256;
+        fs::copy(&compiled, compiled.with_file_name(format!("{other}.code"))).unwrap();
+        assert!(is_trusted(folder.path(), &sha256) && !is_trusted(folder.path(), &other));
+        load(folder.path(), &other).await;
+        assert!(is_trusted(folder.path(), &other));
     }
 
     #[tokio::test]
     async fn undamaged_code_is_not_compiled_again() {
         let folder = tempfile::tempdir().unwrap();
-        let (sha256, compiled) = stored(folder.path()).await;
+        let (sha256, _) = stored(folder.path()).await;
         // It could not be compiled any more.
         fs::remove_file(folder.path().join(format!("components/{sha256}.wasm"))).unwrap();
         load(folder.path(), &sha256).await;
-        assert!(checked_code(&compiled).is_ok());
+        assert!(is_trusted(folder.path(), &sha256));
     }
 
     #[tokio::test]
@@ -380,7 +396,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (sha256, compiled) = stored(folder.path()).await;
         let artifacts = open(folder.path());
-        let files = [folder.path().join(format!("components/{sha256}.wasm")), checksum_of(&compiled), compiled];
+        let files = [folder.path().join(format!("components/{sha256}.wasm")), compiled];
         artifacts.keep_only(&HashSet::from([sha256.clone()]));
         assert!(files.iter().all(|file| file.exists()), "{files:?}");
         artifacts.keep_only(&HashSet::new());

@@ -5,6 +5,7 @@
 
 mod alias;
 mod artifacts;
+mod code;
 mod compiler;
 mod function;
 mod lane;
@@ -48,7 +49,7 @@ pub struct Catalog(Arc<Inner>);
 struct Inner {
     functions: ArcSwap<Functions>,
     artifacts: Artifacts,
-    store: Store,
+    store: Arc<Store>,
     bounds: CatalogBounds,
     tasks: Tasks,
     /// Held by whoever changes the catalog: changes are applied one after another, on disk and in memory alike.
@@ -134,9 +135,9 @@ impl From<CompileError> for ChangeError {
 impl Catalog {
     /// Opens the catalog in `state_dir`, which this host has to itself.
     pub fn open(state_dir: &Path, engine: Engine, bounds: CatalogBounds, tasks: Tasks) -> anyhow::Result<Catalog> {
-        let store = Store::open(&state_dir.join("catalog.sqlite"))?;
+        let store = Arc::new(Store::open(&state_dir.join("catalog.sqlite"))?);
         let compiler = Compiler::new(bounds.compile, tasks.clone());
-        let artifacts = Artifacts::open(state_dir, engine, compiler, tasks.clone())?;
+        let artifacts = Artifacts::open(state_dir, engine, compiler, store.clone(), tasks.clone())?;
         let functions: Functions =
             store.all()?.into_iter().map(|function| (function.name.clone(), Arc::new(function))).collect();
         if functions.is_empty() {
@@ -144,6 +145,7 @@ impl Catalog {
         } else {
             artifacts.keep_only(&components(&functions).map(str::to_owned).collect::<HashSet<_>>());
         }
+        store.forget_unused_code()?;
         Ok(Catalog(Arc::new(Inner {
             functions: ArcSwap::from_pointee(functions),
             artifacts,

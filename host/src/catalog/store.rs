@@ -16,9 +16,9 @@ use crate::ids::{FunctionName, RevisionId, VersionNumber};
 use crate::sqlite::{self, Schema};
 
 const SCHEMA: Schema = Schema {
-    version: 2,
+    version: 3,
     create: include_str!("schema.sql"),
-    migrations: &[(1, include_str!("schema_1_to_2.sql"))],
+    migrations: &[(1, include_str!("schema_1_to_2.sql")), (2, include_str!("schema_2_to_3.sql"))],
     unmarked_version: 1,
 };
 
@@ -171,7 +171,7 @@ impl Store {
         })
     }
 
-    fn change<T>(&self, change: impl FnOnce(&Transaction<'_>) -> anyhow::Result<T>) -> anyhow::Result<T> {
+    pub(super) fn change<T>(&self, change: impl FnOnce(&Transaction<'_>) -> anyhow::Result<T>) -> anyhow::Result<T> {
         let write = || -> anyhow::Result<T> {
             let mut connection = self.lock();
             let transaction = connection.transaction()?;
@@ -180,6 +180,10 @@ impl Store {
             Ok(changed)
         };
         write().context("write the catalog")
+    }
+
+    pub(super) fn read<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> anyhow::Result<T> {
+        read(&self.lock()).context("read the catalog")
     }
 
     fn lock(&self) -> MutexGuard<'_, Connection> {

@@ -53,7 +53,7 @@ impl Blueprint {
             governor: component.engine().governor().clone(),
             memory_mb: sandbox.memory_mb,
             environment,
-            reach: Arc::new(Reach::new(&sandbox.outbound_hosts, component.engine().listeners())),
+            reach: Arc::new(Reach::new(&sandbox.outbound_hosts, component.engine().network().clone())),
             log: sandbox.log,
         })
     }

@@ -134,6 +134,7 @@ fn explain(error: &(dyn StdError + 'static)) -> BodyError {
 fn named(error: &(dyn StdError + 'static)) -> Option<BodyError> {
     match error.downcast_ref() {
         Some(ReachError::Unresolved(_)) => return Some(BodyError::DnsError { rcode: None, info_code: None }),
+        Some(ReachError::Full) => return Some(BodyError::ConnectionLimitReached),
         Some(ReachError::Guarded(_)) => return Some(BodyError::DestinationIpProhibited),
         None => {}
     }

@@ -1,9 +1,8 @@
 //! The wasmtime engine as this host uses it, and the imports it offers to guests.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, OnceLock};
 
 use anyhow::Context as _;
 use wasmtime::component::{Component as Compiled, Linker};
@@ -14,6 +13,7 @@ use super::bulk;
 use super::code::{CodeFile, CompiledCode};
 use super::epoch::Ticker;
 use super::outgoing;
+use super::reach::Network;
 use super::refusal::Refusal;
 use super::world::World;
 use crate::machine::MAPS_PER_LARGE_INSTANCE;
@@ -47,7 +47,7 @@ struct Sides {
     ticker: Arc<Ticker>,
     memory_bytes_total: Arc<AtomicU64>,
     governor: Governor,
-    listeners: OnceLock<Vec<SocketAddr>>,
+    network: Arc<Network>,
 }
 
 struct Side {
@@ -57,8 +57,8 @@ struct Side {
 
 impl Engine {
     /// Sets the engine up and starts its epoch ticker, which sleeps until a store is polled. Guests ask `governor` for
-    /// memory.
-    pub fn new(governor: Governor) -> anyhow::Result<Engine> {
+    /// memory, and reach others over `network`.
+    pub fn new(governor: Governor, network: Network) -> anyhow::Result<Engine> {
         let (small, large) = (Side::new(&small_config())?, Side::new(&large_config())?);
         let engines = [small.engine.clone(), large.engine.clone()];
         let ticker = Ticker::start(engines, governor.clone()).context("start the epoch ticker")?;
@@ -68,7 +68,7 @@ impl Engine {
             ticker: Arc::new(ticker),
             memory_bytes_total: Arc::default(),
             governor,
-            listeners: OnceLock::new(),
+            network: Arc::new(network),
         };
         Ok(Engine { sides: Arc::new(sides) })
     }
@@ -113,14 +113,8 @@ impl Engine {
         &self.sides.governor
     }
 
-    /// Keeps guests away from the host's own listeners. Call once, before the first function is prepared.
-    pub fn guard(&self, listeners: Vec<SocketAddr>) {
-        let set = self.sides.listeners.set(listeners);
-        debug_assert!(set.is_ok(), "called twice");
-    }
-
-    pub(super) fn listeners(&self) -> &[SocketAddr] {
-        self.sides.listeners.get().map_or(&[], Vec::as_slice)
+    pub(super) fn network(&self) -> &Arc<Network> {
+        &self.sides.network
     }
 
     pub(super) fn ticker(&self) -> Arc<Ticker> {

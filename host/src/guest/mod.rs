@@ -45,5 +45,6 @@ pub use exports::{EntryNames, Export, Exports, Hook, HookName, Protocol};
 pub use hooks::event_request;
 pub use host_pattern::{HostPattern, InvalidPattern};
 pub use mailbox::{Event, Preempted};
+pub use reach::Network;
 pub use refusal::Refusal;
 pub use running::Guest;

@@ -13,8 +13,7 @@ use super::trace::{self, TRACEPARENT};
 use crate::ids::InstanceId;
 use crate::log::{LogWriter, Stream};
 
-/// Outgoing requests that one guest may have in flight. Each holds a file descriptor, and their number is limited for
-/// all guests together.
+/// Outgoing requests that one guest may have under way.
 const REQUESTS_MAX: usize = 128;
 
 /// Allows or denies each outgoing request of one guest, before any DNS lookup.
@@ -87,6 +86,10 @@ impl WasiHttpHooks for Outbound {
                     Error::DestinationIpProhibited => format!(
                         "outgoing request to {host}:{port} denied: it is an address of the host itself or of its cloud; \
                          to allow it, name the address with its port in allowedOutboundHosts"
+                    ),
+                    Error::ConnectionLimitReached => format!(
+                        "outgoing request to {host}:{port} denied: this function has half of --outgoing-connections-max \
+                         open, or all functions together as many as that allows"
                     ),
                     error => format!("outgoing request to {host}:{port} failed: {error}"),
                 };

@@ -13,10 +13,12 @@ use std::task::{Context, Poll};
 
 use http::Uri;
 use http::uri::Scheme;
-use hyper_util::client::legacy::connect::HttpConnector;
+use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect::dns::Name;
+use hyper_util::client::legacy::connect::{self, Connected, HttpConnector};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::Service;
 
 use super::host_pattern::{self, HostPattern};
@@ -29,11 +31,28 @@ const METADATA: [IpAddr; 4] = [
     IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
 ];
 
+/// What all guests share of the host's network.
+pub struct Network {
+    /// Where this host listens.
+    listeners: Vec<SocketAddr>,
+    connections_max: usize,
+    /// One for each connection to others.
+    places: Arc<Semaphore>,
+}
+
+impl Network {
+    /// A network whose `listeners` guests cannot reach, and in which they may have so many connections to others.
+    pub fn new(listeners: Vec<SocketAddr>, connections_max: usize) -> Network {
+        Network { listeners, connections_max, places: Arc::new(Semaphore::new(connections_max)) }
+    }
+}
+
 /// Where the guests of one function may connect to.
 pub(super) struct Reach {
     allowed: Vec<HostPattern>,
-    /// Where this host listens.
-    listeners: Vec<SocketAddr>,
+    network: Arc<Network>,
+    /// One for each connection of this function.
+    places: Arc<Semaphore>,
 }
 
 /// Why no connection was made, beside what the network says.
@@ -45,11 +64,21 @@ pub(super) enum ReachError {
     /// The name has no address.
     #[error("no address: {0}")]
     Unresolved(io::Error),
+    /// There are as many connections as there may be.
+    #[error("too many connections are open")]
+    Full,
 }
 
 impl Reach {
-    pub(super) fn new(allowed: &[HostPattern], listeners: &[SocketAddr]) -> Reach {
-        Reach { allowed: allowed.to_owned(), listeners: listeners.to_owned() }
+    pub(super) fn new(allowed: &[HostPattern], network: Arc<Network>) -> Reach {
+        let places = Arc::new(Semaphore::new(network.connections_max.div_ceil(2)));
+        Reach { allowed: allowed.to_owned(), network, places }
+    }
+
+    /// A place for a connection, among the function's and among those of all.
+    fn place(&self) -> Result<Place, ReachError> {
+        let take = |places: &Arc<Semaphore>| places.clone().try_acquire_owned().map_err(|_| ReachError::Full);
+        Ok([take(&self.places)?, take(&self.network.places)?])
     }
 
     /// Whether the function names a host, before it is looked up.
@@ -68,7 +97,7 @@ impl Reach {
 
     /// Whether this host listens there, under whatever of the machine's addresses.
     fn is_own(&self, address: SocketAddr) -> bool {
-        self.listeners.iter().any(|listener| listener.port() == address.port()) && is_this_machine(address.ip())
+        self.network.listeners.iter().any(|listener| listener.port() == address.port()) && is_this_machine(address.ip())
     }
 }
 
@@ -85,15 +114,23 @@ fn is_this_machine(address: IpAddr) -> bool {
     address.is_loopback() || address.is_unspecified() || UdpSocket::bind((address, 0)).is_ok()
 }
 
-type Connecting =
-    Pin<Box<dyn Future<Output = Result<TokioIo<TcpStream>, Box<dyn std::error::Error + Send + Sync>>> + Send>>;
+type Place = [OwnedSemaphorePermit; 2];
+
+/// A connection, which has its place until it is closed.
+#[derive(Debug)]
+pub(super) struct Connection {
+    stream: TokioIo<TcpStream>,
+    _place: Place,
+}
+
+type Connecting = Pin<Box<dyn Future<Output = Result<Connection, Box<dyn std::error::Error + Send + Sync>>> + Send>>;
 
 /// Makes connections within a reach.
 #[derive(Clone)]
 pub(super) struct Connector(pub(super) Arc<Reach>);
 
 impl Service<Uri> for Connector {
-    type Response = TokioIo<TcpStream>;
+    type Response = Connection;
     type Error = Box<dyn std::error::Error + Send + Sync>;
     type Future = Connecting;
 
@@ -110,11 +147,50 @@ impl Service<Uri> for Connector {
             if let Some(address) = host_pattern::literal(host) {
                 reach.check(SocketAddr::new(address, port))?;
             }
+            let place = reach.place()?;
             let mut connector = HttpConnector::new_with_resolver(Resolver { reach, port });
             connector.enforce_http(false);
             connector.set_nodelay(true);
-            Ok(connector.call(uri).await?)
+            Ok(Connection { stream: connector.call(uri).await?, _place: place })
         })
+    }
+}
+
+impl connect::Connection for Connection {
+    fn connected(&self) -> Connected {
+        self.stream.connected()
+    }
+}
+
+impl Read for Connection {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, into)
+    }
+}
+
+impl Write for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
     }
 }
 
@@ -165,7 +241,21 @@ mod tests {
 
     fn reach(allowed: &[&str]) -> Reach {
         let allowed: Vec<HostPattern> = allowed.iter().map(|pattern| pattern.parse().unwrap()).collect();
-        Reach::new(&allowed, &[([127, 0, 0, 1], 8080).into(), ([0, 0, 0, 0], 8081).into()])
+        let listeners = vec![([127, 0, 0, 1], 8080).into(), ([0, 0, 0, 0], 8081).into()];
+        Reach::new(&allowed, Arc::new(Network::new(listeners, 4)))
+    }
+
+    #[test]
+    fn one_function_has_half_of_all_connections() {
+        let network = Arc::new(Network::new(Vec::new(), 3));
+        let [one, other] = [(), ()].map(|()| Reach::new(&[], network.clone()));
+        let held = [one.place().unwrap(), one.place().unwrap()];
+        assert!(one.place().is_err(), "half of three is two");
+        let last = other.place().unwrap();
+        assert!(other.place().is_err(), "three are open");
+        drop(held);
+        assert!(other.place().is_ok() && one.place().is_ok());
+        drop(last);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use dormouse::guest::{
     self, Blueprint, Call, CallContext, CallId, CodeFile, Component, Engine, Entry, EntryNames, Event, Guest, HookName,
-    Input, Sandbox,
+    Input, Network, Sandbox,
 };
 use dormouse::ids::{FunctionName, InstanceId, RequestId, VersionLabel};
 use dormouse::instance::{Caller, Clock, Instance, Job, Metrics, Outcome, Report, Start, State, Terms};
@@ -67,7 +67,7 @@ impl Bench {
     }
 
     fn new(folder: &Path) -> Bench {
-        let engine = Engine::new(Governor::new(u64::MAX, || 0)).expect("an engine");
+        let engine = Engine::new(Governor::new(u64::MAX, || 0), Network::new(Vec::new(), 0)).expect("an engine");
         let hello = tests::component("example-hello");
         let load = |name: &str, bytes: &[u8]| {
             let path = folder.join(name);

@@ -10,6 +10,9 @@ use serde_json::json;
 
 use super::TestHost;
 
+/// What a host's catalog knows of compiled code, in a file of the cache: component, engine and SHA-256 a line.
+const CHECKSUMS: &str = "checksums";
+
 type Cell = Arc<OnceLock<PathBuf>>;
 
 /// Gives a host what hosts keep of a package's component, as after an earlier deployment of the same one. Blocks while
@@ -17,7 +20,23 @@ type Cell = Arc<OnceLock<PathBuf>>;
 pub(crate) fn give(package: &str, host: &TestHost) {
     static ALL: LazyLock<Mutex<HashMap<String, Cell>>> = LazyLock::new(Mutex::default);
     let cell = ALL.lock().unwrap().entry(package.to_owned()).or_default().clone();
-    link_files(cell.get_or_init(|| kept(package, &engine_of(host))), &host.state_dir());
+    let kept = cell.get_or_init(|| kept(package, &engine_of(host)));
+    link_files(kept, &host.state_dir());
+    let checksums = fs::read_to_string(kept.join(CHECKSUMS)).expect("it was made with the code");
+    for line in checksums.lines() {
+        let values = rusqlite::params_from_iter(line.split(' '));
+        catalog(host).execute("INSERT OR REPLACE INTO code VALUES (?1, ?2, ?3)", values).expect("the row is there");
+    }
+}
+
+fn catalog(host: &TestHost) -> rusqlite::Connection {
+    rusqlite::Connection::open(host.state_dir().join("catalog.sqlite")).expect("a host has a catalog")
+}
+
+fn checksums(host: &TestHost) -> String {
+    let catalog = catalog(host);
+    let mut rows = catalog.prepare("SELECT component || ' ' || engine || ' ' || sha256 || char(10) FROM code").unwrap();
+    rows.query_map((), |row| row.get::<_, String>(0)).unwrap().map(|line| line.expect("a line")).collect()
 }
 
 /// The name of the host's engine: of the folder that its compiled code is in.
@@ -28,7 +47,7 @@ fn engine_of(host: &TestHost) -> String {
 
 fn kept(package: &str, engine: &str) -> PathBuf {
     let component = tests::component(package);
-    let hash = tests::cache::hash(&[engine.as_bytes(), &component], &[]);
+    let hash = tests::cache::hash(&[engine.as_bytes(), &component, CHECKSUMS.as_bytes()], &[]);
     tests::cache::entry(&format!("compiled/{package}"), hash, |folder| {
         // On a thread of its own, because the caller's is in the middle of a test's runtime.
         let compiling = || {
@@ -38,6 +57,7 @@ fn kept(package: &str, engine: &str) -> PathBuf {
                 let reply = host.put_code("first", component, &json!({})).await;
                 assert_eq!(reply.status, 201, "{package}: {reply:?}");
                 link_files(&host.state_dir(), folder);
+                fs::write(folder.join(CHECKSUMS), checksums(&host)).unwrap();
             });
         };
         std::thread::scope(|scope| scope.spawn(compiling).join()).expect("it compiles");

@@ -1,5 +1,6 @@
 //! Starting, stopping and killing hosts.
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -31,6 +32,7 @@ pub(crate) struct TestHostBuilder {
     flags: Vec<String>,
     environment: Vec<(String, String)>,
     files_max: Option<u64>,
+    terminal: Option<Arc<File>>,
 }
 
 impl TestHostBuilder {
@@ -52,6 +54,12 @@ impl TestHostBuilder {
         self
     }
 
+    /// Starts the host in a session of its own, at a terminal.
+    pub(crate) fn terminal(mut self, terminal: File) -> TestHostBuilder {
+        self.terminal = Some(Arc::new(terminal));
+        self
+    }
+
     /// The folder of the host's state.
     pub(crate) fn state_dir(&self) -> PathBuf {
         self.state.path().to_owned()
@@ -60,13 +68,19 @@ impl TestHostBuilder {
     /// The command that starts the host.
     pub(crate) fn command(&self) -> Command {
         let program = env!("CARGO_BIN_EXE_host-under-test");
-        let mut command = match self.files_max {
-            None => Command::new(program),
-            Some(count) => {
-                let mut command = Command::new("sh");
-                command.args(["-c", &format!(r#"ulimit -n {count} && exec "$0" "$@""#), program]);
-                command
-            }
+        let within = |outer: &[&str]| {
+            let mut command = Command::new(outer[0]);
+            command.args(&outer[1..]).arg(program);
+            command
+        };
+        let mut command = match (self.files_max, &self.terminal) {
+            (Some(count), _) => within(&["sh", "-c", &format!(r#"ulimit -n {count} && exec "$0" "$@""#)]),
+            (None, Some(_)) => within(&["setsid", "--ctty"]),
+            (None, None) => Command::new(program),
+        };
+        let input = match &self.terminal {
+            Some(terminal) => Stdio::from(terminal.try_clone().expect("a file more")),
+            None => Stdio::null(),
         };
         command
             .args(["serve", "--json", "--data-addr=127.0.0.1:0", "--admin-addr=127.0.0.1:0", "--state-dir"])
@@ -74,7 +88,7 @@ impl TestHostBuilder {
             .args(&self.flags)
             .env_remove("RUST_BACKTRACE")
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::null())
+            .stdin(input)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
@@ -120,7 +134,7 @@ impl TestHost {
 
     pub(crate) fn builder() -> TestHostBuilder {
         let state = Arc::new(tempfile::tempdir().expect("a folder for the state"));
-        TestHostBuilder { state, flags: Vec::new(), environment: Vec::new(), files_max: None }
+        TestHostBuilder { state, flags: Vec::new(), environment: Vec::new(), files_max: None, terminal: None }
     }
 
     /// Deploys the component of `package` as `name`, configured by `settings`, and returns a handle to it. The host finds it

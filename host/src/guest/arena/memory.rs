@@ -10,26 +10,24 @@ use super::MEMORY_RESERVATION;
 use super::slots::{Cells, Part, Slot, Slots};
 use super::wipe::{self, Pages};
 
-/// Slot sizes for memories that have outgrown the smallest slot. The last one holds all that 32 bits can address.
-const LARGER_SLOT_BYTES: [usize; 2] = [512 << 20, 4 << 30];
-/// Slots of each of these sizes that are mapped in one call: 16 GiB of address space at a time, out of 128 TiB.
-const CHUNK_SLOTS: [usize; 2] = [32, 4];
+/// A slot for a memory that has outgrown a small one: it holds all that 32 bits can address, so a memory moves once, with
+/// at most the bytes of a small slot. More would be a long time in which the guest cannot be interrupted.
+const LARGE_SLOT_BYTES: usize = 4 << 30;
+/// Large slots that are mapped in one call: 16 GiB of address space, out of 128 TiB.
+const CHUNK_SLOTS: usize = 4;
 
 /// Allocates an engine's linear memories.
 pub(super) struct Memories(Arc<Sizes>);
 
 /// Slots by size, the smallest first.
-type Sizes = [Arc<Slots>; 3];
+type Sizes = [Arc<Slots>; 2];
 
 impl Memories {
-    /// Memories start in slots of `small` and move to larger ones when they outgrow them.
+    /// Memories start in slots of `small` and move to a large one when they outgrow it.
     pub(super) fn new(small: Arc<Slots>) -> Memories {
-        let larger = |class: usize| {
-            let bytes = LARGER_SLOT_BYTES[class];
-            let [slots] = Slots::divide(Cells::new(bytes, CHUNK_SLOTS[class], Pages::Huge), [Part::plain(0..bytes)]);
-            slots
-        };
-        Memories(Arc::new([small, larger(0), larger(1)]))
+        let cells = Cells::new(LARGE_SLOT_BYTES, CHUNK_SLOTS, Pages::Huge);
+        let [large] = Slots::divide(cells, [Part::plain(0..LARGE_SLOT_BYTES)]);
+        Memories(Arc::new([small, large]))
     }
 }
 
