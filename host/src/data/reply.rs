@@ -4,11 +4,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Collected, Full, Limited};
 use hyper::body::{Body, Bytes, Frame, SizeHint};
 
 use super::reject::{self, Answered};
-use crate::guest::{self, BodyError, ResponseBody};
+use crate::guest::{self, BodyError, ResponseBody, StreamedBody};
 use crate::ids::RequestId;
 use crate::instance::{Answer, Timings};
 use crate::room::{Room, Share};
@@ -29,7 +29,7 @@ pub(super) enum ReplyBody {
     /// It is all there.
     Whole(Full<Bytes>),
     /// It comes from a guest.
-    Streamed(Box<ResponseBody>),
+    Streamed(Box<StreamedBody>),
 }
 
 impl Body for ReplyBody {
@@ -118,16 +118,23 @@ fn event(reply: Vec<u8>, room: &Room) -> Result<Response, Failure> {
 /// A response as it is, once its body is whole if it is short.
 async fn held(response: guest::Response, method: &Method) -> Result<Response, Failure> {
     // These announce what they do not hold (RFC 9110, section 6.4.1).
-    if method == Method::HEAD || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
-        let (head, body) = response.into_parts();
-        body.skip().await;
-        return Ok(Response::from_parts(head, ReplyBody::Whole(Full::default())));
-    }
-    let short = response.body().length().is_some_and(|bytes| bytes <= HELD_BYTES_MAX);
-    if !short {
-        return Ok(response.map(|body| ReplyBody::Streamed(Box::new(body))));
-    }
+    let bodiless =
+        method == Method::HEAD || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let (head, body) = response.into_parts();
+    let body = match body {
+        ResponseBody::Whole(bytes) => {
+            let bytes = if bodiless { Bytes::new() } else { bytes };
+            return Ok(Response::from_parts(head, ReplyBody::Whole(bytes.into())));
+        }
+        ResponseBody::Streamed(body) if bodiless => {
+            body.skip().await;
+            return Ok(Response::from_parts(head, ReplyBody::Whole(Full::default())));
+        }
+        ResponseBody::Streamed(body) => body,
+    };
+    if body.length().is_none_or(|bytes| bytes > HELD_BYTES_MAX) {
+        return Ok(Response::from_parts(head, ReplyBody::Streamed(body)));
+    }
     match body.collect().await {
         Ok(body) => Ok(Response::from_parts(head, ReplyBody::Whole(body.to_bytes().into()))),
         Err(_) => Err(Failure::new(
@@ -145,9 +152,11 @@ async fn invoked(response: guest::Response) -> Result<Response, Failure> {
         *response.status_mut() = StatusCode::OK;
         return Ok(response);
     }
-    let text = Limited::new(response.into_body(), ERROR_BYTES_MAX).collect().await;
-    let text =
-        text.map_or_else(|error| error.to_string(), |text| String::from_utf8_lossy(&text.to_bytes()).into_owned());
+    let text = match response.into_body() {
+        ResponseBody::Whole(bytes) => Ok(bytes.slice(..bytes.len().min(ERROR_BYTES_MAX))),
+        ResponseBody::Streamed(body) => Limited::new(*body, ERROR_BYTES_MAX).collect().await.map(Collected::to_bytes),
+    };
+    let text = text.map_or_else(|error| error.to_string(), |text| String::from_utf8_lossy(&text).into_owned());
     let detail = format!("{status}: {text}");
     Err(Failure::new(Code::FunctionFailed, detail))
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::component::{ComponentType, Lower};
 
-use super::delivery::Body;
+use super::delivery::{Body, Response};
 use crate::ids::RequestId;
 
 /// Names a call within its guest.
@@ -111,8 +111,19 @@ impl AsRef<[u8]> for EventInput {
     }
 }
 
-/// What an export returned: the reply to an event, nothing from hooks and HTTP handlers, or a fault.
-pub type Returned = Result<Vec<u8>, Fault>;
+/// What an export returned, or a fault.
+pub type Returned = Result<Reply, Fault>;
+
+/// What an export returned.
+#[derive(Debug)]
+pub enum Reply {
+    /// Nothing: it is a hook's, or the caller has the response already.
+    Nothing,
+    /// The reply to an event.
+    Event(Vec<u8>),
+    /// A whole response, of which the caller has nothing yet.
+    Response(Box<Response>),
+}
 
 /// A failure that did not end the guest.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,5 +1,10 @@
-//! A guest's HTTP response. The caller reads its body while the guest is still writing it.
+//! A guest's HTTP response.
+//!
+//! What the guest writes before it first waits is collected in its own poll. Most guests have written all by then: the
+//! response leaves as a whole, with its length, in one write. Otherwise the caller reads the body while the guest goes on
+//! writing it.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -7,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::task::AtomicWaker;
 use http::header::CONTENT_LENGTH;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -16,14 +21,46 @@ use hyper::body::{Body as _, Frame, SizeHint};
 use tokio::sync::oneshot;
 pub use wasmtime_wasi_http::Error as BodyError;
 
+use super::call::CallId;
+
+/// A body of more bytes than this is sent as it comes.
+const COLLECTED_BYTES_MAX: usize = 64 << 10;
+
 /// A request's or response's body that a guest reads or writes.
 pub type Body = UnsyncBoxBody<Bytes, BodyError>;
 
-/// A guest's response. Its body is streamed as the guest writes it.
+/// A guest's response.
 pub type Response = http::Response<ResponseBody>;
 
-/// The body of a guest's response. It ends with an error if the guest does not write all of it.
-pub struct ResponseBody {
+/// The body of a guest's response.
+pub enum ResponseBody {
+    /// All of it.
+    Whole(Bytes),
+    /// The guest still writes it.
+    Streamed(Box<StreamedBody>),
+}
+
+/// How a body ended: read by the caller, or collected before the caller got anything; or what was wrong with it.
+pub(super) type Ended = Result<Option<Box<Response>>, String>;
+
+/// A response whose body is being collected.
+pub(super) struct Collecting {
+    pub(super) call: CallId,
+    response: http::Response<Body>,
+    /// The length in `Content-Length`.
+    announced: Option<u64>,
+    frames: VecDeque<Frame<Bytes>>,
+    bytes: usize,
+    is_over: bool,
+    /// The guest's call has returned.
+    pub(super) has_returned: bool,
+    ended: oneshot::Sender<Ended>,
+}
+
+/// A body that is streamed as the guest writes it. It ends with an error if the guest does not write all of it.
+pub struct StreamedBody {
+    /// What was collected.
+    frames: VecDeque<Frame<Bytes>>,
     body: Body,
     delivery: Delivery,
     /// The length in `Content-Length`.
@@ -33,13 +70,16 @@ pub struct ResponseBody {
     trailers: Option<Frame<Bytes>>,
     /// The error that the reader gets at its next poll.
     error: Option<BodyError>,
-    /// Tells the guest's side that the body ended, and what was wrong, if anything.
-    ended: Option<oneshot::Sender<Result<(), String>>>,
+    /// Tells the guest's side that the body ended.
+    ended: Option<oneshot::Sender<Ended>>,
 }
 
 impl fmt::Debug for ResponseBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of {:?} bytes", self.sent, self.announced)
+        match self {
+            ResponseBody::Whole(bytes) => write!(f, "{} bytes", bytes.len()),
+            ResponseBody::Streamed(body) => write!(f, "{} of {:?} bytes", body.sent, body.announced),
+        }
     }
 }
 
@@ -74,38 +114,122 @@ impl Delivery {
     }
 }
 
-impl ResponseBody {
-    /// Wraps the engine's response. The receiver gets how the body ended.
-    pub(super) fn new(response: http::Response<Body>) -> (Response, oneshot::Receiver<Result<(), String>>) {
+impl Collecting {
+    /// Begins with the engine's response. The receiver gets how the body ended.
+    pub(super) fn new(call: CallId, response: http::Response<Body>) -> (Collecting, oneshot::Receiver<Ended>) {
         let (ended, end) = oneshot::channel();
         let announced = response.headers().get(CONTENT_LENGTH).and_then(|bytes| bytes.to_str().ok()?.parse().ok());
-        let wrap = |body| ResponseBody {
-            body,
-            delivery: Delivery::default(),
-            announced,
+        let (frames, bytes) = (VecDeque::new(), 0);
+        (Collecting { call, response, announced, frames, bytes, is_over: false, has_returned: false, ended }, end)
+    }
+
+    /// Takes what the guest has written. None if that is all and the call has returned: then the receiver has it.
+    pub(super) fn collect(mut self, cx: &mut Context<'_>) -> Option<Collecting> {
+        loop {
+            if self.is_over && self.has_returned && !self.is_missing() {
+                self.end();
+                return None;
+            }
+            let has_trailers = self.frames.back().is_some_and(Frame::is_trailers);
+            if self.is_over || has_trailers || self.bytes > COLLECTED_BYTES_MAX {
+                return Some(self);
+            }
+            match Pin::new(self.response.body_mut()).poll_frame(cx) {
+                Poll::Pending => return Some(self),
+                Poll::Ready(Some(Ok(frame))) => {
+                    self.bytes += frame.data_ref().map_or(0, Bytes::len);
+                    self.frames.push_back(frame);
+                }
+                Poll::Ready(Some(Err(_))) if self.is_missing() => self.is_over = true,
+                Poll::Ready(Some(Err(error))) => {
+                    let text = broken(self.bytes as u64, self.announced, &error);
+                    // The receiver lives as long as the call.
+                    let _ = self.ended.send(Err(text));
+                    return None;
+                }
+                Poll::Ready(None) => self.is_over = true,
+            }
+        }
+    }
+
+    /// A body is announced and there is none. Whether that is right depends on the request (RFC 9110, section 8.6), which the
+    /// reader knows.
+    fn is_missing(&self) -> bool {
+        self.bytes == 0 && self.announced.is_some_and(|announced| announced > 0)
+    }
+
+    fn end(self) {
+        let bytes = self.bytes as u64;
+        let whole = match self.announced {
+            Some(announced) if announced != bytes => {
+                Err(broken(bytes, self.announced, &BodyError::HttpResponseIncomplete))
+            }
+            _ => Ok(Some(Box::new(self.response.map(|_| ResponseBody::Whole(joined(self.frames)))))),
+        };
+        let _ = self.ended.send(whole);
+    }
+
+    /// The response as it is: the caller reads what was collected, and then what the guest goes on to write.
+    pub(super) fn stream(self) -> (Box<Response>, Delivery) {
+        let delivery = Delivery::default();
+        let wrap = |body| StreamedBody {
+            frames: self.frames,
+            body: if self.is_over { nothing() } else { body },
+            delivery: delivery.clone(),
+            announced: self.announced,
             sent: 0,
             trailers: None,
             error: None,
-            ended: Some(ended),
+            ended: Some(self.ended),
         };
-        (response.map(wrap), end)
+        (Box::new(self.response.map(|body| ResponseBody::Streamed(Box::new(wrap(body))))), delivery)
     }
+}
 
-    /// A handle to this body.
-    pub fn delivery(&self) -> Delivery {
-        self.delivery.clone()
+fn joined(mut frames: VecDeque<Frame<Bytes>>) -> Bytes {
+    let mut first = frames.pop_front().and_then(|frame| frame.into_data().ok()).unwrap_or_default();
+    if !frames.is_empty() {
+        let mut all = BytesMut::from(first);
+        frames.iter().filter_map(Frame::data_ref).for_each(|data| all.extend_from_slice(data));
+        first = all.freeze();
     }
+    first
+}
 
-    /// The body's length, if it is known before reading.
+fn nothing() -> Body {
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
+}
+
+/// What was wrong with a body.
+fn broken(sent: u64, announced: Option<u64>, error: &BodyError) -> String {
+    match announced {
+        Some(announced) => format!("its body ended after {sent} of {announced} announced bytes ({error})"),
+        None => format!("its body broke off after {sent} bytes ({error})"),
+    }
+}
+
+impl ResponseBody {
+    /// A handle to a body that the guest still writes.
+    pub fn delivery(&self) -> Option<Delivery> {
+        match self {
+            ResponseBody::Whole(_) => None,
+            ResponseBody::Streamed(body) => Some(body.delivery.clone()),
+        }
+    }
+}
+
+impl StreamedBody {
+    /// The length that the guest announced.
     pub fn length(&self) -> Option<u64> {
-        self.announced.or_else(|| self.body.size_hint().exact())
+        self.announced
     }
 
     /// Drops the body unread, and waits until the guest has finished the request.
     pub async fn skip(mut self) {
         // Dropping the body tells a guest that still writes that nobody reads.
-        self.body = Empty::new().map_err(|never| match never {}).boxed_unsync();
-        self.end(Ok(()));
+        self.body = nothing();
+        self.frames.clear();
+        self.end(Ok(None));
         poll_fn(|cx| {
             self.delivery.0.reader.register(cx.waker());
             if self.delivery.is_closed() { Poll::Ready(()) } else { Poll::Pending }
@@ -119,7 +243,14 @@ impl ResponseBody {
         self.announced.is_none_or(|announced| announced == self.sent)
     }
 
-    fn end(&mut self, how: Result<(), String>) {
+    fn next_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.frames.pop_front() {
+            Some(frame) => Poll::Ready(Some(Ok(frame))),
+            None => Pin::new(&mut self.body).poll_frame(cx),
+        }
+    }
+
+    fn end(&mut self, how: Ended) {
         if let Some(ended) = self.ended.take() {
             // Before the message: after it, the request is answered and `is_whole` is read.
             self.delivery.0.whole.store(how.is_ok(), Ordering::Release);
@@ -131,18 +262,14 @@ impl ResponseBody {
     /// Ends the body with an error. The error is returned one poll later, because hyper drops what it has not sent yet
     /// when it gets one.
     fn break_off(&mut self, cx: &Context<'_>, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let sent = self.sent;
-        self.end(Err(match self.announced {
-            Some(announced) => format!("its body ended after {sent} of {announced} announced bytes ({error})"),
-            None => format!("its body broke off after {sent} bytes ({error})"),
-        }));
+        self.end(Err(broken(self.sent, self.announced, &error)));
         self.error = Some(error);
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 }
 
-impl hyper::body::Body for ResponseBody {
+impl hyper::body::Body for StreamedBody {
     type Data = Bytes;
     type Error = BodyError;
 
@@ -161,7 +288,7 @@ impl hyper::body::Body for ResponseBody {
         if closed {
             return self.break_off(cx, BodyError::HttpResponseIncomplete);
         }
-        match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+        match ready!(self.next_frame(cx)) {
             Some(Ok(frame)) if !frame.is_trailers() => {
                 self.sent += frame.data_ref().map_or(0, Bytes::len) as u64;
                 Poll::Ready(Some(Ok(frame)))
@@ -175,7 +302,7 @@ impl hyper::body::Body for ResponseBody {
             trailers => {
                 // Readers do not poll again after trailers, so these are held back with the end of the body.
                 self.trailers = trailers.and_then(Result::ok);
-                self.end(Ok(()));
+                self.end(Ok(None));
                 Poll::Pending
             }
         }
@@ -186,17 +313,17 @@ impl hyper::body::Body for ResponseBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.announced.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
 
-impl Drop for ResponseBody {
+impl Drop for StreamedBody {
     fn drop(&mut self) {
         // The reader has all announced bytes and does not poll for the end, or the caller left. Nobody waits for more.
         let whole = !self.delivery.is_closed() && self.announced == Some(self.sent);
         if let Some(ended) = self.ended.take() {
             self.delivery.0.whole.store(whole, Ordering::Release);
-            let _ = ended.send(Ok(()));
+            let _ = ended.send(Ok(None));
         }
     }
 }

@@ -13,7 +13,7 @@ use wasmtime_wasi_http::p3::bindings::http::types as http_03;
 
 use super::attribution::Origin;
 use super::blueprint::Blueprint;
-use super::call::{Call, CallContext, CallId, Entry, EventInput, Fault, Input, Returned};
+use super::call::{Call, CallContext, CallId, Entry, EventInput, Fault, Input, Reply, Returned};
 use super::delivery::{Body, BodyError};
 use super::exports::{HandlerParams, HandlerResults, Hook, HookParams, HookResults, InitializerResults, Protocol};
 use super::hooks::{self, Request};
@@ -99,20 +99,20 @@ impl Funcs {
         match entry {
             Entry::Handler => self.handle(site, context, input).await,
             Entry::Initializer => match &self.initializer {
-                None => Ok(Ok(Vec::new())),
+                None => Ok(Ok(Reply::Nothing)),
                 Some(HookFunc::Export(func)) => {
                     let (returned,) = site.run(func, (context,)).await?;
-                    Ok(returned.map(|()| Vec::new()).map_err(Fault::Failed))
+                    Ok(returned.map(|()| Reply::Nothing).map_err(Fault::Failed))
                 }
                 Some(HookFunc::Request(request)) => self.send(site, context, *request).await,
             },
             Entry::PreFreeze | Entry::PreStop => {
                 let func = if entry == Entry::PreFreeze { &self.pre_freeze } else { &self.pre_stop };
                 match func {
-                    None => Ok(Ok(Vec::new())),
+                    None => Ok(Ok(Reply::Nothing)),
                     Some(HookFunc::Export(func)) => {
                         site.run(func, (context,)).await?;
-                        Ok(Ok(Vec::new()))
+                        Ok(Ok(Reply::Nothing))
                     }
                     Some(HookFunc::Request(request)) => self.send(site, context, *request).await,
                 }
@@ -126,7 +126,7 @@ impl Funcs {
                 let EventInput { bytes, share } = event;
                 let (returned,) = site.run(func, (context, bytes)).await?;
                 drop(share);
-                Ok(returned.map_err(Fault::Failed))
+                Ok(returned.map(Reply::Event).map_err(Fault::Failed))
             }
             (Handler::Http(handler), Input::Http(mut request)) => {
                 hooks::tell(&mut request, &context);
@@ -134,11 +134,14 @@ impl Funcs {
                 let respond = move |response| check_status(&response).map(|()| mailbox.respond(id, response));
                 let answered = match handler.exchange(site, *request, respond).await? {
                     // Without a message, the host has dropped the response's body.
-                    Ok(Ok(end)) => end.await.unwrap_or(Ok(())),
+                    Ok(Ok(end)) => {
+                        site.mailbox.note_return(site.id);
+                        end.await.unwrap_or(Ok(None))
+                    }
                     Ok(Err(text)) => Err(text),
                     Err(fault) => return Ok(Err(fault)),
                 };
-                Ok(answered.map(|()| Vec::new()).map_err(Fault::BadResponse))
+                Ok(answered.map(|whole| whole.map_or(Reply::Nothing, Reply::Response)).map_err(Fault::BadResponse))
             }
             // `invoke` shapes inputs by the function's protocol, so this is a bug of the host. It must fail this call
             // only, not the instance's other requests.
@@ -149,7 +152,7 @@ impl Funcs {
 
     /// Calls a hook by its request.
     async fn send(&self, site: Site<'_>, context: CallContext, hook: Request) -> wasmtime::Result<Returned> {
-        let Handler::Http(handler) = &self.handler else { return Ok(Ok(Vec::new())) };
+        let Handler::Http(handler) = &self.handler else { return Ok(Ok(Reply::Nothing)) };
         let mut request = hook.build();
         hooks::tell(&mut request, &context);
         let (respond, responded) = oneshot::channel();
@@ -165,7 +168,7 @@ impl Funcs {
             }
         };
         let (exchanged, checked) = futures::join!(handler.exchange(site, request, respond), read);
-        Ok(exchanged?.and(checked).map(|()| Vec::new()))
+        Ok(exchanged?.and(checked).map(|()| Reply::Nothing))
     }
 }
 

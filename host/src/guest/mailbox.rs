@@ -4,8 +4,10 @@
 //! exists because both move between threads.
 
 use std::collections::VecDeque;
+use std::mem::take;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::Context;
 
 use tokio::sync::oneshot;
 use wasmtime::component::GuestTaskId;
@@ -13,7 +15,7 @@ use wasmtime::component::GuestTaskId;
 use super::attribution::{Attribution, Origin};
 use super::call::{Call, CallId, Returned};
 use super::client::Connections;
-use super::delivery::{Body, Delivery, Response, ResponseBody};
+use super::delivery::{Body, Collecting, Delivery, Ended, Response};
 use super::ending::Ending;
 use super::limits::Gauge;
 use crate::log::Author;
@@ -57,6 +59,8 @@ struct Contents {
     calls: VecDeque<Call>,
     events: VecDeque<Event>,
     attribution: Attribution,
+    /// Responses whose bodies are being collected.
+    collecting: Vec<Collecting>,
     /// Responses whose bodies are being read.
     deliveries: Vec<(CallId, Delivery)>,
     preempted: Preempted,
@@ -73,6 +77,7 @@ impl Default for Contents {
             calls: VecDeque::with_capacity(1),
             events: VecDeque::with_capacity(1),
             attribution: Attribution::default(),
+            collecting: Vec::new(),
             deliveries: Vec::new(),
             preempted: Preempted::No,
             polled_at: 0,
@@ -97,6 +102,17 @@ impl Mailbox {
         contents.polled_at = ticks;
     }
 
+    /// Reports the responses that were begun in this poll and are not whole: the guest waits, or its slice is over.
+    pub(super) fn stream_responses(&self) {
+        let mut contents = self.lock();
+        while let Some(collecting) = contents.collecting.pop() {
+            let call = collecting.call;
+            let (response, delivery) = collecting.stream();
+            contents.deliveries.push((call, delivery));
+            contents.events.push_back(Event::Responded(call, response));
+        }
+    }
+
     pub(super) fn preempted(&self) -> Preempted {
         self.lock().preempted
     }
@@ -104,7 +120,10 @@ impl Mailbox {
     /// Must be called before the store is dropped: the reader cannot tell a dropped channel of the engine from the end
     /// of the body, and would take half a response for a whole one.
     pub(super) fn close_deliveries(&self) {
-        self.lock().deliveries.drain(..).for_each(|(_, delivery)| delivery.close());
+        let mut contents = self.lock();
+        contents.deliveries.drain(..).for_each(|(_, delivery)| delivery.close());
+        let collecting = take(&mut contents.collecting);
+        drop((contents, collecting)); // In this order.
     }
 }
 
@@ -153,17 +172,31 @@ impl Mailbox {
         }
     }
 
-    /// Reports a response. The receiver gets how its body ended.
-    pub(super) fn respond(
-        &self,
-        call: CallId,
-        response: http::Response<Body>,
-    ) -> oneshot::Receiver<Result<(), String>> {
-        let (response, end) = ResponseBody::new(response);
-        let mut contents = self.lock();
-        contents.deliveries.push((call, response.body().delivery()));
-        contents.events.push_back(Event::Responded(call, Box::new(response)));
+    /// Begins to collect a response. The receiver gets how its body ended.
+    pub(super) fn respond(&self, call: CallId, response: http::Response<Body>) -> oneshot::Receiver<Ended> {
+        let (collecting, end) = Collecting::new(call, response);
+        self.lock().collecting.push(collecting);
         end
+    }
+
+    /// The guest's call has returned, so its response can leave as soon as it is whole.
+    pub(super) fn note_return(&self, call: CallId) {
+        let mut contents = self.lock();
+        contents.collecting.iter_mut().filter(|response| response.call == call).for_each(|it| it.has_returned = true);
+    }
+
+    /// Takes what the guest has written of its responses. True if one of them is whole now.
+    pub(super) fn collect(&self, cx: &mut Context<'_>) -> bool {
+        // Not under the lock: what a body does when it is read is the engine's affair.
+        let before = take(&mut self.lock().collecting);
+        if before.is_empty() {
+            return false;
+        }
+        let count = before.len();
+        let still: Vec<_> = before.into_iter().filter_map(|response| response.collect(cx)).collect();
+        let ended = still.len() < count;
+        self.lock().collecting = still;
+        ended
     }
 
     /// True if the engine must be asked which call is running.

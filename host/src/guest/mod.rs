@@ -34,11 +34,11 @@ mod trace;
 mod world;
 
 pub use blueprint::{Blueprint, Sandbox};
-pub use call::{Call, CallContext, CallId, Entry, EventInput, Fault, Input, Returned};
+pub use call::{Call, CallContext, CallId, Entry, EventInput, Fault, Input, Reply, Returned};
 pub use capacity::Capacity;
 pub use code::{CodeFile, CompiledCode};
 pub use component::Component;
-pub use delivery::{Body, BodyError, Delivery, Response, ResponseBody};
+pub use delivery::{Body, BodyError, Delivery, Response, ResponseBody, StreamedBody};
 pub use ending::{Ending, MemoryLack, Trap};
 pub use engine::{Engine, compile};
 pub use exports::{EntryNames, Export, Exports, Hook, HookName, Protocol};

@@ -70,6 +70,8 @@ impl Guest {
         if let Poll::Ready(ending) = polled {
             self.ended = true;
             self.mailbox.put_event(Event::Ended(ending));
+        } else {
+            self.mailbox.stream_responses();
         }
     }
 
@@ -173,7 +175,8 @@ fn yield_in_time(store: &mut Store<World>, mailbox: Arc<Mailbox>, ticker: Arc<Ti
     store.set_epoch_deadline(EPOCHS_PER_CHECK);
 }
 
-/// Starts each call that is put into the mailbox, and runs all of them until the guest ends.
+/// Starts each call that is put into the mailbox, and runs all of them until the guest ends. Collects their responses: the
+/// engine polls this after each step of the guest.
 ///
 /// A new call needs no waker: its sender polls the guest next, and each poll checks the mailbox. Calls that wait for
 /// I/O wake the task through `under_way`.
@@ -193,12 +196,17 @@ async fn take_calls(
             accessor.with(|mut access| access.as_context_mut().set_epoch_deadline(EPOCHS_PER_CHECK));
             under_way.push(run_call(accessor, funcs, mailbox, call));
         }
-        while let Poll::Ready(Some(ended)) = under_way.poll_next_unpin(cx) {
-            if let Err(error) = ended {
-                return Poll::Ready(Err(error));
+        loop {
+            while let Poll::Ready(Some(ended)) = under_way.poll_next_unpin(cx) {
+                if let Err(error) = ended {
+                    return Poll::Ready(Err(error));
+                }
+            }
+            // A response that is whole ends its call.
+            if !mailbox.collect(cx) {
+                return Poll::Pending;
             }
         }
-        Poll::Pending
     })
     .await
 }

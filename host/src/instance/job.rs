@@ -70,7 +70,7 @@ pub enum Caller {
 pub enum Outcome {
     /// The handler's result.
     Replied(Vec<u8>),
-    /// The handler's response, whose body is streamed.
+    /// The handler's response, whole or to be read while the guest writes it.
     Responded(Box<Response>),
     /// The handler, or the initializer before it, returned this error.
     Failed(String),
@@ -145,7 +145,9 @@ impl Job {
     /// Sends the head of a response. The job continues until the whole body is read.
     pub fn respond(&mut self, response: Box<Response>, timings: Timings) {
         let delivery = response.body().delivery();
-        if self.send(Outcome::Responded(response), timings) {
+        if self.send(Outcome::Responded(response), timings)
+            && let Some(delivery) = delivery
+        {
             self.caller = Caller::Reading(delivery);
         }
     }

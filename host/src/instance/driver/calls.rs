@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::{Answered, Clock, HookCall, Instance, Report, Running};
 use crate::clock;
-use crate::guest::{self, Call, CallContext, CallId, Entry, Fault, Input, Response, Returned};
+use crate::guest::{self, Call, CallContext, CallId, Entry, Fault, Input, Reply, Response, Returned};
 use crate::ids::RequestId;
 use crate::instance::decide::{self, AfterHook};
 use crate::instance::job::{Job, Outcome, Timings};
@@ -149,7 +149,9 @@ impl Instance {
     pub(super) fn returned(&mut self, call: CallId, returned: Returned) {
         if let Some(index) = self.running.iter().position(|running| running.call == call) {
             let outcome = match returned {
-                Ok(reply) => Outcome::Replied(reply),
+                Ok(Reply::Event(reply)) => Outcome::Replied(reply),
+                Ok(Reply::Response(response)) => Outcome::Responded(response),
+                Ok(Reply::Nothing) => Outcome::Replied(Vec::new()),
                 Err(Fault::Failed(error)) => Outcome::Failed(error),
                 Err(Fault::BadResponse(text)) => {
                     self.tell(Some(&self.running[index].job.request), &format!("no proper response: {text}"));
