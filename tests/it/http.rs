@@ -10,6 +10,7 @@ over_kinds! {
     both: [
         every_method_path_and_field_reaches_the_function,
         a_response_is_answered_as_it_is,
+        what_is_written_at_once_leaves_whole_and_with_its_length,
         callers_cannot_say_what_only_the_host_says,
         a_large_body_passes_in_either_direction_through_little_memory,
         server_sent_events_arrive_as_they_are_written,
@@ -70,6 +71,19 @@ async fn a_response_is_answered_as_it_is(kind: Kind) {
     assert_eq!(many, ["1", "2"]);
     assert_eq!((reply.start(), reply.header("dormouse-request-id")), ("cold", "mine"));
     assert!(reply.timing("handler") > 0.0 && reply.timing("exec") > 0.0, "{reply:?}");
+}
+
+async fn what_is_written_at_once_leaves_whole_and_with_its_length(kind: Kind) {
+    let host = TestHost::start().await;
+    let http = kind.deploy(&host, "http", json!({})).await;
+    for bytes in [0, 1, 1000, 60_000] {
+        let reply = sent(http.fetch("GET", &format!("/bytes/{bytes}"))).await;
+        assert_eq!((reply.status, reply.body.len()), (200, bytes));
+        assert_eq!(reply.header("content-length"), bytes.to_string(), "{reply:?}");
+        assert_eq!(reply.headers.get("transfer-encoding"), None);
+    }
+    let long = sent(http.fetch("GET", "/bytes/200000")).await;
+    assert_eq!((long.body.len(), long.header("transfer-encoding")), (200_000, "chunked"));
 }
 
 async fn callers_cannot_say_what_only_the_host_says(kind: Kind) {

@@ -30,6 +30,9 @@ const EPOCHS_PER_CHECK: u64 = 1;
 /// call of a few microseconds would be interrupted just because a tick fell into it.
 const YIELDS_AT_TICK: u64 = 2;
 
+/// Polls of a guest at a time. One that wakes itself for ever is not to keep others waiting.
+const POLLS_MAX: usize = 8;
+
 /// A component's instance in its store.
 pub struct Guest {
     future: Pin<Box<dyn Future<Output = Ending> + Send>>,
@@ -57,15 +60,23 @@ impl Guest {
         self.mailbox.take_event()
     }
 
-    /// Runs the guest until it waits or its time slice is over. Its events are then in the mailbox.
-    pub fn poll(&mut self, cx: &mut Context<'_>) {
+    /// Runs the guest until it waits or its time slice is over. Its events are then in the mailbox. `was_woken` tells whether
+    /// the waker was called since it was last asked: a guest's tasks wake each other, and what they have to do at once is
+    /// done at once.
+    pub fn poll(&mut self, cx: &mut Context<'_>, mut was_woken: impl FnMut() -> bool) {
         if self.ended {
             return;
         }
         self.mailbox.begin_poll(self.ticker.ticks());
         // The ticker sleeps while nobody polls, and without its ticks guest code would never yield.
         let polling = self.ticker.poll();
-        let polled = self.future.as_mut().poll(cx);
+        let mut polled = self.future.as_mut().poll(cx);
+        for _ in 1..POLLS_MAX {
+            if polled.is_ready() || self.preempted() != Preempted::No || !was_woken() {
+                break;
+            }
+            polled = self.future.as_mut().poll(cx);
+        }
         drop(polling);
         if let Poll::Ready(ending) = polled {
             self.ended = true;

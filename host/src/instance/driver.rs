@@ -232,7 +232,13 @@ impl Instance {
     }
 
     /// Runs until there is something to report, or nothing to do until the waker is called or the inbox is filled.
-    pub fn poll_next(&mut self, cx: &mut Context<'_>, clock: Clock) -> Poll<Report> {
+    /// `was_woken` is that of [`Guest::poll`]; what the inbox got is seen after it was asked.
+    pub fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+        clock: Clock,
+        was_woken: &mut impl FnMut() -> bool,
+    ) -> Poll<Report> {
         self.now = Instant::now();
         loop {
             let view = self.turn();
@@ -240,7 +246,7 @@ impl Instance {
                 return Poll::Ready(report);
             }
             if !self.settled {
-                self.run_guest(cx, clock);
+                self.run_guest(cx, clock, was_woken);
                 continue;
             }
             if self.wait_until(decide::next_deadline(&view), cx).is_pending() {

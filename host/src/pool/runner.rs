@@ -115,7 +115,7 @@ impl Runner {
         let mut left = Left::Nothing;
         let waker = Waker::from(self.clone());
         let mut cx = TaskContext::from_waker(&waker);
-        while let Poll::Ready(report) = instance.poll_next(&mut cx, clock) {
+        while let Poll::Ready(report) = instance.poll_next(&mut cx, clock, &mut || self.turn.take_note()) {
             owner.pace().note(instance.take_longest_run());
             match report {
                 Report::Moved(State::Parked | State::Suspended) => match owner.settled(instance) {
@@ -243,6 +243,11 @@ impl Turn {
         }) == Self::NOBODYS
     }
 
+    /// Takes the note that something came during this turn: it is done in this one.
+    fn take_note(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == Self::TAKEN_AND_WANTED && self.change(|_| Self::TAKEN) != Self::TAKEN
+    }
+
     /// Returns the turn as it was. What one turn wrote, the next one sees.
     fn change(&self, next: impl Fn(u8) -> u8) -> u8 {
         let changed = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, |turn| Some(next(turn)));
@@ -266,6 +271,9 @@ mod tests {
         assert!(!turn.want(), "a task is coming already");
         assert!(turn.begin());
         assert!(!turn.end(), "nothing came");
+        assert!(turn.begin() && !turn.take_note());
+        assert!(!turn.want() && turn.take_note() && !turn.take_note(), "what came is done in this turn");
+        assert!(!turn.end());
         assert!(turn.want(), "a task must be started");
     }
 }

@@ -252,7 +252,7 @@ fn next_event(guest: &mut Guest) -> Event {
         if let Some(event) = guest.take_event() {
             return event;
         }
-        guest.poll(&mut cx);
+        guest.poll(&mut cx, || false);
     }
 }
 
@@ -339,7 +339,7 @@ async fn run(instance: &mut Instance, caller: &Client, event: &str) {
     }));
     instance.wake();
     loop {
-        match poll_fn(|cx| instance.poll_next(cx, Clock::Wall)).await {
+        match poll_fn(|cx| instance.poll_next(cx, Clock::Wall, &mut || false)).await {
             Report::Moved(State::Parked) => break,
             Report::Answered(answered) => answered.send(),
             Report::Moved(_) => {}

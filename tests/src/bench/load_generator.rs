@@ -10,7 +10,7 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use hdrhistogram::Histogram;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
@@ -97,13 +97,18 @@ struct Connection {
 struct Reply {
     status: u16,
     start: Option<u8>,
-    body: std::ops::Range<usize>,
+    body: Vec<u8>,
 }
 
 /// A request as the generator sends it.
 pub(crate) fn request(function: &str, event: &str) -> Vec<u8> {
     let length = event.len();
     format!("POST /invoke/{function} HTTP/1.1\r\nhost: bench\r\ncontent-length: {length}\r\n\r\n{event}").into_bytes()
+}
+
+/// A request for a page.
+pub(crate) fn get(path: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nhost: bench\r\n\r\n").into_bytes()
 }
 
 impl Group {
@@ -267,7 +272,7 @@ impl Generator {
         let now = clock::now();
         let Some(since) = connection.since.take() else { bail!("a reply came that nobody asked for") };
         let running = &mut self.groups[connection.group];
-        running.record(&reply, now - since, &connection.buffer[reply.body.clone()])?;
+        running.record(&reply, now - since)?;
         connection.filled = 0;
         if running.group.rate.is_some() {
             running.idle.push_back(index);
@@ -279,7 +284,7 @@ impl Generator {
 }
 
 impl Running {
-    fn record(&mut self, reply: &Reply, latency: Duration, body: &[u8]) -> Result<()> {
+    fn record(&mut self, reply: &Reply, latency: Duration) -> Result<()> {
         let tally = &mut self.tally;
         match reply.status {
             200 => tally.ok += 1,
@@ -293,7 +298,7 @@ impl Running {
             }
         }
         if let Some(expected) = &self.group.expected {
-            ensure!(expected == body, "a reply was {:?}", String::from_utf8_lossy(body));
+            ensure!(*expected == reply.body, "a reply was {:?}", String::from_utf8_lossy(&reply.body));
         }
         match reply.start {
             Some(b'c') => tally.starts.cold += 1,
@@ -346,8 +351,27 @@ fn parse(bytes: &[u8]) -> Result<Option<Reply>> {
             start = field.value.first().copied();
         }
     }
-    let Some(length) = length else { bail!("a reply has no content-length") };
-    let body = head..head + length;
     let status = response.code.unwrap_or_default();
-    Ok((bytes.len() >= body.end).then_some(Reply { status, start, body }))
+    let rest = &bytes[head..];
+    let body = match length {
+        Some(length) => rest.get(..length).map(<[u8]>::to_vec),
+        None => joined_chunks(rest)?,
+    };
+    Ok(body.map(|body| Reply { status, start, body }))
+}
+
+/// The body that chunks make together, if the last one is there.
+fn joined_chunks(mut bytes: &[u8]) -> Result<Option<Vec<u8>>> {
+    let mut body = Vec::new();
+    loop {
+        let size = httparse::parse_chunk_size(bytes).map_err(|_| anyhow!("a reply has neither a length nor chunks"))?;
+        let httparse::Status::Complete((head, size)) = size else { return Ok(None) };
+        let size = size as usize;
+        let Some(chunk) = bytes.get(head..head + size + 2) else { return Ok(None) };
+        if size == 0 {
+            return Ok(Some(body));
+        }
+        body.extend_from_slice(&chunk[..size]);
+        bytes = &bytes[head + size + 2..];
+    }
 }

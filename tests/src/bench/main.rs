@@ -24,6 +24,7 @@ mod peers;
 mod plots;
 mod report;
 mod server;
+mod side_by_side;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -58,6 +59,8 @@ struct Arguments {
 enum Command {
     /// Throughput, latency and CPU of a request
     Http,
+    /// The same HTTP components on Dormouse and on `wasmtime serve`
+    SideBySide,
     /// Parked instances: their memory, their rest, and how they wake
     Density {
         /// Instances to park: up to 200000 [default: 1000]
@@ -95,8 +98,9 @@ pub(crate) struct Options {
 
 type Bench = fn(&Options) -> Result<Vec<Figure>>;
 
-const BENCHES: [(&str, Bench); 7] = [
+const BENCHES: [(&str, Bench); 8] = [
     ("http", http::run),
+    ("side-by-side", side_by_side::run),
     ("instructions", instructions::run),
     ("density", density::run),
     ("meter", meter::run),
@@ -124,6 +128,7 @@ fn run(arguments: Arguments) -> Result<()> {
     let chosen = match arguments.command {
         Command::Bare => return peers::bare::serve(),
         Command::Http => "http",
+        Command::SideBySide => "side-by-side",
         Command::Density { count: instances } => {
             count = instances;
             "density"

@@ -24,7 +24,7 @@ struct Told {
 }
 
 impl Instance {
-    pub(super) fn run_guest(&mut self, cx: &mut Context<'_>, clock: Clock) {
+    pub(super) fn run_guest(&mut self, cx: &mut Context<'_>, clock: Clock, was_woken: &mut impl FnMut() -> bool) {
         self.settled = true;
         if self.start_deadline.is_none() {
             self.begin_start();
@@ -32,13 +32,13 @@ impl Instance {
         let executed = match clock {
             Clock::Wall => {
                 let from = Instant::now();
-                self.guest.poll(cx);
+                self.guest.poll(cx, was_woken);
                 self.now = Instant::now();
                 self.now - from
             }
             Clock::Cpu => {
                 let from = machine::thread_cpu();
-                self.guest.poll(cx);
+                self.guest.poll(cx, was_woken);
                 self.now = Instant::now();
                 machine::thread_cpu().saturating_sub(from)
             }

@@ -4,7 +4,7 @@
 
 pub(crate) mod bare;
 mod node;
-mod wasmtime_serve;
+pub(crate) mod wasmtime_serve;
 mod workerd;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};

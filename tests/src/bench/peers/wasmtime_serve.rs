@@ -1,4 +1,5 @@
-//! `wasmtime serve` of the version that the host embeds, with a `wasi:http` component that gives the same answer.
+//! `wasmtime serve` of the version that the host embeds, with a `wasi:http` component that gives the same answer, or with one
+//! that Dormouse runs as well.
 //!
 //! Three times: with a fresh instance for each request, the same with slots of memory, tables and stacks that stay
 //! resident, and with instances that are kept for as many requests as may be, which is its fastest.
@@ -35,26 +36,44 @@ pub(super) fn install(folder: &Path) -> Result<()> {
     super::run(install.args(["install", "wasmtime-cli", "--locked", "--version", VERSION, "--root"]).arg(folder))
 }
 
+const REUSE: [&str; 2] = ["--max-instance-reuse-count=1000000000", "--max-instance-concurrent-reuse-count=100"];
+
 pub(super) fn start_fresh(folder: &Path, logs: &Path) -> Result<(Server, SocketAddr)> {
-    serve(folder, logs, &FRESH)
+    serve(folder, logs, &FRESH, &component()?)
 }
 
 pub(super) fn start_fresh_tuned(folder: &Path, logs: &Path) -> Result<(Server, SocketAddr)> {
-    serve(folder, logs, &[&FRESH[..], &RESIDENT[..]].concat())
+    serve(folder, logs, &tuned(Instances::Fresh), &component()?)
 }
 
 pub(super) fn start_reusing(folder: &Path, logs: &Path) -> Result<(Server, SocketAddr)> {
-    let reuse = ["--max-instance-reuse-count=1000000000", "--max-instance-concurrent-reuse-count=100"];
-    serve(folder, logs, &[&reuse[..], &RESIDENT[..]].concat())
+    serve(folder, logs, &tuned(Instances::Reused), &component()?)
 }
 
-fn serve(folder: &Path, logs: &Path, flags: &[&str]) -> Result<(Server, SocketAddr)> {
+/// What becomes of an instance after its request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Instances {
+    Fresh,
+    Reused,
+}
+
+/// Starts it, tuned, with any component.
+pub(crate) fn start_with(component: &Path, instances: Instances, logs: &Path) -> Result<(Server, SocketAddr)> {
+    serve(&super::folder(), logs, &tuned(instances), component)
+}
+
+fn tuned(instances: Instances) -> Vec<&'static str> {
+    let of_instances = if instances == Instances::Fresh { &FRESH[..] } else { &REUSE[..] };
+    [of_instances, &RESIDENT[..]].concat()
+}
+
+fn serve(folder: &Path, logs: &Path, flags: &[&str], component: &Path) -> Result<(Server, SocketAddr)> {
     let program = folder.join("bin/wasmtime");
     ensure!(program.exists(), "not installed; `--peers install` does that");
     let address = super::free_address()?;
     let mut command = Command::new(program);
     command.args(["serve", "-Scli", "-Sp3", "-Wcomponent-model-async", "--addr"]).arg(address.to_string());
-    command.args(flags).arg(component()?);
+    command.args(flags).arg(component);
     let mut server = Server::start(command, Cores::Only(SERVER_CORE), &logs.join("wasmtime-serve.log"))?;
     server.listens_at(address)?;
     Ok((server, address))

@@ -1,0 +1,152 @@
+//! `side-by-side`: components that nobody here wrote, each on Dormouse and on `wasmtime serve` as it is at its best: what
+//! somebody sees who has a component and looks for a host for it.
+//!
+//! Both have one core, the load generator has the other, and they take turns. Warm instances are compared with instances that
+//! `wasmtime serve` keeps, and so are those that are parked after each request, with a pre-freeze; a fresh instance for each
+//! request with the same there.
+
+use std::fs;
+use std::net::SocketAddr;
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+use tests::foreign;
+
+use crate::host::{Host, Setup};
+use crate::load_generator::{Group, get};
+use crate::machine::{Cores, SERVER_CORE};
+use crate::measure::{self, Round};
+use crate::peers::Choice;
+use crate::peers::wasmtime_serve::{self, Instances};
+use crate::report::{Figure, Target};
+use crate::server::Server;
+use crate::{Options, clock, report};
+
+const CONNECTIONS: [usize; 2] = [16, 64];
+
+/// A component, and what it answers at `/`.
+struct Guest {
+    name: &'static str,
+    example: &'static foreign::Example,
+    reply: &'static [u8],
+}
+
+const GUESTS: [Guest; 3] = [
+    Guest { name: "0.2", example: &foreign::WASIP2, reply: b"Hello, WASI!" },
+    Guest { name: "0.2, wstd", example: &foreign::WSTD, reply: b"Hello, wasi:http/proxy world!\n" },
+    Guest { name: "0.3", example: &foreign::WASIP3, reply: b"Hello, WASI!" },
+];
+
+/// How Dormouse runs it, what is compared with that, and how much faster it has to be.
+const WAYS: [(&str, Instances, f64); 3] =
+    [("warm", Instances::Reused, 1.3), ("thaw", Instances::Reused, 1.0), ("fresh", Instances::Fresh, 1.5)];
+
+fn settings(way: &str) -> Value {
+    match way {
+        "warm" => json!({"concurrency": 100}),
+        "thaw" => json!({"freezeAfterMs": 0, "lifecycle": {"preFreeze": {"handler": "request"}}}),
+        _ => json!({"maxRequestsPerInstance": 1}),
+    }
+}
+
+/// A server with one of the components.
+struct Contestant<'a> {
+    server: &'a Server,
+    address: SocketAddr,
+    path: String,
+    reply: &'static [u8],
+}
+
+impl Contestant<'_> {
+    fn measure(&self, options: &Options, connections: usize) -> Result<Round> {
+        let group = Group::closed(self.address, connections, vec![get(&self.path)]);
+        let group = Group { expected: Some(self.reply.to_vec()), ..group };
+        Ok(measure::round(options.plan, self.server, &group, measure::generator())?.0)
+    }
+}
+
+pub(crate) fn run(options: &Options) -> Result<Vec<Figure>> {
+    let mut host = Setup::new(Cores::Only(SERVER_CORE), &options.out)?.start()?;
+    let mut figures = Vec::new();
+    for guest in &GUESTS {
+        figures.extend(compare(&mut host, guest, options).with_context(|| format!("component {}", guest.name))?);
+    }
+    Ok(figures)
+}
+
+fn compare(host: &mut Host, guest: &Guest, options: &Options) -> Result<Vec<Figure>> {
+    let component = guest.example.component();
+    let file = options.out.join("side-by-side.wasm");
+    fs::write(&file, &component)?;
+    let others = [Instances::Reused, Instances::Fresh].map(|instances| {
+        let started = match options.peers {
+            Choice::None => None,
+            Choice::Installed | Choice::Install => Some(wasmtime_serve::start_with(&file, instances, &options.out)),
+        };
+        let missing = |error: &anyhow::Error| println!("  peer missing: {error:#}");
+        started.and_then(|started| started.inspect_err(missing).ok())
+    });
+    let mut figures = Vec::new();
+    let mut rows = Vec::new();
+    for (way, instances, least) in WAYS {
+        let name = format!("{}-{way}", guest.name.replace(['.', ',', ' '], ""));
+        host.deploy(&name, &component, &settings(way))?;
+        let reply = guest.reply;
+        let ours = Contestant { server: &host.server, address: host.data, path: format!("/fn/{name}/"), reply };
+        let theirs = others[usize::from(instances == Instances::Fresh)].as_ref();
+        let theirs =
+            theirs.map(|(server, address)| Contestant { server, address: *address, path: "/".to_owned(), reply });
+        let case = format!("{} {way}", guest.name);
+        for connections in CONNECTIONS {
+            let (mut mine, mut other) = (Vec::new(), Vec::new());
+            for _ in 0..options.plan.rounds {
+                mine.push(ours.measure(options, connections)?);
+                if let Some(theirs) = &theirs {
+                    other.push(theirs.measure(options, connections)?);
+                }
+            }
+            rows.push(row(&case, connections, &mine, &other));
+            figures.extend(figures_of(&case, connections, &mine, &other, least));
+        }
+    }
+    let header = ["case", "connections", "req/s", "CPU us", "p99 us", "theirs: req/s", "CPU us", "p99 us"];
+    report::table(&header.map(str::to_owned), &rows);
+    Ok(figures)
+}
+
+fn median(rounds: &[Round], value: impl Fn(&Round) -> f64) -> f64 {
+    clock::median(&rounds.iter().map(value).collect::<Vec<f64>>())
+}
+
+fn row(case: &str, connections: usize, mine: &[Round], other: &[Round]) -> Vec<String> {
+    let mut row = vec![case.to_owned(), connections.to_string()];
+    for rounds in [mine, other] {
+        for value in [|round: &Round| round.per_second, |round| round.cpu_us, |round| round.p99_us] {
+            row.push(if rounds.is_empty() { "-".to_owned() } else { report::short(median(rounds, value)) });
+        }
+    }
+    row
+}
+
+fn figures_of(case: &str, connections: usize, mine: &[Round], other: &[Round], least: f64) -> Vec<Figure> {
+    let noisy = mine.iter().chain(other).any(Round::noisy);
+    let figure = |name: String, unit| Figure::new("side-by-side", case, name, unit).noisy(noisy);
+    let own = mine.iter().map(|round| round.per_second).collect();
+    let mut figures = vec![figure(format!("throughput at {connections}"), "req/s").values(own)];
+    if !other.is_empty() {
+        let ratios =
+            |value: fn(&Round, &Round) -> f64| mine.iter().zip(other).map(|(ours, theirs)| value(ours, theirs));
+        let throughput = ratios(|ours, theirs| ours.per_second / theirs.per_second).collect();
+        let cpu = ratios(|ours, theirs| theirs.cpu_us / ours.cpu_us).collect();
+        let target = Target::AtLeast(least);
+        figures.push(
+            figure(format!("throughput at {connections} against wasmtime serve"), "x")
+                .values(throughput)
+                .target(target),
+        );
+        figures.push(
+            figure(format!("requests per CPU second at {connections} against it"), "x").values(cpu).target(target),
+        );
+    }
+    figures
+}
