@@ -21,8 +21,6 @@ use hyper::body::{Body as _, Frame, SizeHint};
 use tokio::sync::oneshot;
 pub use wasmtime_wasi_http::Error as BodyError;
 
-use super::call::CallId;
-
 /// A body of more bytes than this is sent as it comes.
 const COLLECTED_BYTES_MAX: usize = 64 << 10;
 
@@ -45,7 +43,6 @@ pub(super) type Ended = Result<Option<Box<Response>>, String>;
 
 /// A response whose body is being collected.
 pub(super) struct Collecting {
-    pub(super) call: CallId,
     response: http::Response<Body>,
     /// The length in `Content-Length`.
     announced: Option<u64>,
@@ -116,11 +113,11 @@ impl Delivery {
 
 impl Collecting {
     /// Begins with the engine's response. The receiver gets how the body ended.
-    pub(super) fn new(call: CallId, response: http::Response<Body>) -> (Collecting, oneshot::Receiver<Ended>) {
+    pub(super) fn new(response: http::Response<Body>) -> (Collecting, oneshot::Receiver<Ended>) {
         let (ended, end) = oneshot::channel();
         let announced = response.headers().get(CONTENT_LENGTH).and_then(|bytes| bytes.to_str().ok()?.parse().ok());
         let (frames, bytes) = (VecDeque::new(), 0);
-        (Collecting { call, response, announced, frames, bytes, is_over: false, has_returned: false, ended }, end)
+        (Collecting { response, announced, frames, bytes, is_over: false, has_returned: false, ended }, end)
     }
 
     /// Takes what the guest has written. None if that is all and the call has returned: then the receiver has it.

@@ -14,6 +14,17 @@ use super::delivery::Body;
 const ERROR_BYTES_MAX: usize = 4096;
 /// Fields with this prefix say who calls the function, and how. Callers may not send them.
 const FIELD_PREFIX: &str = "x-fc-";
+/// The fields that say so. Constants, because names are checked when they are made.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-fc-request-id");
+const FUNCTION_NAME: HeaderName = HeaderName::from_static("x-fc-function-name");
+const VERSION_ID: HeaderName = HeaderName::from_static("x-fc-version-id");
+const INSTANCE_ID: HeaderName = HeaderName::from_static("x-fc-instance-id");
+const CONTROL_PATH: HeaderName = HeaderName::from_static("x-fc-control-path");
+const FUNCTION_MEMORY: HeaderName = HeaderName::from_static("x-fc-function-memory");
+const FUNCTION_DEADLINE: HeaderName = HeaderName::from_static("x-fc-function-deadline");
+const RETRY_COUNT: HeaderName = HeaderName::from_static("x-fc-retry-count");
+/// How many they are.
+const FIELDS: usize = 8;
 /// The path at which the function gets the events of `/invoke/{function}`.
 const INVOKE_PATH: &str = "/invoke";
 /// The control path of a caller's own request, whatever its path.
@@ -106,25 +117,24 @@ pub(super) fn tell(request: &mut http::Request<Body>, context: &CallContext) {
     for name in forged {
         fields.remove(name);
     }
-    let texts: [(&'static str, &str); 5] = [
-        ("x-fc-request-id", &context.request_id),
-        ("x-fc-function-name", &context.function),
-        ("x-fc-version-id", &context.version),
-        ("x-fc-instance-id", &context.instance_id),
-        ("x-fc-control-path", control_path),
-    ];
-    for (name, text) in texts {
+    fields.reserve(FIELDS);
+    fields.insert(CONTROL_PATH, HeaderValue::from_static(control_path));
+    for (name, text) in [
+        (REQUEST_ID, &context.request_id),
+        (FUNCTION_NAME, &context.function),
+        (VERSION_ID, &context.version),
+        (INSTANCE_ID, &context.instance_id),
+    ] {
         // Identifiers consist of characters that are valid in any field.
         if let Ok(value) = HeaderValue::from_str(text) {
-            fields.insert(HeaderName::from_static(name), value);
+            fields.insert(name, value);
         }
     }
-    let numbers: [(&'static str, u64); 3] = [
-        ("x-fc-function-memory", context.memory_mb.into()),
-        ("x-fc-function-deadline", context.deadline_ms),
-        ("x-fc-retry-count", u64::from(context.attempt).saturating_sub(1)),
-    ];
-    for (name, number) in numbers {
-        fields.insert(HeaderName::from_static(name), HeaderValue::from(number));
+    for (name, number) in [
+        (FUNCTION_MEMORY, context.memory_mb.into()),
+        (FUNCTION_DEADLINE, context.deadline_ms),
+        (RETRY_COUNT, u64::from(context.attempt).saturating_sub(1)),
+    ] {
+        fields.insert(name, HeaderValue::from(number));
     }
 }

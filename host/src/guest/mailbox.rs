@@ -60,7 +60,7 @@ struct Contents {
     events: VecDeque<Event>,
     attribution: Attribution,
     /// Responses whose bodies are being collected.
-    collecting: Vec<Collecting>,
+    collecting: Vec<(CallId, Collecting)>,
     /// Responses whose bodies are being read.
     deliveries: Vec<(CallId, Delivery)>,
     preempted: Preempted,
@@ -105,8 +105,7 @@ impl Mailbox {
     /// Reports the responses that were begun in this poll and are not whole: the guest waits, or its slice is over.
     pub(super) fn stream_responses(&self) {
         let mut contents = self.lock();
-        while let Some(collecting) = contents.collecting.pop() {
-            let call = collecting.call;
+        while let Some((call, collecting)) = contents.collecting.pop() {
             let (response, delivery) = collecting.stream();
             contents.deliveries.push((call, delivery));
             contents.events.push_back(Event::Responded(call, response));
@@ -174,15 +173,16 @@ impl Mailbox {
 
     /// Begins to collect a response. The receiver gets how its body ended.
     pub(super) fn respond(&self, call: CallId, response: http::Response<Body>) -> oneshot::Receiver<Ended> {
-        let (collecting, end) = Collecting::new(call, response);
-        self.lock().collecting.push(collecting);
+        let (collecting, end) = Collecting::new(response);
+        self.lock().collecting.push((call, collecting));
         end
     }
 
     /// The guest's call has returned, so its response can leave as soon as it is whole.
     pub(super) fn note_return(&self, call: CallId) {
         let mut contents = self.lock();
-        contents.collecting.iter_mut().filter(|response| response.call == call).for_each(|it| it.has_returned = true);
+        let of_call = contents.collecting.iter_mut().filter(|(answered, _)| *answered == call);
+        of_call.for_each(|(_, response)| response.has_returned = true);
     }
 
     /// Takes what the guest has written of its responses. True if one of them is whole now.
@@ -193,7 +193,8 @@ impl Mailbox {
             return false;
         }
         let count = before.len();
-        let still: Vec<_> = before.into_iter().filter_map(|response| response.collect(cx)).collect();
+        let still: Vec<_> =
+            before.into_iter().filter_map(|(call, response)| Some((call, response.collect(cx)?))).collect();
         let ended = still.len() < count;
         self.lock().collecting = still;
         ended

@@ -3,8 +3,9 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use http::HeaderName;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
+use wasmtime_wasi_http::{DEFAULT_FORBIDDEN_HEADERS, Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 use super::client;
 use super::mailbox::Mailbox;
@@ -56,6 +57,11 @@ type Transmission = Box<dyn Future<Output = Result<(), Error>> + Send>;
 type Sent = Result<(http::Response<WasiBody>, Transmission), Error>;
 
 impl WasiHttpHooks for Outbound {
+    // The default asks through a closure that it allocates, for each field of each request.
+    fn is_forbidden_header(&mut self, name: &HeaderName) -> bool {
+        DEFAULT_FORBIDDEN_HEADERS.contains(name)
+    }
+
     fn send_request(
         &mut self,
         mut request: http::Request<WasiBody>,

@@ -121,7 +121,8 @@ fn median(rounds: &[Round], value: impl Fn(&Round) -> f64) -> f64 {
 fn row(case: &str, connections: usize, mine: &[Round], other: &[Round]) -> Vec<String> {
     let mut row = vec![case.to_owned(), connections.to_string()];
     for rounds in [mine, other] {
-        for value in [|round: &Round| round.per_second, |round| round.cpu_us, |round| round.p99_us] {
+        let values: [fn(&Round) -> f64; 3] = [|round| round.per_second, |round| round.cpu_us, |round| round.p99_us];
+        for value in values {
             row.push(if rounds.is_empty() { "-".to_owned() } else { report::short(median(rounds, value)) });
         }
     }
@@ -134,10 +135,11 @@ fn figures_of(case: &str, connections: usize, mine: &[Round], other: &[Round], l
     let own = mine.iter().map(|round| round.per_second).collect();
     let mut figures = vec![figure(format!("throughput at {connections}"), "req/s").values(own)];
     if !other.is_empty() {
-        let ratios =
-            |value: fn(&Round, &Round) -> f64| mine.iter().zip(other).map(|(ours, theirs)| value(ours, theirs));
-        let throughput = ratios(|ours, theirs| ours.per_second / theirs.per_second).collect();
-        let cpu = ratios(|ours, theirs| theirs.cpu_us / ours.cpu_us).collect();
+        let ratios = |value: fn(&Round, &Round) -> f64| -> Vec<f64> {
+            mine.iter().zip(other).map(|(ours, theirs)| value(ours, theirs)).collect()
+        };
+        let throughput = ratios(|ours, theirs| ours.per_second / theirs.per_second);
+        let cpu = ratios(|ours, theirs| theirs.cpu_us / ours.cpu_us);
         let target = Target::AtLeast(least);
         figures.push(
             figure(format!("throughput at {connections} against wasmtime serve"), "x")
