@@ -82,7 +82,7 @@ async fn a_short_request_is_not_interrupted_because_a_tick_falls_into_it() {
 }
 
 /// With so much executed time a call computes: `LONG_RUN` in `pool/compute.rs`.
-const COMPUTES_MS: f64 = 0.1;
+const COMPUTES_MS: f64 = 0.2;
 
 /// A script that takes some tens of microseconds on this machine, if there is one: with a little more it would compute.
 async fn short(probe: &TestFunction) -> Option<Value> {

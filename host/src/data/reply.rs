@@ -110,7 +110,6 @@ fn event(reply: Vec<u8>, room: &Room) -> Result<Response, Failure> {
     };
     let mut response = Response::new(ReplyBody::Whole(bytes.into()));
     let fields = response.headers_mut();
-    fields.reserve(headers::REPLY_FIELDS);
     fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     Ok(response)
 }
@@ -174,6 +173,7 @@ impl About {
 
     fn note(&self, mut response: Response, request: &RequestId) -> Response {
         let fields: &mut HeaderMap = response.headers_mut();
+        fields.reserve(headers::REPLY_FIELDS);
         fields.insert(headers::REQUEST_ID, headers::value(request));
         if let Some(start) = self.start {
             fields.insert(headers::START, HeaderValue::from_static(start));

@@ -16,8 +16,9 @@ use tokio::runtime::Handle;
 
 use crate::machine;
 
-/// A guest that runs for longer than this, at a time, computes. Going to another thread costs about a tenth of it.
-const LONG_RUN: Duration = Duration::from_micros(100);
+/// A guest that runs for longer than this, at a time, computes. Going to another thread costs a
+/// twentieth of it, and a language's runtime takes half of it for a small request.
+const LONG_RUN: Duration = Duration::from_micros(200);
 /// The share of the newest run in the running average: one in so many.
 const AVERAGE_OVER: i64 = 8;
 /// What counts of one run at most, so that a single one does not decide for long.
@@ -163,7 +164,7 @@ mod tests {
     fn long_runs_count_as_computing_until_they_are_short_again() {
         let pace = Pace::default();
         let note = |run, times| (0..times).for_each(|_| pace.note(Duration::from_micros(run)));
-        note(50, 100);
+        note(150, 100);
         assert!(!pace.is_long());
         note(500_000, 1);
         assert!(pace.is_long(), "one run of more than a slice");

@@ -20,7 +20,7 @@ pub(crate) fn run(options: &Options) -> Result<Vec<Figure>> {
     let counts: &[usize] = if options.plan.quick { &[1, 100] } else { &[1, 100, 10_000] };
     let mut alone_kib = None;
     for count in counts {
-        let mut host = Setup::new(Cores::All, &options.out)?.start()?;
+        let mut host = Setup::new(Cores::All, options)?.start()?;
         let (deploying, deployed) = timed(|| deploy_all(&mut host, *count, &hello));
         deployed?;
         println!("  {count} functions deployed in {:.1} s", deploying.as_secs_f64());
@@ -34,7 +34,7 @@ fn deploys(options: &Options, component: &[u8]) -> Result<Vec<Figure>> {
     let (mut deploys, mut restarts) = (Vec::new(), Vec::new());
     for _ in 0..options.plan.rounds {
         // A new host each time: it compiles the same code only once.
-        let mut host = Setup::new(Cores::All, &options.out)?.start()?;
+        let mut host = Setup::new(Cores::All, options)?.start()?;
         let (took, done) =
             timed(|| host.deploy("hello", component, &json!({})).and_then(|()| first_call(&host, "hello")));
         done?;

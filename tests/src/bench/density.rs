@@ -60,8 +60,7 @@ pub(crate) fn run(options: &Options) -> Result<Vec<Figure>> {
 }
 
 fn start(options: &Options, count: usize) -> Result<Host> {
-    let setup =
-        Setup::new(Cores::Only(SERVER_CORE), &options.out)?.flag(format!("--instances-max={}", 2 * count + 1000));
+    let setup = Setup::new(Cores::Only(SERVER_CORE), options)?.flag(format!("--instances-max={}", 2 * count + 1000));
     let mut host = setup.start()?;
     host.deploy("hot", &tests::component("example-hello"), &json!({"concurrency": 100}))?;
     host.caller()?.invoke("hot", "you")?;

@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::Options;
 use crate::client::Client;
 use crate::clock;
 use crate::machine::Cores;
@@ -48,9 +49,11 @@ pub(crate) struct Usage {
 }
 
 impl Setup {
-    pub(crate) fn new(cores: Cores, folder: &Path) -> Result<Setup> {
+    pub(crate) fn new(cores: Cores, options: &Options) -> Result<Setup> {
+        let folder = &options.out;
         let state = Arc::new(tempfile::tempdir_in(folder.join("state")).context("a folder for the host's state")?);
-        let (log, program) = (folder.join("dormouse.log"), server::this_program()?);
+        let log = folder.join("dormouse.log");
+        let program = options.host.clone().map_or_else(server::this_program, Ok)?;
         Ok(Setup { state, log, cores, flags: Vec::new(), wrapper: Vec::new(), program })
     }
 

@@ -94,8 +94,8 @@ pub(crate) fn run(options: &Options) -> Result<Vec<Figure>> {
 impl Hosts {
     fn start(options: &Options) -> Result<Hosts> {
         let hello = tests::component("example-hello");
-        let start = |cores| Setup::new(cores, &options.out)?.start();
-        let earlier = |program: &PathBuf| Setup::new(Cores::Only(SERVER_CORE), &options.out)?.program(program).start();
+        let start = |cores| Setup::new(cores, options)?.start();
+        let earlier = |program: &PathBuf| Setup::new(Cores::Only(SERVER_CORE), options)?.program(program).start();
         let mut one_core = start(Cores::Only(SERVER_CORE))?;
         let mut before = options.before.as_ref().map(earlier).transpose().context("start the earlier build")?;
         let mut two_cores = start(Cores::All)?;

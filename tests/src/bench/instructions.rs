@@ -136,7 +136,7 @@ fn callgrind(out: &Path) -> Vec<String> {
 }
 
 fn host(options: &Options, program: &Path, out: &Path) -> Result<Host> {
-    let setup = Setup::new(Cores::Only(SERVER_CORE), &options.out)?.program(program);
+    let setup = Setup::new(Cores::Only(SERVER_CORE), options)?.program(program);
     let mut host = setup.under(callgrind(out)).start()?;
     let hello = tests::component("example-hello");
     host.deploy("warm", &hello, &json!({"concurrency": 100, "freezeAfterMs": 10_000}))?;

@@ -40,7 +40,7 @@ pub(crate) fn run(options: &Options) -> Result<Vec<Figure>> {
         let component = tests::component(guest);
         let figure = |name: &str, unit| Figure::new("languages", language, name, unit);
         figures.push(figure("component", "MiB").value(component.len() as f64 / f64::from(1 << 20)));
-        let mut host = Setup::new(Cores::All, &options.out)?.start()?;
+        let mut host = Setup::new(Cores::All, options)?.start()?;
         let hooks = hooks(guest);
         let frozen = json!({"freezeAfterMs": 0, "lifecycle": hooks});
         let (took, done) =

@@ -47,6 +47,9 @@ struct Arguments {
     /// Other servers to compare with [default: installed, and none with --quick]
     #[arg(long, global = true, value_enum)]
     peers: Option<peers::Choice>,
+    /// The build to measure: a `dormouse` [default: the one in this program]
+    #[arg(long, global = true, value_name = "PROGRAM")]
+    host: Option<PathBuf>,
     /// An earlier build to compare with, in `http` and `instructions`: its `dormouse` or `bench`
     #[arg(long, global = true, value_name = "PROGRAM")]
     before: Option<PathBuf>,
@@ -88,6 +91,8 @@ enum Command {
 pub(crate) struct Options {
     pub(crate) plan: Plan,
     pub(crate) peers: peers::Choice,
+    /// The build of Dormouse to measure, if not the one in this program.
+    pub(crate) host: Option<PathBuf>,
     /// An earlier build of Dormouse, to be measured in the same rounds.
     pub(crate) before: Option<PathBuf>,
     /// Instances that `density` parks, if not its default.
@@ -148,7 +153,8 @@ fn run(arguments: Arguments) -> Result<()> {
     std::fs::create_dir_all(&state).with_context(|| format!("create {}", state.display()))?;
     interrupt::watch()?;
     let peers = arguments.peers.unwrap_or(if arguments.quick { peers::Choice::None } else { peers::Choice::Installed });
-    let options = Options { plan: Plan::new(arguments.quick), peers, before: arguments.before, count, out };
+    let options =
+        Options { plan: Plan::new(arguments.quick), peers, host: arguments.host, before: arguments.before, count, out };
     let machine = machine::describe();
     println!("{machine:#}");
     let mut figures = Vec::new();

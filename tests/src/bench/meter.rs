@@ -27,7 +27,7 @@ const COMPUTE: &str = "500000";
 const WAIT_MS: &str = "300";
 
 pub(crate) fn run(options: &Options) -> Result<Vec<Figure>> {
-    let mut host = Setup::new(Cores::Only(SERVER_CORE), &options.out)?.start()?;
+    let mut host = Setup::new(Cores::Only(SERVER_CORE), options)?.start()?;
     host.deploy("cpu", &tests::component("example-cpu"), &json!({}))?;
     host.deploy("sleeper", &tests::component("example-sleeper"), &json!({}))?;
     host.deploy("hello", &tests::component("example-hello"), &json!({"concurrency": 100}))?;

@@ -77,7 +77,7 @@ impl Case {
     }
 
     fn start(&self, options: &Options) -> Result<Host> {
-        let mut host = Setup::new(Cores::Only(SERVER_CORE), &options.out)?.start()?;
+        let mut host = Setup::new(Cores::Only(SERVER_CORE), options)?.start()?;
         let settings: Value = json!({"concurrency": 1, "maxInstances": self.instances, "queueDepth": self.instances});
         host.deploy("busy", &tests::component(self.package), &settings)?;
         host.deploy("neighbour", &tests::component("example-hello"), &json!({"concurrency": 16}))?;

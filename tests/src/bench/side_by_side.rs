@@ -66,7 +66,7 @@ impl Contestant<'_> {
 }
 
 pub(crate) fn run(options: &Options) -> Result<Vec<Figure>> {
-    let mut host = Setup::new(Cores::Only(SERVER_CORE), &options.out)?.start()?;
+    let mut host = Setup::new(Cores::Only(SERVER_CORE), options)?.start()?;
     let mut figures = Vec::new();
     for guest in &GUESTS {
         figures.extend(compare(&mut host, guest, options).with_context(|| format!("component {}", guest.name))?);
