@@ -41,7 +41,3 @@ pub mod shutdown;
 pub mod telemetry;
 
 pub use server::{Addresses, Server, Stopped};
-
-/// A request takes some hundred small allocations, which cost a seventh of it with the system's allocator.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
