@@ -89,7 +89,7 @@ fn compare(host: &mut Host, guest: &Guest, options: &Options) -> Result<Vec<Figu
     let mut figures = Vec::new();
     let mut rows = Vec::new();
     for (way, instances, least) in WAYS {
-        let name = format!("{}-{way}", guest.name.replace(['.', ',', ' '], ""));
+        let name = format!("http{}-{way}", guest.name.replace(['.', ',', ' '], ""));
         host.deploy(&name, &component, &settings(way))?;
         let reply = guest.reply;
         let ours = Contestant { server: &host.server, address: host.data, path: format!("/fn/{name}/"), reply };
