@@ -37,6 +37,13 @@ const GUESTS: [Guest; 3] = [
     Guest { name: "0.3", example: &foreign::WASIP3, reply: b"Hello, WASI!" },
 ];
 
+impl Guest {
+    /// The function that runs it in this way.
+    fn function(&self, way: &str) -> String {
+        format!("http{}-{way}", self.name.replace(['.', ',', ' '], ""))
+    }
+}
+
 /// How Dormouse runs it, what is compared with that, and how much faster it has to be.
 const WAYS: [(&str, Instances, f64); 3] =
     [("warm", Instances::Reused, 1.3), ("thaw", Instances::Reused, 1.0), ("fresh", Instances::Fresh, 1.5)];
@@ -67,17 +74,22 @@ impl Contestant<'_> {
 
 pub(crate) fn run(options: &Options) -> Result<Vec<Figure>> {
     let mut host = Setup::new(Cores::Only(SERVER_CORE), options)?.start()?;
+    for guest in &GUESTS {
+        let component = guest.example.component();
+        for (way, _, _) in WAYS {
+            host.deploy(&guest.function(way), &component, &settings(way))?;
+        }
+    }
     let mut figures = Vec::new();
     for guest in &GUESTS {
-        figures.extend(compare(&mut host, guest, options).with_context(|| format!("component {}", guest.name))?);
+        figures.extend(compare(&host, guest, options).with_context(|| format!("component {}", guest.name))?);
     }
     Ok(figures)
 }
 
-fn compare(host: &mut Host, guest: &Guest, options: &Options) -> Result<Vec<Figure>> {
-    let component = guest.example.component();
+fn compare(host: &Host, guest: &Guest, options: &Options) -> Result<Vec<Figure>> {
     let file = options.out.join("side-by-side.wasm");
-    fs::write(&file, &component)?;
+    fs::write(&file, guest.example.component())?;
     let others = [Instances::Reused, Instances::Fresh].map(|instances| {
         let started = match options.peers {
             Choice::None => None,
@@ -89,10 +101,8 @@ fn compare(host: &mut Host, guest: &Guest, options: &Options) -> Result<Vec<Figu
     let mut figures = Vec::new();
     let mut rows = Vec::new();
     for (way, instances, least) in WAYS {
-        let name = format!("http{}-{way}", guest.name.replace(['.', ',', ' '], ""));
-        host.deploy(&name, &component, &settings(way))?;
-        let reply = guest.reply;
-        let ours = Contestant { server: &host.server, address: host.data, path: format!("/fn/{name}/"), reply };
+        let (reply, path) = (guest.reply, format!("/fn/{}/", guest.function(way)));
+        let ours = Contestant { server: &host.server, address: host.data, path, reply };
         let theirs = others[usize::from(instances == Instances::Fresh)].as_ref();
         let theirs =
             theirs.map(|(server, address)| Contestant { server, address: *address, path: "/".to_owned(), reply });
