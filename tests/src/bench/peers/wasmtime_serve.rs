@@ -36,6 +36,7 @@ pub(super) fn install(folder: &Path) -> Result<()> {
     super::run(install.args(["install", "wasmtime-cli", "--locked", "--version", VERSION, "--root"]).arg(folder))
 }
 
+const REUSE_IN_TURN: [&str; 2] = ["--max-instance-reuse-count=1000000000", "--max-instance-concurrent-reuse-count=1"];
 const REUSE: [&str; 2] = ["--max-instance-reuse-count=1000000000", "--max-instance-concurrent-reuse-count=100"];
 
 pub(super) fn start_fresh(folder: &Path, logs: &Path) -> Result<(Server, SocketAddr)> {
@@ -55,6 +56,8 @@ pub(super) fn start_reusing(folder: &Path, logs: &Path) -> Result<(Server, Socke
 pub(crate) enum Instances {
     Fresh,
     Reused,
+    /// By one request after another: with several at once it stops answering if they come from wstd's executor.
+    ReusedInTurn,
 }
 
 /// Starts it, tuned, with any component.
@@ -63,7 +66,11 @@ pub(crate) fn start_with(component: &Path, instances: Instances, logs: &Path) ->
 }
 
 fn tuned(instances: Instances) -> Vec<&'static str> {
-    let of_instances = if instances == Instances::Fresh { &FRESH[..] } else { &REUSE[..] };
+    let of_instances = match instances {
+        Instances::Fresh => &FRESH[..],
+        Instances::Reused => &REUSE[..],
+        Instances::ReusedInTurn => &REUSE_IN_TURN[..],
+    };
     [of_instances, &RESIDENT[..]].concat()
 }
 
