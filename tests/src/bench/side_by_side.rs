@@ -111,15 +111,19 @@ fn compare(host: &Host, guest: &Guest, options: &Options) -> Result<Vec<Figure>>
         let (reply, path) = (guest.reply, format!("/fn/{}/", guest.function(way)));
         let ours = Contestant { server: &host.server, address: host.data, path, reply };
         let theirs = others[usize::from(instances == Instances::Fresh)].as_ref();
-        let theirs =
+        let mut theirs =
             theirs.map(|(server, address)| Contestant { server, address: *address, path: "/".to_owned(), reply });
         let case = format!("{} {way}", guest.name);
         for connections in CONNECTIONS {
             let (mut mine, mut other) = (Vec::new(), Vec::new());
             for _ in 0..options.plan.rounds {
                 mine.push(ours.measure(options, connections)?);
-                if let Some(theirs) = &theirs {
-                    other.push(theirs.measure(options, connections)?);
+                match theirs.as_ref().map(|theirs| theirs.measure(options, connections)).transpose() {
+                    Ok(round) => other.extend(round),
+                    Err(error) => {
+                        println!("  wasmtime serve failed with {case} at {connections}: {error:#}");
+                        theirs = None;
+                    }
                 }
             }
             rows.push(row(&case, connections, &mine, &other));

@@ -36,7 +36,6 @@ pub(super) fn install(folder: &Path) -> Result<()> {
     super::run(install.args(["install", "wasmtime-cli", "--locked", "--version", VERSION, "--root"]).arg(folder))
 }
 
-const REUSE_IN_TURN: [&str; 2] = ["--max-instance-reuse-count=1000000000", "--max-instance-concurrent-reuse-count=1"];
 const REUSE: [&str; 2] = ["--max-instance-reuse-count=1000000000", "--max-instance-concurrent-reuse-count=100"];
 
 pub(super) fn start_fresh(folder: &Path, logs: &Path) -> Result<(Server, SocketAddr)> {
@@ -56,8 +55,6 @@ pub(super) fn start_reusing(folder: &Path, logs: &Path) -> Result<(Server, Socke
 pub(crate) enum Instances {
     Fresh,
     Reused,
-    /// By one request after another: with several at once it stops answering if they come from wstd's executor.
-    ReusedInTurn,
 }
 
 /// Starts it, tuned, with any component.
@@ -69,7 +66,6 @@ fn tuned(instances: Instances) -> Vec<&'static str> {
     let of_instances = match instances {
         Instances::Fresh => &FRESH[..],
         Instances::Reused => &REUSE[..],
-        Instances::ReusedInTurn => &REUSE_IN_TURN[..],
     };
     [of_instances, &RESIDENT[..]].concat()
 }
