@@ -29,19 +29,12 @@ struct Guest {
     name: &'static str,
     example: &'static foreign::Example,
     reply: &'static [u8],
-    /// How `wasmtime serve` is fastest with it.
-    reuse: Instances,
 }
 
 const GUESTS: [Guest; 3] = [
-    Guest { name: "0.2", example: &foreign::WASIP2, reply: b"Hello, WASI!", reuse: Instances::Reused },
-    Guest {
-        name: "0.2, wstd",
-        example: &foreign::WSTD,
-        reply: b"Hello, wasi:http/proxy world!\n",
-        reuse: Instances::ReusedInTurn,
-    },
-    Guest { name: "0.3", example: &foreign::WASIP3, reply: b"Hello, WASI!", reuse: Instances::Reused },
+    Guest { name: "0.2", example: &foreign::WASIP2, reply: b"Hello, WASI!" },
+    Guest { name: "0.2, wstd", example: &foreign::WSTD, reply: b"Hello, wasi:http/proxy world!\n" },
+    Guest { name: "0.3", example: &foreign::WASIP3, reply: b"Hello, WASI!" },
 ];
 
 impl Guest {
@@ -97,7 +90,7 @@ pub(crate) fn run(options: &Options) -> Result<Vec<Figure>> {
 fn compare(host: &Host, guest: &Guest, options: &Options) -> Result<Vec<Figure>> {
     let file = options.out.join("side-by-side.wasm");
     fs::write(&file, guest.example.component())?;
-    let others = [guest.reuse, Instances::Fresh].map(|instances| {
+    let others = [Instances::Reused, Instances::Fresh].map(|instances| {
         let started = match options.peers {
             Choice::None => None,
             Choice::Installed | Choice::Install => Some(wasmtime_serve::start_with(&file, instances, &options.out)),
