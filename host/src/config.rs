@@ -57,8 +57,8 @@ pub struct ServeArgs {
     /// Connections that one client address may have open at once [default: half of --connections-max]
     #[arg(long, env = "DORMOUSE_CONNECTIONS_PER_CLIENT_MAX", value_name = "COUNT")]
     pub connections_per_client_max: Option<usize>,
-    /// Connections that functions may have open to others at once, one function half of them; fewer if the process may not
-    /// open so many files [default: 10000]
+    /// Connections that functions may have open to others at once, and one function half as many; fewer if the process may
+    /// not open so many files [default: 10000]
     #[arg(long, env = "DORMOUSE_OUTGOING_CONNECTIONS_MAX", value_name = "COUNT")]
     pub outgoing_connections_max: Option<usize>,
     /// How long a new connection may take to send its first request's head, in ms [default: 15000]

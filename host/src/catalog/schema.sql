@@ -1,4 +1,4 @@
--- The catalog's tables, version 3. Times are microseconds since 1970 (_us), lists and maps are JSON.
+-- The catalog's tables, but for those that `schema_2_to_3.sql` adds to new and old files alike. Times are microseconds since 1970 (_us), lists and maps are JSON.
 
 -- What functions were at one time. `AUTOINCREMENT`: an identifier is never used again, whatever is deleted.
 CREATE TABLE revisions (
@@ -48,12 +48,4 @@ CREATE TABLE aliases (
     created_us  INTEGER NOT NULL,
     updated_us  INTEGER NOT NULL,
     PRIMARY KEY (function, name)
-) STRICT, WITHOUT ROWID;
-
--- Files of compiled code are executed only if they are what was written.
-CREATE TABLE code (
-    component TEXT NOT NULL, -- SHA-256
-    engine    TEXT NOT NULL, -- what else the code depends on
-    sha256    TEXT NOT NULL, -- of the file of compiled code
-    PRIMARY KEY (component, engine)
 ) STRICT, WITHOUT ROWID;

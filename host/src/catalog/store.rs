@@ -17,7 +17,7 @@ use crate::sqlite::{self, Schema};
 
 const SCHEMA: Schema = Schema {
     version: 3,
-    create: include_str!("schema.sql"),
+    create: concat!(include_str!("schema.sql"), include_str!("schema_2_to_3.sql")),
     migrations: &[(1, include_str!("schema_1_to_2.sql")), (2, include_str!("schema_2_to_3.sql"))],
     unmarked_version: 1,
 };

@@ -6,7 +6,7 @@
 //!
 //! Two threads must never run an instance at once, and something that comes while one runs it must not be forgotten:
 //! the thread that has the turn may have looked at the mailbox already. So whoever comes during a turn leaves a note in
-//! [`Turn`], and whoever ends a turn with a note in it starts another.
+//! [`Turn`]. Whoever has the turn takes the note and looks again, or ends the turn with the note in it and starts another.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU8, Ordering};
