@@ -3,7 +3,9 @@
 //! Guests get addresses freely and memory only as they touch it, so what they were granted says little: the governor
 //! knows what the process really has. Whoever wants more asks; while it does not fit, the keeper (`pool`) stops parked
 //! instances. When none is left, the wish is refused. What was granted earlier may be touched at any time without a
-//! question, so the epoch ticker looks too, and if the host has more than its bound, the keeper acts as well.
+//! question, so the epoch ticker looks too, and the keeper acts as well if the host has too much.
+//!
+//! The last part of the memory is kept for those who need little, so that they go on while others want whatever there is.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,6 +16,11 @@ use tokio::time::Instant;
 
 /// How old the last look at the process's memory may be.
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
+
+/// This part of the host's memory is kept for instances that have little: one of 16 equal parts.
+const KEPT_PART: u64 = 16;
+/// An instance has little if it has no more than this part of the host's memory: one of 64 equal parts.
+const LITTLE_PART: u64 = 64;
 
 /// The host's memory; cheap to clone.
 #[derive(Clone)]
@@ -56,12 +63,14 @@ impl Governor {
         }))
     }
 
-    /// Whether `bytes` more fit now; if so, they count as taken.
-    pub fn take(&self, bytes: u64) -> bool {
+    /// Whether `bytes` more fit now, for an instance that `has` so many; if so, they count as taken.
+    pub fn take(&self, bytes: u64, has: u64) -> bool {
         let inner = &*self.0;
+        let has_little = has.saturating_add(bytes) <= inner.bytes_max / LITTLE_PART;
+        let bytes_max = if has_little { inner.bytes_max } else { self.bytes_for_all() };
         let fits = || {
             let taken = inner.seen.load(Ordering::Relaxed).saturating_add(inner.granted.load(Ordering::Relaxed));
-            taken.saturating_add(bytes) <= inner.bytes_max
+            taken.saturating_add(bytes) <= bytes_max
         };
         self.look_again();
         if !fits() {
@@ -75,20 +84,20 @@ impl Governor {
         true
     }
 
-    /// Whether `bytes` more fit, once the keeper has stopped whatever it can for them.
-    pub async fn grant(&self, bytes: u64) -> bool {
-        if self.take(bytes) {
+    /// Whether `bytes` more fit for an instance that `has` so many, once the keeper has stopped whatever it can for them.
+    pub async fn grant(&self, bytes: u64, has: u64) -> bool {
+        if self.take(bytes, has) {
             return true;
         }
         let inner = &*self.0;
-        if bytes > inner.bytes_max {
+        if bytes > self.bytes_for_all() {
             return false;
         }
         let _wish = Wish::new(inner, bytes);
         loop {
             let mut answered = std::pin::pin!(inner.answered.notified());
             answered.as_mut().enable();
-            if self.take(bytes) {
+            if self.take(bytes, has) {
                 return true;
             }
             if inner.exhausted.load(Ordering::Relaxed) {
@@ -111,17 +120,22 @@ impl Governor {
         self.0.short.notified().await;
     }
 
+    /// What everybody may have, also those who have much already.
+    fn bytes_for_all(&self) -> u64 {
+        self.0.bytes_max - self.0.bytes_max / KEPT_PART
+    }
+
     /// How many bytes are missing now, counting those that somebody waits for.
     pub fn missing(&self) -> u64 {
         self.look();
         let inner = &*self.0;
         let needed = inner.seen.load(Ordering::Relaxed).saturating_add(inner.wanted.load(Ordering::Relaxed));
-        needed.saturating_sub(inner.bytes_max)
+        needed.saturating_sub(self.bytes_for_all())
     }
 
-    /// How many bytes the host has beyond its bound, as last seen.
+    /// How many bytes the host has of what is kept, and beyond its bound, as last seen.
     pub fn excess(&self) -> u64 {
-        self.0.seen.load(Ordering::Relaxed).saturating_sub(self.0.bytes_max)
+        self.0.seen.load(Ordering::Relaxed).saturating_sub(self.bytes_for_all())
     }
 
     /// The keeper's word to those who wait: look again. With `exhausted`, whoever finds no room then is refused.
@@ -177,11 +191,14 @@ mod tests {
 
     use super::*;
 
-    /// A governor of 100 bytes over a process whose memory the test sets.
+    /// What those have who ask here: not little.
+    const MUCH: u64 = 50;
+
+    /// A governor of 106 bytes, 100 for everybody, over a process whose memory the test sets.
     macro_rules! governor {
         () => {{
             static BYTES: AtomicU64 = AtomicU64::new(0);
-            (Governor::new(100, || BYTES.load(Ordering::Relaxed)), &BYTES)
+            (Governor::new(106, || BYTES.load(Ordering::Relaxed)), &BYTES)
         }};
     }
 
@@ -190,12 +207,12 @@ mod tests {
         let (governor, bytes) = governor!();
         bytes.store(50, Ordering::Relaxed);
         governor.look();
-        assert!(governor.take(40));
-        assert!(governor.take(40), "nothing of the first 40 was touched, as a look shows");
+        assert!(governor.take(40, MUCH));
+        assert!(governor.take(40, MUCH), "nothing of the first 40 was touched, as a look shows");
         bytes.store(90, Ordering::Relaxed);
         governor.look();
-        assert!(!governor.take(11));
-        assert!(governor.take(10));
+        assert!(!governor.take(11, MUCH));
+        assert!(governor.take(10, MUCH));
     }
 
     #[tokio::test]
@@ -203,7 +220,7 @@ mod tests {
         let (governor, bytes) = governor!();
         bytes.store(95, Ordering::Relaxed);
         governor.look();
-        let mut grant = std::pin::pin!(governor.grant(10));
+        let mut grant = std::pin::pin!(governor.grant(10, MUCH));
         assert_eq!((&mut grant).now_or_never(), None);
         governor.shortage().await;
         assert_eq!(governor.missing(), 5);
@@ -222,14 +239,28 @@ mod tests {
         bytes.store(95, Ordering::Relaxed);
         governor.look();
         for _ in 0..2 {
-            let mut grant = std::pin::pin!(governor.grant(10));
+            let mut grant = std::pin::pin!(governor.grant(10, MUCH));
             assert_eq!((&mut grant).now_or_never(), None);
             governor.answer(true);
             assert!(!grant.await);
         }
-        assert!(!governor.grant(101).await, "it would never fit");
-        let _ = governor.grant(10).now_or_never();
+        assert!(!governor.grant(101, MUCH).await, "it would never fit");
+        let _ = governor.grant(10, MUCH).now_or_never();
         assert_eq!(governor.missing(), 0, "whoever waits no longer wants nothing");
+    }
+
+    #[test]
+    fn the_last_part_is_kept_for_those_who_have_little() {
+        static BYTES: AtomicU64 = AtomicU64::new(1000);
+        // 1,024 bytes: 960 for everybody, the rest for those who have up to 16.
+        let governor = Governor::new(1024, || BYTES.load(Ordering::Relaxed));
+        assert!(!governor.take(17, 0), "this is not little");
+        assert!(!governor.take(1, 16), "nor is this");
+        assert!(governor.take(16, 0));
+        assert!(governor.take(4, 12));
+        BYTES.store(1020, Ordering::Relaxed);
+        assert!(!governor.take(5, 0), "there is no more");
+        assert_eq!(governor.excess(), 60, "what is kept should be free");
     }
 
     #[tokio::test]

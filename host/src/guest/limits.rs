@@ -88,7 +88,7 @@ impl ResourceLimiterAsync for Limits {
         let begins = current == 0;
         let lack = if total > self.memory_bytes_max {
             Some(MemoryLack::OwnLimit)
-        } else if !begins && !self.governor.grant((desired - current) as u64).await {
+        } else if !begins && !self.governor.grant((desired - current) as u64, self.memory_bytes as u64).await {
             Some(MemoryLack::Host)
         } else {
             None

@@ -52,7 +52,7 @@ impl Capacity {
     /// A share for an instance that needs so many maps, if there is room.
     pub fn reserve(&self, maps: u64) -> Option<Reservation> {
         let inner = &*self.0;
-        if !inner.governor.take(INSTANCE_BYTES) {
+        if !inner.governor.take(INSTANCE_BYTES, 0) {
             return None;
         }
         // Nothing is taken and given back when there is no room: that would look like a share that was freed.
@@ -146,12 +146,12 @@ mod tests {
     #[test]
     fn memory_is_looked_at_again_while_there_is_too_much() {
         static BYTES: AtomicU64 = AtomicU64::new(0);
-        let governor = Governor::new(10 << 20, || BYTES.load(Ordering::Relaxed));
+        let governor = Governor::new(100 << 20, || BYTES.load(Ordering::Relaxed));
         let capacity = Capacity::new(CapacityBounds { instances_max: 100, ..BOUNDS }, governor);
         assert!(capacity.reserve(0).is_some());
-        BYTES.store(11 << 20, Ordering::Relaxed);
-        assert!((0..20).any(|_| capacity.reserve(0).is_none()), "no memory is left");
-        BYTES.store(9 << 20, Ordering::Relaxed);
+        BYTES.store(101 << 20, Ordering::Relaxed);
+        assert!((0..200).any(|_| capacity.reserve(0).is_none()), "no memory is left");
+        BYTES.store(99 << 20, Ordering::Relaxed);
         assert!(capacity.reserve(0).is_some());
     }
 }

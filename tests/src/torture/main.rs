@@ -104,8 +104,8 @@ async fn watch_neighbour(host: &Host, time: Duration) -> Result<Histogram<u64>> 
         sent.push(tokio::spawn(async move {
             let began = Instant::now();
             let reply = request.send().await?;
-            anyhow::ensure!(reply.status() == 200, "the neighbour got {}", reply.status());
-            reply.bytes().await?;
+            let (status, body) = (reply.status(), reply.text().await?);
+            anyhow::ensure!(status == 200, "the neighbour got {status} after {:?}: {body}", began.elapsed());
             times.lock().expect("no holder of this lock panics").saturating_record(began.elapsed().as_micros() as u64);
             Ok(())
         }));
