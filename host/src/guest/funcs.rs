@@ -1,6 +1,6 @@
 //! The exports of one instance, ready to be called: with values for events, with resources for HTTP.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use futures::future::BoxFuture;
 use tokio::sync::oneshot;
@@ -16,7 +16,7 @@ use super::blueprint::Blueprint;
 use super::call::{Call, CallContext, CallId, Entry, EventInput, Fault, Input, Reply, Returned};
 use super::delivery::{Body, BodyError};
 use super::exports::{HandlerParams, HandlerResults, Hook, HookParams, HookResults, InitializerResults, Protocol};
-use super::hooks::{self, Request};
+use super::hooks::{self, InstanceFields, Request};
 use super::mailbox::Mailbox;
 use super::world::World;
 
@@ -29,6 +29,8 @@ pub(super) struct Funcs {
     initializer: Option<HookFunc<InitializerResults>>,
     pre_freeze: Option<HookFunc<HookResults>>,
     pre_stop: Option<HookFunc<HookResults>>,
+    /// Made for the first request.
+    fields: OnceLock<InstanceFields>,
 }
 
 enum Handler {
@@ -83,7 +85,14 @@ impl Funcs {
             initializer: hook(instance, store, exports.initializer.as_ref())?,
             pre_freeze: hook(instance, store, exports.pre_freeze.as_ref())?,
             pre_stop: hook(instance, store, exports.pre_stop.as_ref())?,
+            fields: OnceLock::new(),
         })
+    }
+
+    /// Whether a call of the handler begins only when the one before has returned: the engine lets functions of 0.2, which
+    /// may wait and are not `async`, run one by one.
+    pub(super) fn handle_one_by_one(&self) -> bool {
+        matches!(self.handler, Handler::Http(HttpHandler::V02(_)))
     }
 
     /// Makes a call and waits until the guest has finished it.
@@ -129,7 +138,7 @@ impl Funcs {
                 Ok(returned.map(Reply::Event).map_err(Fault::Failed))
             }
             (Handler::Http(handler), Input::Http(mut request)) => {
-                hooks::tell(&mut request, &context);
+                self.tell(&mut request, &context);
                 let (mailbox, id) = (site.mailbox.clone(), site.id);
                 let respond = move |response| check_status(&response).map(|()| mailbox.respond(id, response));
                 let answered = match handler.exchange(site, *request, respond).await? {
@@ -150,11 +159,15 @@ impl Funcs {
         }
     }
 
+    fn tell(&self, request: &mut http::Request<Body>, context: &CallContext) {
+        hooks::tell(request, context, self.fields.get_or_init(|| InstanceFields::of(context)));
+    }
+
     /// Calls a hook by its request.
     async fn send(&self, site: Site<'_>, context: CallContext, hook: Request) -> wasmtime::Result<Returned> {
         let Handler::Http(handler) = &self.handler else { return Ok(Ok(Reply::Nothing)) };
         let mut request = hook.build();
-        hooks::tell(&mut request, &context);
+        self.tell(&mut request, &context);
         let (respond, responded) = oneshot::channel();
         let respond = |response| {
             // The receiver lives as long as the exchange.

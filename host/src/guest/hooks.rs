@@ -108,8 +108,26 @@ fn local(path: &'static str) -> Uri {
     Uri::from_parts(parts).unwrap_or_default()
 }
 
+/// What the fields say that is the same for every request to an instance.
+pub(super) struct InstanceFields([(HeaderName, HeaderValue); 3]);
+
+impl InstanceFields {
+    pub(super) fn of(context: &CallContext) -> InstanceFields {
+        InstanceFields([
+            (FUNCTION_NAME, text(&context.function)),
+            (INSTANCE_ID, text(&context.instance_id)),
+            (FUNCTION_MEMORY, HeaderValue::from(context.memory_mb)),
+        ])
+    }
+}
+
+/// An identifier as the value of a field.
+fn text(identifier: &str) -> HeaderValue {
+    HeaderValue::from_str(identifier).expect("identifiers consist of characters that are valid in any field")
+}
+
 /// Puts the data of an event's context into a request's fields. Removes the caller's own fields with this prefix.
-pub(super) fn tell(request: &mut http::Request<Body>, context: &CallContext) {
+pub(super) fn tell(request: &mut http::Request<Body>, context: &CallContext, of_instance: &InstanceFields) {
     let ControlPath(control_path) = request.extensions().get().copied().unwrap_or(FROM_CALLER);
     let fields = request.headers_mut();
     let forged: Vec<HeaderName> =
@@ -118,23 +136,16 @@ pub(super) fn tell(request: &mut http::Request<Body>, context: &CallContext) {
         fields.remove(name);
     }
     fields.reserve(FIELDS);
+    for (name, value) in &of_instance.0 {
+        fields.insert(name, value.clone());
+    }
     fields.insert(CONTROL_PATH, HeaderValue::from_static(control_path));
-    for (name, text) in [
-        (REQUEST_ID, &context.request_id),
-        (FUNCTION_NAME, &context.function),
-        (VERSION_ID, &context.version),
-        (INSTANCE_ID, &context.instance_id),
-    ] {
-        // Identifiers consist of characters that are valid in any field.
-        if let Ok(value) = HeaderValue::from_str(text) {
-            fields.insert(name, value);
-        }
-    }
-    for (name, number) in [
-        (FUNCTION_MEMORY, context.memory_mb.into()),
-        (FUNCTION_DEADLINE, context.deadline_ms),
-        (RETRY_COUNT, u64::from(context.attempt).saturating_sub(1)),
-    ] {
-        fields.insert(name, HeaderValue::from(number));
-    }
+    fields.insert(REQUEST_ID, text(&context.request_id));
+    fields.insert(VERSION_ID, text(&context.version));
+    fields.insert(FUNCTION_DEADLINE, HeaderValue::from(context.deadline_ms));
+    let retries = match context.attempt {
+        0 | 1 => HeaderValue::from_static("0"),
+        attempt => HeaderValue::from(attempt - 1),
+    };
+    fields.insert(RETRY_COUNT, retries);
 }

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use wasmtime::component::GuestTaskId;
 
 use super::attribution::{Attribution, Origin};
-use super::call::{Call, CallId, Returned};
+use super::call::{Call, CallId, Entry, Returned};
 use super::client::Connections;
 use super::delivery::{Body, Collecting, Delivery, Ended, Response};
 use super::ending::Ending;
@@ -57,6 +57,8 @@ pub(super) struct Mailbox {
 
 struct Contents {
     calls: VecDeque<Call>,
+    /// The handler's call that is under way, where they are made one after another.
+    handling: Option<CallId>,
     events: VecDeque<Event>,
     attribution: Attribution,
     /// Responses whose bodies are being collected.
@@ -75,6 +77,7 @@ impl Default for Contents {
         Contents {
             // Most guests never have more than one of each, and a parked guest keeps the allocation.
             calls: VecDeque::with_capacity(1),
+            handling: None,
             events: VecDeque::with_capacity(1),
             attribution: Attribution::default(),
             collecting: Vec::new(),
@@ -83,6 +86,17 @@ impl Default for Contents {
             polled_at: 0,
             blamed: None,
         }
+    }
+}
+
+impl Contents {
+    fn next_call(&self, one_by_one: bool) -> Option<usize> {
+        let waits = |call: &Call| one_by_one && call.entry == Entry::Handler && self.handling.is_some();
+        self.calls.iter().position(|call| !waits(call))
+    }
+
+    fn note_return(&mut self, call: CallId) {
+        self.handling.take_if(|handled| *handled == call);
     }
 }
 
@@ -128,8 +142,21 @@ impl Mailbox {
 
 /// The guest's side.
 impl Mailbox {
-    pub(super) fn take_call(&self) -> Option<Call> {
-        self.lock().calls.pop_front()
+    /// The next call to begin. `one_by_one`: the engine would let a call of the handler wait for the one before. It waits
+    /// here instead, where it is no candidate for what the guest runs, and so the engine need not be asked.
+    pub(super) fn take_call(&self, one_by_one: bool) -> Option<Call> {
+        let mut contents = self.lock();
+        let index = contents.next_call(one_by_one)?;
+        let call = contents.calls.remove(index)?;
+        if one_by_one && call.entry == Entry::Handler {
+            contents.handling = Some(call.id);
+        }
+        Some(call)
+    }
+
+    /// Whether there is a call to begin.
+    pub(super) fn has_call(&self, one_by_one: bool) -> bool {
+        self.lock().next_call(one_by_one).is_some()
     }
 
     pub(super) fn put_event(&self, event: Event) {
@@ -148,6 +175,7 @@ impl Mailbox {
         let mut contents = self.lock();
         contents.deliveries.retain(|(delivered, _)| *delivered != call);
         contents.events.push_back(Event::Returned(call, returned));
+        contents.note_return(call);
         contents.attribution.end(call, silent);
         self.note_candidates(&mut contents);
     }
@@ -181,6 +209,7 @@ impl Mailbox {
     /// The guest's call has returned, so its response can leave as soon as it is whole.
     pub(super) fn note_return(&self, call: CallId) {
         let mut contents = self.lock();
+        contents.note_return(call);
         let of_call = contents.collecting.iter_mut().filter(|(answered, _)| *answered == call);
         of_call.for_each(|(_, response)| response.has_returned = true);
     }

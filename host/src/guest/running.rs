@@ -198,23 +198,24 @@ async fn take_calls(
 ) -> wasmtime::Result<std::convert::Infallible> {
     // Not `accessor.spawn`: its tasks can be aborted and joined, and it takes twice as long.
     let mut under_way = FuturesUnordered::new();
+    let one_by_one = funcs.handle_one_by_one();
     poll_fn(|cx| {
-        while let Some(call) = mailbox.take_call() {
-            // If their background work is over, the new call is the only candidate and the engine need not be asked.
-            mailbox.forget_answered_if(|| is_silent(accessor));
-            // The epoch deadline of a store that was not polled for a while has passed. Without a new one, the guest's
-            // first loop would call the epoch callback for nothing.
-            accessor.with(|mut access| access.as_context_mut().set_epoch_deadline(EPOCHS_PER_CHECK));
-            under_way.push(run_call(accessor, funcs, mailbox, call));
-        }
         loop {
+            while let Some(call) = mailbox.take_call(one_by_one) {
+                // If their background work is over, the new call is the only candidate and the engine need not be asked.
+                mailbox.forget_answered_if(|| is_silent(accessor));
+                // The epoch deadline of a store that was not polled for a while has passed. Without a new one, the
+                // guest's first loop would call the epoch callback for nothing.
+                accessor.with(|mut access| access.as_context_mut().set_epoch_deadline(EPOCHS_PER_CHECK));
+                under_way.push(run_call(accessor, funcs, mailbox, call));
+            }
             while let Poll::Ready(Some(ended)) = under_way.poll_next_unpin(cx) {
                 if let Err(error) = ended {
                     return Poll::Ready(Err(error));
                 }
             }
-            // A response that is whole ends its call.
-            if !mailbox.collect(cx) {
+            // A response that is whole ends its call, and a call that returns lets the next one begin.
+            if !mailbox.collect(cx) && !mailbox.has_call(one_by_one) {
                 return Poll::Pending;
             }
         }

@@ -72,8 +72,9 @@ pub fn server_timing(timings: &Timings) -> HeaderValue {
 
 /// Writes ms with three decimals. It is on every reply, and formatting floats takes longer than a small function runs.
 fn push_ms(text: &mut Vec<u8>, duration: Duration) {
-    let micros = (duration.as_nanos() + 500) / 1000;
-    let mut digits = [b'0'; 40];
+    // In 64 bits: division of 128 is a loop.
+    let micros = duration.as_secs().saturating_mul(1_000_000) + u64::from(duration.subsec_nanos() + 500) / 1000;
+    let mut digits = [b'0'; 24];
     let (mut rest, mut at) = (micros, digits.len());
     while rest > 0 || at > digits.len() - 4 {
         at -= 1;

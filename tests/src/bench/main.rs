@@ -5,6 +5,7 @@
 //! meanwhile is watched: a round in which others took more than 5 % of the CPU is repeated, and flagged if that does
 //! not help. Each file measures one thing; `report` says what came out.
 
+mod bodies;
 mod client;
 mod clock;
 mod cold;
@@ -64,6 +65,8 @@ enum Command {
     Http,
     /// The same HTTP components on Dormouse and on `wasmtime serve`
     SideBySide,
+    /// Large bodies up and down, on Dormouse and on `wasmtime serve`
+    Bodies,
     /// Parked instances: their memory, their rest, and how they wake
     Density {
         /// Instances to park: up to 200000 [default: 1000]
@@ -103,9 +106,10 @@ pub(crate) struct Options {
 
 type Bench = fn(&Options) -> Result<Vec<Figure>>;
 
-const BENCHES: [(&str, Bench); 8] = [
+const BENCHES: [(&str, Bench); 9] = [
     ("http", http::run),
     ("side-by-side", side_by_side::run),
+    ("bodies", bodies::run),
     ("instructions", instructions::run),
     ("density", density::run),
     ("meter", meter::run),
@@ -134,6 +138,7 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Bare => return peers::bare::serve(),
         Command::Http => "http",
         Command::SideBySide => "side-by-side",
+        Command::Bodies => "bodies",
         Command::Density { count: instances } => {
             count = instances;
             "density"

@@ -4,6 +4,8 @@
 //! Twice: with a function that waits, which is full when all of its instances are taken, and with one that computes,
 //! which fills the host's core. Only replies of status 200 are goodput; refusals are counted apart.
 
+use std::io::Write as _;
+use std::net::TcpStream;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -14,6 +16,7 @@ use crate::host::{Host, Setup};
 use crate::load_generator::{Generator, Group, Tally, request};
 use crate::machine::{self, Cores, SERVER_CORE, Watch};
 use crate::measure;
+use crate::peers;
 use crate::report::{Figure, Target};
 
 /// Connections of the callers, each with one request under way at most.
@@ -23,6 +26,9 @@ const EXCESS: f64 = 10.0;
 const NEIGHBOUR_PER_SECOND: f64 = 200.0;
 /// Enough for the rate even if a request takes a third of a second.
 const NEIGHBOUR_CONNECTIONS: usize = 64;
+
+/// Connections of those who are refused.
+const REFUSED_CONNECTIONS: usize = 16;
 
 /// A function under too much load.
 struct Case {
@@ -43,7 +49,37 @@ pub(crate) fn run(options: &Options) -> Result<Vec<Figure>> {
     for case in &CASES {
         figures.extend(case.run(options).with_context(|| format!("overload, {}", case.name))?);
     }
+    figures.extend(refusals(options).context("refusals")?);
     Ok(figures)
+}
+
+/// What it costs to say no: a function whose only instance is taken is called, beside a bare server that says yes.
+fn refusals(options: &Options) -> Result<Vec<Figure>> {
+    let mut host = Setup::new(Cores::Only(SERVER_CORE), options)?.start()?;
+    let settings = json!({"concurrency": 1, "maxInstances": 1, "queueDepth": 0, "timeoutMs": 600_000});
+    host.deploy("full", &tests::component("example-sleeper"), &settings)?;
+    host.caller()?.invoke("full", "0")?;
+    let mut taking = TcpStream::connect(host.data)?;
+    taking.write_all(&request("full", "599000"))?;
+    let bare = peers::bare::start(Cores::Only(SERVER_CORE), &options.out)?;
+    let (mut ours, mut limit, mut noisy) = (Vec::new(), Vec::new(), false);
+    for _ in 0..options.plan.rounds {
+        let refuse = Group::closed(host.data, REFUSED_CONNECTIONS, vec![request("full", "0")]);
+        let (round, tally) = measure::unchecked_round(options.plan, &host.server, &refuse, measure::generator())?;
+        // The first may have come before the one that takes the instance.
+        ensure!(tally.refused > 0 && tally.ok <= 1 && tally.others.is_empty(), "not every request was refused");
+        let answer = Group::closed(bare.address, REFUSED_CONNECTIONS, vec![request("hello", "you")]);
+        let (bare_round, _) = measure::round(options.plan, &bare.server, &answer, measure::generator())?;
+        noisy |= round.noisy() || bare_round.noisy();
+        ours.push(round.cpu_us);
+        limit.push(bare_round.cpu_us);
+    }
+    let figure = |name: &str, unit| Figure::new("load", "refusal", name, unit).noisy(noisy);
+    let ratios = ours.iter().zip(&limit).map(|(ours, limit)| ours / limit).collect();
+    Ok(vec![
+        figure("CPU", "us").values(ours).target(Target::AtMost(3.0)),
+        figure("CPU against a bare server's answer", "x").values(ratios),
+    ])
 }
 
 impl Case {
