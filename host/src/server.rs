@@ -11,16 +11,22 @@ use anyhow::Context as _;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::config::Config;
+use crate::config::{Config, TlsConfig};
 use crate::host::Host;
 use crate::machine::Machine;
 use crate::shutdown::Tasks;
+use crate::web::self_signed;
+use crate::web::tls::{Tls, TlsFiles};
 use crate::{admin, data, private};
+
+/// How often the files of TLS are looked at.
+const FILES_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A running host. Dropping it without [`Server::stop`] leaves its tasks to the runtime.
 pub struct Server {
     host: Arc<Host>,
     addresses: Addresses,
+    tls: PlanesTls,
     drain_timeout: Duration,
     terminate: Signal,
     interrupt: Signal,
@@ -65,15 +71,24 @@ impl Server {
         let admin_listener = listen(config.admin.address, "--admin-addr").await?;
         let connections_max = config.data.connections.connections_max;
         let addresses = Addresses { data: data_listener.local_addr()?, admin: admin_listener.local_addr()? };
+        let tls = PlanesTls::load(&config, addresses)?;
         let host = Host::open(&config, &machine, vec![addresses.data, addresses.admin], tasks.clone())?;
         host.start();
-        tasks.spawn(data::serve(data_listener, host.clone(), config.data));
-        tasks.spawn(admin::serve(admin_listener, host.clone(), config.admin, addresses.data));
-        tracing::info!(data = %addresses.data, admin = %addresses.admin, connections_max, "listening");
+        tasks.spawn(data::serve(data_listener, tls.data.clone(), host.clone(), config.data));
+        tasks.spawn(admin::serve(admin_listener, tls.admin.clone(), host.clone(), config.admin, addresses.data));
+        tasks.spawn(tls.clone().follow_files(tasks.clone()));
+        let with_tls = tls.data.is_some();
+        tracing::info!(data = %addresses.data, admin = %addresses.admin, with_tls, connections_max, "listening");
+        if !with_tls && !addresses.data.ip().is_loopback() {
+            tracing::warn!(
+                "callers on other machines reach the data plane without TLS; `tls-cert` and `tls-key` set it up"
+            );
+        }
         let drain_timeout = config.drain_timeout;
         Ok(Server {
             host,
             addresses,
+            tls,
             drain_timeout,
             terminate,
             interrupt,
@@ -86,6 +101,11 @@ impl Server {
     /// Where it listens.
     pub fn addresses(&self) -> Addresses {
         self.addresses
+    }
+
+    /// Whether its planes speak TLS.
+    pub fn has_tls(&self) -> bool {
+        self.tls.data.is_some()
     }
 
     /// Ends at SIGTERM, at Ctrl-C, and when the terminal is closed. They are listened for since the host started, so none
@@ -101,7 +121,11 @@ impl Server {
             if self.has_terminal && !has_terminal() {
                 return;
             }
-            tracing::info!("SIGHUP: there is nothing to reload");
+            if self.has_tls() {
+                self.tls.reload();
+            } else {
+                tracing::info!("SIGHUP: there is nothing to reload");
+            }
         }
     }
 
@@ -128,12 +152,70 @@ impl Server {
     }
 }
 
+/// TLS of both planes: the same certificates; the admin plane may ask its clients for theirs.
+#[derive(Clone)]
+struct PlanesTls {
+    data: Option<Tls>,
+    admin: Option<Tls>,
+}
+
+impl PlanesTls {
+    fn load(config: &Config, addresses: Addresses) -> anyhow::Result<PlanesTls> {
+        let pairs = match &config.tls {
+            None => return Ok(PlanesTls { data: None, admin: None }),
+            Some(TlsConfig::Files(pairs)) => pairs.clone(),
+            Some(TlsConfig::SelfSigned) => {
+                vec![self_signed::certificate(&config.state_dir, &[addresses.data.ip(), addresses.admin.ip()])?]
+            }
+        };
+        let load = |client_authorities| Tls::load(TlsFiles { pairs: pairs.clone(), client_authorities }).map(Some);
+        let tls = || anyhow::Ok(PlanesTls { data: load(None)?, admin: load(config.admin.client_ca.clone())? });
+        tls().context("set up TLS")
+    }
+
+    /// Reads the files again when they have changed, until the host closes.
+    async fn follow_files(self, tasks: Tasks) {
+        let Some(data) = &self.data else { return };
+        let mut failed = false;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(FILES_INTERVAL) => {}
+                () = tasks.closing() => return,
+            }
+            let reloaded = [Some(data), self.admin.as_ref()].into_iter().flatten().map(Tls::reload_if_changed);
+            match reloaded.collect::<anyhow::Result<Vec<_>>>() {
+                Ok(changed) => {
+                    if changed.contains(&true) {
+                        tracing::info!("the files of TLS have changed; new connections get what is in them");
+                    }
+                    failed = false;
+                }
+                // Once: half a change is often seen, and may stay.
+                Err(error) if !std::mem::replace(&mut failed, true) => {
+                    tracing::warn!("the files of TLS have changed, and what was there before stays: {error:#}");
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn reload(&self) {
+        let reloaded = [&self.data, &self.admin].into_iter().flatten().try_for_each(Tls::reload);
+        match reloaded {
+            Ok(()) => tracing::info!("SIGHUP: the files of TLS were read again"),
+            Err(error) => {
+                tracing::warn!("SIGHUP: the files of TLS are wrong, and what was there before stays: {error:#}")
+            }
+        }
+    }
+}
+
 fn has_terminal() -> bool {
     std::io::stdin().is_terminal() || std::io::stdout().is_terminal() || std::io::stderr().is_terminal()
 }
 
 /// What a state directory holds: the beginnings of the names.
-const STATE_NAMES: [&str; 5] = ["lock", "catalog.sqlite", "ledger.sqlite", "components", "compiled"];
+const STATE_NAMES: [&str; 6] = ["lock", "catalog.sqlite", "ledger.sqlite", "components", "compiled", "tls"];
 
 /// Takes the state directory for this host alone, and closes it to other users of the machine. A folder that holds other
 /// files as well keeps its mode; what is ours in it is closed.

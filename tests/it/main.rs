@@ -20,6 +20,8 @@ mod durability;
 mod shutdown;
 mod errors;
 mod http;
+mod http2;
+mod tls;
 mod components;
 mod uploads;
 mod compiling;

@@ -152,6 +152,19 @@ fn node_modules() -> PathBuf {
     folder.join("node_modules")
 }
 
+/// A Python with a package, which it has to itself.
+///
+/// # Panics
+///
+/// If it cannot be had.
+pub fn python_with(package: &str) -> PathBuf {
+    let folder = cache::entry("tools/python", cache::hash(&[package], &[]), |folder| {
+        run(Command::new("python3").args(["-m", "venv"]).arg(folder));
+        run(Command::new(folder.join("bin/pip")).args(["install", "--quiet", "--only-binary=:all:", package]));
+    });
+    folder.join("bin/python")
+}
+
 fn python_tools() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {

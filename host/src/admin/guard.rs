@@ -1,6 +1,6 @@
 //! Who may use the admin plane.
 //!
-//! With a token, whoever sends it. Without one the plane listens on loopback only, and two more checks keep web pages
+//! With a token, whoever sends it; with an authority for clients' certificates, whoever shows one. Without either the plane listens on loopback only, and two more checks keep web pages
 //! out that run in a browser on the same machine: the `Host` must be a loopback name, so that no foreign name can be
 //! pointed here, and a request that a page of another origin sent is refused. A field that is there twice, or cannot be
 //! read, is refused: whoever else reads it may take the other one.
@@ -16,14 +16,20 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use sha2::{Digest as _, Sha256};
 
 use super::Plane;
+use crate::web::listener::Client;
 use crate::web::problem::{Code, Failure};
 
 pub(super) async fn admit(State(plane): State<Arc<Plane>>, request: Request, next: Next) -> Response {
     let open = matches!(request.uri().path(), "/healthz" | "/readyz");
-    let admitted = match &plane.config.token {
-        _ if open => Ok(()),
-        Some(token) => check_token(request.headers(), token),
-        None => check_origin(request.uri(), request.headers()),
+    let has_certificate = request.extensions().get::<Client>().is_some_and(|client| client.has_certificate);
+    let admitted = match (&plane.config.token, &plane.config.client_ca) {
+        _ if open || has_certificate => Ok(()),
+        (Some(token), _) => check_token(request.headers(), token),
+        (None, Some(_)) => Err(Failure::new(
+            Code::Unauthorized,
+            "show a certificate that the host's `admin-client-ca` has signed; the command line has `--client-cert`",
+        )),
+        (None, None) => check_origin(request.uri(), request.headers()),
     };
     match admitted {
         Ok(()) => next.run(request).await,
@@ -47,9 +53,10 @@ fn check_token(fields: &HeaderMap, token: &str) -> Result<(), Failure> {
 
 fn check_origin(uri: &Uri, fields: &HeaderMap) -> Result<(), Failure> {
     let forbidden = |detail: &str| Err(Failure::new(Code::Forbidden, detail));
-    let host = only(fields, &header::HOST)?.unwrap_or_default();
-    // A target with an authority (`GET http://name/ HTTP/1.1`) must name the same host.
-    let target = uri.authority().map_or(host, Authority::as_str);
+    // A target with an authority (`GET http://name/ HTTP/1.1`) must name the same host; in HTTP/2 it is all there is.
+    let target = uri.authority().map(Authority::as_str);
+    let host = only(fields, &header::HOST)?.or(target).unwrap_or_default();
+    let target = target.unwrap_or(host);
     if !is_loopback(host) || !target.eq_ignore_ascii_case(host) {
         return forbidden("without an admin token this plane answers to loopback names only");
     }

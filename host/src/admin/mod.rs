@@ -38,8 +38,9 @@ use crate::shutdown::Tasks;
 use crate::telemetry;
 use crate::web::headers;
 use crate::web::linger::Lingering;
-use crate::web::listener::{self, Service};
+use crate::web::listener::{self, Client, Service};
 use crate::web::problem::Failure;
+use crate::web::tls::Tls;
 
 /// What the handlers share.
 struct Plane {
@@ -63,11 +64,11 @@ struct Plane {
 struct Document;
 
 /// Serves operators until the host closes.
-pub async fn serve(listener: TcpListener, host: Arc<Host>, config: AdminConfig, data: SocketAddr) {
+pub async fn serve(listener: TcpListener, tls: Option<Tls>, host: Arc<Host>, config: AdminConfig, data: SocketAddr) {
     let (tasks, connections) = (host.tasks().clone(), config.connections);
     let uploads = Room::new(config.uploads_memory_mb_max);
     let pages = Pages { tasks: tasks.clone(), router: router(Plane { host, config, uploads, data }) };
-    listener::serve(listener, pages, connections, tasks).await;
+    listener::serve(listener, tls, pages, connections, tasks).await;
 }
 
 /// The admin plane's handlers.
@@ -79,7 +80,8 @@ struct Pages {
 impl Service for Pages {
     type Body = Body;
 
-    async fn answer(&self, request: http::Request<Incoming>) -> http::Response<Body> {
+    async fn answer(&self, mut request: http::Request<Incoming>, client: Client) -> http::Response<Body> {
+        request.extensions_mut().insert(client);
         let id = headers::request_id(request.headers());
         let request = request.map(|body| Body::new(Lingering::new(body, self.tasks.clone())));
         let Ok(mut response) = telemetry::about(&id, self.router.clone().oneshot(request)).await;

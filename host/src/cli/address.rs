@@ -11,16 +11,17 @@ pub(super) const DATA_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr:
 pub(super) fn address(text: &str) -> anyhow::Result<Url> {
     let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
     let url = Url::parse(&whole)?;
-    anyhow::ensure!(url.scheme() == "http", "only http:// addresses are served; put TLS in front with a tunnel");
+    anyhow::ensure!(matches!(url.scheme(), "http" | "https"), "addresses of hosts begin with http:// or https://");
     anyhow::ensure!(url.has_host(), "there is no host in it");
     Ok(url)
 }
 
-/// The data plane's URL, for whoever reaches the admin plane at `admin`, of a host that bound `address`.
+/// The data plane's URL, for whoever reaches the admin plane at `admin`, of a host that bound `address`. With TLS the name
+/// stays, because it is what the certificate is for.
 pub(super) fn data_url(admin: &Url, address: SocketAddr) -> Url {
     let mut url = admin.clone();
     url.set_path("/");
-    if !address.ip().is_unspecified() {
+    if !address.ip().is_unspecified() && url.scheme() == "http" {
         // What has a host and `http` takes an address; `address` has seen to both.
         let _ = url.set_ip_host(address.ip());
     }
@@ -49,7 +50,7 @@ mod tests {
     fn addresses_are_checked() {
         assert_eq!(address("127.0.0.1:8081").unwrap().as_str(), "http://127.0.0.1:8081/");
         assert_eq!(address("http://host/prefix").unwrap().as_str(), "http://host/prefix");
-        for bad in ["", "https://host", "ftp://host", "http://"] {
+        for bad in ["", "ftp://host", "http://", "https://"] {
             assert!(address(bad).is_err(), "{bad}");
         }
     }
@@ -61,6 +62,8 @@ mod tests {
         assert_eq!(url("0.0.0.0:9000"), "http://gate.example:9000/");
         assert_eq!(url("[::]:9000"), "http://gate.example:9000/");
         assert_eq!(url("127.0.0.1:9000"), "http://127.0.0.1:9000/");
+        let secure = address("https://gate.example:9001").unwrap();
+        assert_eq!(data_url(&secure, "10.0.0.1:9000".parse().unwrap()).as_str(), "https://gate.example:9000/");
     }
 
     #[test]

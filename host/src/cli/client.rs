@@ -3,9 +3,11 @@
 //! A method per endpoint, thin and typed. An answer keeps the host's own JSON beside the value, so that `--json` shows
 //! exactly what the API said. Nothing here prints.
 
-use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
+use std::{fs, io};
 
+use anyhow::Context as _;
 use bytes::Bytes;
 use futures::{Stream, StreamExt, future};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
@@ -43,15 +45,55 @@ pub(super) struct ClientArgs {
     /// The admin plane's token, if it wants one
     #[arg(long, env = "DORMOUSE_ADMIN_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     pub(super) admin_token: Option<String>,
+    #[command(flatten)]
+    pub(super) trust: Trust,
     /// Print the API's JSON, for programs
     #[arg(long)]
     pub(super) json: bool,
 }
 
+/// Whom a client trusts over https, and how it shows who it is.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Host")]
+pub(super) struct Trust {
+    /// Certificates to trust beside the system's, in PEM; of `--tls-self-signed` it is `tls/self-signed.pem` in the state
+    /// directory
+    #[arg(long, env = "DORMOUSE_CA", value_name = "FILE")]
+    pub(super) ca: Option<PathBuf>,
+    /// Talk to whoever answers, whatever certificate it shows: whoever is in between can read and change everything
+    #[arg(long, env = "DORMOUSE_INSECURE")]
+    pub(super) insecure: bool,
+    /// A certificate and its key in one PEM file, for a host with `--admin-client-ca`
+    #[arg(long, env = "DORMOUSE_CLIENT_CERT", value_name = "FILE")]
+    pub(super) client_cert: Option<PathBuf>,
+}
+
+impl Trust {
+    fn apply(&self, mut builder: reqwest::ClientBuilder) -> anyhow::Result<reqwest::ClientBuilder> {
+        // Fails if it was done before.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        if let Some(path) = &self.ca {
+            let read = fs::read(path).with_context(|| format!("read certificates from {}", path.display()))?;
+            let certificates = reqwest::Certificate::from_pem_bundle(&read);
+            let certificates = certificates.with_context(|| format!("{} holds no PEM", path.display()))?;
+            anyhow::ensure!(!certificates.is_empty(), "{} holds no certificate in PEM", path.display());
+            builder = builder.tls_certs_merge(certificates);
+        }
+        if let Some(path) = &self.client_cert {
+            let read =
+                fs::read(path).with_context(|| format!("read the client's certificate from {}", path.display()))?;
+            let identity = reqwest::Identity::from_pem(&read);
+            let needs = || format!("{} must hold a certificate and its private key, both in PEM", path.display());
+            builder = builder.identity(identity.with_context(needs)?);
+        }
+        Ok(builder.tls_danger_accept_invalid_certs(self.insecure))
+    }
+}
+
 impl ClientArgs {
     /// A client for that host.
     pub(super) fn client(&self) -> anyhow::Result<Client> {
-        Client::new(self.admin.clone(), self.data.clone(), self.admin_token.as_deref())
+        Client::new(self.admin.clone(), self.data.clone(), self.admin_token.as_deref(), &self.trust)
     }
 
     /// Prints an answer: as it came for programs, as `people` puts it otherwise.
@@ -81,6 +123,10 @@ pub(super) struct Reply {
 pub(super) enum ClientError {
     #[error("no host answers at {address} ({cause}); `dormouse serve` or `dormouse up` starts one")]
     Unreachable { address: String, cause: String },
+    #[error(
+        "{address} shows a certificate that is not trusted here ({cause}); `--ca FILE` trusts the one that has signed it"
+    )]
+    Untrusted { address: String, cause: String },
     #[error("{}", refusal(.0))]
     Refused(Box<Problem>),
     #[error("{address} answered {status}, and not as a Dormouse does: {body}")]
@@ -106,10 +152,10 @@ pub(super) struct Client {
 
 impl Client {
     /// A client of the host with those two planes. Without an address of the data plane the host is asked for it.
-    pub(super) fn new(admin: Url, data: Option<Url>, token: Option<&str>) -> anyhow::Result<Client> {
+    pub(super) fn new(admin: Url, data: Option<Url>, token: Option<&str>, trust: &Trust) -> anyhow::Result<Client> {
         let token = token.filter(|token| !token.is_empty());
         let authorization = token.map(|token| HeaderValue::try_from(format!("Bearer {token}"))).transpose()?;
-        let http = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).build()?;
+        let http = trust.apply(reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT))?.build()?;
         Ok(Client { http, admin, data: OnceCell::new_with(data), authorization })
     }
 
@@ -368,7 +414,13 @@ async fn sent(request: RequestBuilder) -> Result<Response, ClientError> {
     let response = match http.execute(request).await {
         Ok(response) => response,
         Err(error) if error.is_connect() => {
-            return Err(ClientError::Unreachable { address, cause: root_cause(&error) });
+            let cause = root_cause(&error);
+            // What was wrong in TLS comes as text only.
+            return Err(if cause.contains("peer certificate") {
+                ClientError::Untrusted { address, cause }
+            } else {
+                ClientError::Unreachable { address, cause }
+            });
         }
         Err(error) => return Err(broken(address, &error)),
     };

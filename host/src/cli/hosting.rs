@@ -35,13 +35,13 @@ pub(super) fn announce_as_json(addresses: &Addresses) -> io::Result<()> {
 }
 
 /// An address that a client on this machine can call.
-pub(super) fn url(address: SocketAddr) -> String {
+pub(super) fn url(address: SocketAddr, has_tls: bool) -> String {
     let address = match address {
         SocketAddr::V4(v4) if v4.ip().is_unspecified() => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), v4.port()),
         SocketAddr::V6(v6) if v6.ip().is_unspecified() => SocketAddr::new(Ipv6Addr::LOCALHOST.into(), v6.port()),
         SocketAddr::V4(_) | SocketAddr::V6(_) => address,
     };
-    format!("http://{address}")
+    format!("{}://{address}", if has_tls { "https" } else { "http" })
 }
 
 /// Says how the host ended.
@@ -62,8 +62,9 @@ mod tests {
 
     #[test]
     fn addresses_that_mean_all_interfaces_are_called_through_loopback() {
-        assert_eq!(url("0.0.0.0:80".parse().unwrap()), "http://127.0.0.1:80");
-        assert_eq!(url("[::]:80".parse().unwrap()), "http://[::1]:80");
-        assert_eq!(url("10.0.0.1:80".parse().unwrap()), "http://10.0.0.1:80");
+        assert_eq!(url("0.0.0.0:80".parse().unwrap(), false), "http://127.0.0.1:80");
+        assert_eq!(url("[::]:80".parse().unwrap(), false), "http://[::1]:80");
+        assert_eq!(url("10.0.0.1:80".parse().unwrap(), false), "http://10.0.0.1:80");
+        assert_eq!(url("0.0.0.0:443".parse().unwrap(), true), "https://127.0.0.1:443");
     }
 }

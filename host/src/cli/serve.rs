@@ -29,7 +29,8 @@ impl Serve {
         if self.json {
             hosting::announce_as_json(&addresses)?;
         } else {
-            let (data, admin) = (hosting::url(addresses.data), hosting::url(addresses.admin));
+            let has_tls = started.server.has_tls();
+            let (data, admin) = (hosting::url(addresses.data, has_tls), hosting::url(addresses.admin, has_tls));
             let lines = [
                 format!("data plane   {data}   (POST {data}/invoke/NAME)"),
                 format!("admin plane  {admin}"),

@@ -15,7 +15,7 @@ use crate::catalog::SettingsSpec;
 use crate::config::ServeArgs;
 use crate::ids::FunctionName;
 
-use super::client::Client;
+use super::client::{Client, Trust};
 use super::deploy::{Deployment, deploy_all, set_aliases};
 use super::hosting::{self, Started};
 use super::manifest::Manifest;
@@ -58,8 +58,11 @@ impl Up {
         if self.json {
             hosting::announce_as_json(&addresses)?;
         }
-        let (admin, data) = (hosting::url(addresses.admin), hosting::url(addresses.data));
-        let client = Client::new(admin.parse()?, Some(data.parse()?), admin_token.as_deref())?;
+        let has_tls = server.has_tls();
+        let (admin, data) = (hosting::url(addresses.admin, has_tls), hosting::url(addresses.data, has_tls));
+        // It is this very process that answers, whatever name its certificate has.
+        let trust = Trust { insecure: true, ..Trust::default() };
+        let client = Client::new(admin.parse()?, Some(data.parse()?), admin_token.as_deref(), &trust)?;
         let mut project = Project {
             manifest: self.manifest,
             functions: self.functions,

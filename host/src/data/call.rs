@@ -28,7 +28,7 @@ pub(super) async fn answer(plane: &Plane, sent: http::Request<Incoming>) -> Resp
     let answered = async {
         let (Head { method, uri, headers, .. }, body) = sent.into_parts();
         let body = Lingering::new(body, host.tasks().clone());
-        let route = match Route::of(&method, &uri) {
+        let route = match check_upgrade(&headers).and_then(|()| Route::of(&method, &uri)) {
             Ok(route) => route,
             Err(failure) => return reply::failed(failure, &request),
         };
@@ -84,6 +84,16 @@ async fn call(
     host.invoke(call, payload).await
 }
 
+/// Other protocols may be offered, and nobody need take them up. One who asks for a WebSocket expects nothing else.
+fn check_upgrade(fields: &HeaderMap) -> Result<(), Failure> {
+    let offered = fields.get_all(header::UPGRADE).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    if offered.map(<[u8]>::trim_ascii).any(|protocol| protocol.eq_ignore_ascii_case(b"websocket")) {
+        let detail = "functions have no WebSockets; server-sent events or a stream in either direction may do instead";
+        return Err(Failure::new(Code::UpgradeNotSupported, detail));
+    }
+    Ok(())
+}
+
 fn check_invocation_type(fields: &HeaderMap) -> Result<(), Failure> {
     match fields.get(headers::INVOCATION_TYPE).map(HeaderValue::as_bytes) {
         None | Some(b"sync") => Ok(()),
@@ -97,6 +107,8 @@ fn check_invocation_type(fields: &HeaderMap) -> Result<(), Failure> {
 /// The request as the function sees it: its own paths begin at `/`, and the authority is the one that the caller used.
 fn forwarded(sent: Sent<'_>, path: &str) -> Result<http::Request<guest::Body>, Failure> {
     let host = sent.headers.get(header::HOST).map(HeaderValue::as_bytes);
+    // HTTP/2 has it in the address (RFC 9113, section 8.3.1).
+    let host = host.or_else(|| sent.uri.authority().map(|authority| authority.as_str().as_bytes()));
     let authority = host.filter(|host| !host.is_empty()).unwrap_or(b"localhost");
     let authority = Authority::try_from(authority).map_err(|_| invalid("the field `Host` is not an address"))?;
     let path = match sent.uri.query() {

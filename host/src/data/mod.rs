@@ -18,7 +18,8 @@ use self::event::EventReader;
 use self::reply::{ReplyBody, Response};
 use crate::config::DataConfig;
 use crate::host::Host;
-use crate::web::listener::{self, Service};
+use crate::web::listener::{self, Client, Service};
+use crate::web::tls::Tls;
 
 /// What all requests share.
 struct Plane {
@@ -29,15 +30,15 @@ struct Plane {
 impl Service for Plane {
     type Body = ReplyBody;
 
-    async fn answer(&self, request: http::Request<Incoming>) -> Response {
+    async fn answer(&self, request: http::Request<Incoming>, _client: Client) -> Response {
         call::answer(self, request).await
     }
 }
 
 /// Serves callers until the host closes.
-pub async fn serve(listener: TcpListener, host: Arc<Host>, config: DataConfig) {
+pub async fn serve(listener: TcpListener, tls: Option<Tls>, host: Arc<Host>, config: DataConfig) {
     let tasks = host.tasks().clone();
     let events = EventReader::new(config.event_bytes_max, host.clone());
     let plane = Plane { host, events };
-    listener::serve(listener, plane, config.connections, tasks).await;
+    listener::serve(listener, tls, plane, config.connections, tasks).await;
 }

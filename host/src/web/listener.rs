@@ -1,34 +1,19 @@
 //! Connections: accepted up to a bound, closed in order. Both planes use it.
 
 use std::collections::HashMap;
-use std::convert::Infallible;
-use std::future::poll_fn;
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use pin_project_lite::pin_project;
+use hyper::body::{Body, Bytes, Incoming};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
-use tokio::time::sleep;
-use tokio_io_timeout::TimeoutWriter;
 
-use super::timer::ConnectionTimer;
+use super::connection;
+use super::tls::Tls;
 use crate::config::ConnectionBounds;
 use crate::shutdown::Tasks;
 
-/// How long a client may take to send another request's head; also the longest idle time of a kept connection.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a connection without a request may take to end when the host closes: one that has sent half a head must not
-/// hold the host up.
-const CLOSE_WITHIN: Duration = Duration::from_millis(500);
 /// How long to wait after `accept` failed, for lack of files for example.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -41,13 +26,32 @@ pub trait Service: Send + Sync + 'static {
     /// The body of its replies.
     type Body: Body<Data = Bytes, Error: std::error::Error + Send + Sync + 'static> + Send + 'static;
 
-    /// Answers one request.
-    fn answer(&self, request: http::Request<Incoming>) -> impl Future<Output = http::Response<Self::Body>> + Send;
+    /// Answers one request of a client.
+    fn answer(
+        &self,
+        request: http::Request<Incoming>,
+        client: Client,
+    ) -> impl Future<Output = http::Response<Self::Body>> + Send;
+}
+
+/// Whose connection it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Client {
+    /// Where it comes from.
+    pub address: IpAddr,
+    /// Whether it showed a certificate that this plane takes.
+    pub has_certificate: bool,
 }
 
 /// Serves connections until the host closes. Beyond the bound, clients wait in the kernel's queue; a client address that
 /// has too many of them is refused, so that others need not wait for it.
-pub async fn serve(listener: TcpListener, service: impl Service, bounds: ConnectionBounds, tasks: Tasks) {
+pub async fn serve(
+    listener: TcpListener,
+    tls: Option<Tls>,
+    service: impl Service,
+    bounds: ConnectionBounds,
+    tasks: Tasks,
+) {
     let service = Arc::new(service);
     let places = Arc::new(Semaphore::new(bounds.connections_max));
     let clients = Clients::default();
@@ -58,18 +62,16 @@ pub async fn serve(listener: TcpListener, service: impl Service, bounds: Connect
         };
         match accepted {
             Ok((stream, address, place)) => {
-                let Some(client) = clients.enter(address, bounds.per_client_max) else {
+                let Some(entered) = clients.enter(address, bounds.per_client_max) else {
                     // As far as it fits into the kernel's buffer, which is empty.
                     let _ = stream.try_write(TOO_MANY);
                     tracing::debug!(client = %address, "refused a connection: the client has its share");
                     continue;
                 };
-                let (service, closing) = (service.clone(), tasks.clone());
-                let mut stream = TimeoutWriter::new(stream);
-                stream.set_timeout(Some(bounds.write_timeout));
+                let (tls, service, closing) = (tls.clone(), service.clone(), tasks.clone());
                 tasks.spawn(async move {
-                    connection(stream, &*service, bounds.head_timeout, closing).await;
-                    drop((place, client));
+                    connection::serve(stream, address, tls, service, bounds, closing).await;
+                    drop((place, entered));
                 });
             }
             Err(error) => {
@@ -96,14 +98,14 @@ async fn accept(
 struct Clients(Arc<Mutex<HashMap<IpAddr, usize>>>);
 
 /// A connection of a client; counted until it is dropped.
-struct Client {
+struct Entered {
     clients: Clients,
     address: IpAddr,
 }
 
 impl Clients {
     /// Another connection of the client, unless it has `most` of them.
-    fn enter(&self, address: IpAddr, most: usize) -> Option<Client> {
+    fn enter(&self, address: IpAddr, most: usize) -> Option<Entered> {
         let address = network_of(address);
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(address).or_default();
@@ -111,11 +113,11 @@ impl Clients {
             return None;
         }
         *count += 1;
-        Some(Client { clients: self.clone(), address })
+        Some(Entered { clients: self.clone(), address })
     }
 }
 
-impl Drop for Client {
+impl Drop for Entered {
     fn drop(&mut self) {
         let mut counts = self.clients.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = counts.get_mut(&self.address) {
@@ -132,102 +134,6 @@ fn network_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.into(),
         IpAddr::V6(address) => (u128::from(address) >> 64 << 64).to_be_bytes().into(),
-    }
-}
-
-async fn connection(stream: TimeoutWriter<TcpStream>, service: &impl Service, head_timeout: Duration, tasks: Tasks) {
-    let idle = Arc::new(());
-    let service = service_fn(|request| {
-        let (answer, busy) = (service.answer(request), idle.clone());
-        let work = async { Ok::<_, Infallible>(answer.await.map(|body| Sent { body, _busy: busy })) };
-        Heard { work, done: false }
-    });
-    let mut connection = std::pin::pin!(
-        http1::Builder::new()
-            .timer(ConnectionTimer::new(head_timeout))
-            .header_read_timeout(HEAD_TIMEOUT)
-            .serve_connection(TokioIo::new(Box::pin(stream)), service)
-    );
-    // It is asked once, which leaves this task's waker there: it takes a lock that all connections share.
-    let mut closing = std::pin::pin!(tasks.closing());
-    let (mut asked, mut told) = (false, false);
-    let mut close_by = None;
-    let served = poll_fn(|cx| {
-        if !std::mem::replace(&mut asked, true) {
-            let _ = closing.as_mut().poll(cx);
-        }
-        if !told && tasks.is_closing() {
-            told = true;
-            connection.as_mut().graceful_shutdown();
-        }
-        let served = connection.as_mut().poll(cx);
-        if told && served.is_pending() && Arc::strong_count(&idle) == 1 {
-            let close_by = close_by.get_or_insert_with(|| Box::pin(sleep(CLOSE_WITHIN)));
-            return close_by.as_mut().poll(cx).map(Ok);
-        }
-        served
-    });
-    let served = served.await;
-    if let Err(error) = served {
-        tracing::debug!("connection ended early: {error}");
-    }
-}
-
-pin_project! {
-    /// The body of a reply, which keeps its connection busy.
-    struct Sent<B> {
-        #[pin]
-        body: B,
-        _busy: Arc<()>,
-    }
-}
-
-impl<B: Body> Body for Sent<B> {
-    type Data = B::Data;
-    type Error = B::Error;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        self.project().body.poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-pin_project! {
-    /// A request at work. If its caller hangs up with the last byte of it, hyper drops it before it could see that byte,
-    /// or before it was looked at at all. So it gets one more look: what was sent whole is accepted, and recorded.
-    struct Heard<W: Future> {
-        #[pin]
-        work: W,
-        done: bool,
-    }
-
-    impl<W: Future> PinnedDrop for Heard<W> {
-        fn drop(this: Pin<&mut Self>) {
-            let this = this.project();
-            // Without a runtime the whole host is being dropped.
-            if !*this.done && Handle::try_current().is_ok() {
-                let _ = this.work.poll(&mut Context::from_waker(Waker::noop()));
-            }
-        }
-    }
-}
-
-impl<W: Future> Future for Heard<W> {
-    type Output = W::Output;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<W::Output> {
-        let this = self.project();
-        *this.done = true; // Stays so if the work panics: it must not be looked at again.
-        let answer = this.work.poll(cx);
-        *this.done = answer.is_ready();
-        answer
     }
 }
 

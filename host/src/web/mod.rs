@@ -2,8 +2,12 @@
 //!
 //! Nothing here knows what is asked for, or of whom.
 
+mod connection;
 pub mod headers;
 pub mod linger;
 pub mod listener;
 pub mod problem;
+pub mod self_signed;
+mod stream;
 mod timer;
+pub mod tls;

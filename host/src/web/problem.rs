@@ -89,6 +89,8 @@ codes! {
         "No function, version or alias can have this name",
     InvocationTypeNotSupported "invocation-type-not-supported" BAD_REQUEST
         "`Dormouse-Invocation-Type` is not `sync`",
+    UpgradeNotSupported "upgrade-not-supported" NOT_IMPLEMENTED
+        "The request asks for a WebSocket, which functions do not have",
     EventIncomplete "event-incomplete" BAD_REQUEST
         "The event ended before its announced length",
     EventTimedOut "event-timed-out" REQUEST_TIMEOUT

@@ -2,6 +2,7 @@
 
 mod caller;
 mod compiled;
+pub(crate) mod frames;
 mod function;
 mod gate;
 mod host;
@@ -25,6 +26,14 @@ use std::time::Duration;
 
 /// How long anything may take that must happen. Tests await states; they never sleep and hope.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What curl prints. It must succeed.
+pub(crate) async fn curl(arguments: &[&str]) -> String {
+    let mut curl = tokio::process::Command::new("curl");
+    let output = curl.args(["-sS", "--max-time", "30"]).args(arguments).output().await.expect("curl runs");
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text")
+}
 
 /// Asks again and again until `answer` is there.
 pub(crate) async fn eventually<T>(what: &str, mut answer: impl AsyncFnMut() -> Result<T, String>) -> T {

@@ -42,6 +42,9 @@ fn nobody(subject: &'static str, url: &Url, error: ClientError, flag: &str) -> a
                 Finding::warn(subject, format!("no host at {address}, and a host here could not have it: {error}"))
             }
         },
+        ClientError::Untrusted { .. } => {
+            Finding::warn(subject, error.to_string()).remedy("pass it with `--ca` or DORMOUSE_CA")
+        }
         ClientError::Refused(problem) => {
             Finding::warn(subject, format!("{address}: {} ({})", problem.detail, problem.code))
                 .remedy("pass the token with `--admin-token` or DORMOUSE_ADMIN_TOKEN")
@@ -60,13 +63,13 @@ fn host_of(url: &Url) -> anyhow::Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::client::Client;
+    use super::super::super::client::{Client, Trust};
     use super::super::Level;
     use super::*;
 
     fn arguments(address: std::net::SocketAddr) -> ClientArgs {
         let url: Url = format!("http://{address}").parse().unwrap();
-        ClientArgs { admin: url.clone(), data: Some(url), admin_token: None, json: false }
+        ClientArgs { admin: url.clone(), data: Some(url), admin_token: None, trust: Trust::default(), json: false }
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@ use std::{mem, rc::Rc, time::Duration};
 use bytes::Bytes;
 use guest_script::{Context, Instance, World, told};
 use http::HeaderMap;
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
 use wasip3::clocks::monotonic_clock;
 use wasip3::http::client;
@@ -90,6 +90,11 @@ impl wasip3::exports::http::handler::Guest for Http {
                 answer(Ok(json!({"bytes": bytes, "end": end}).to_string().into()))
             }
             "echo" => http_into_wasi_response(http::Response::new(request.into_body())),
+            // Messages carry their lengths, so what was sent is a right answer.
+            "grpc" => {
+                let body = request.into_body();
+                Ok(streamed(&[("content-type", "application/grpc")], |writer| grpc(writer, body)))
+            }
             "bytes" => Ok(streamed(&[("trailer", "x-end")], |writer| bytes(writer, number))),
             "events" => {
                 let url = String::from_utf8_lossy(&request.into_body().collect().await?.to_bytes()).into_owned();
@@ -197,8 +202,13 @@ async fn write(writer: &mut BodyWriter, part: impl Into<Vec<u8>>) -> bool {
 
 /// Ends a body, with a trailer that tells its length.
 async fn finish(writer: BodyWriter, bytes: usize) {
+    end(writer, "x-end", &bytes.to_string()).await;
+}
+
+/// Ends a body with a trailer.
+async fn end(writer: BodyWriter, name: &str, value: &str) {
     drop(writer.stream_writer);
-    let trailers = Fields::from_list(&[("x-end".to_owned(), bytes.to_string().into_bytes())]);
+    let trailers = Fields::from_list(&[(name.to_owned(), value.as_bytes().to_vec())]);
     // Whoever does not read trailers has left already.
     let _ = writer.result_writer.write(Ok(trailers.ok())).await;
 }
@@ -213,6 +223,17 @@ async fn bytes(mut writer: BodyWriter, total: usize) {
         left -= chunk;
     }
     finish(writer, total).await;
+}
+
+async fn grpc(mut writer: BodyWriter, mut body: impl BodyExt<Data = Bytes> + Unpin) {
+    while let Some(Ok(frame)) = body.frame().await {
+        if let Ok(part) = frame.into_data()
+            && !write(&mut writer, part).await
+        {
+            return;
+        }
+    }
+    end(writer, "grpc-status", "0").await;
 }
 
 /// One event, then whatever comes from `url`, then another event.

@@ -1,0 +1,274 @@
+//! Raw settings become checked ones.
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use super::{AdminConfig, CompileBounds, Config, ConnectionBounds, DataConfig, ServeArgs, TlsConfig};
+
+/// The largest event that a host may be told to take.
+const EVENT_BYTES_LIMIT: usize = 32 << 20;
+const DAY_MS: u64 = 86_400_000;
+/// Connections to the admin plane.
+const ADMIN_CONNECTIONS_MAX: usize = 1000;
+
+impl ServeArgs {
+    /// Reads the file, if one is named, and checks everything.
+    pub fn resolve(self) -> anyhow::Result<Config> {
+        let file = match &self.config {
+            Some(path) => read_file(path)?,
+            None => ServeArgs::default(),
+        };
+        let mut faults = Vec::new();
+        let config = self.over(file).check(&mut faults);
+        anyhow::ensure!(faults.is_empty(), "the settings are wrong: {}", faults.join("; "));
+        Ok(config)
+    }
+
+    fn over(self, file: ServeArgs) -> ServeArgs {
+        ServeArgs {
+            state_dir: self.state_dir.or(file.state_dir),
+            data_addr: self.data_addr.or(file.data_addr),
+            admin_addr: self.admin_addr.or(file.admin_addr),
+            config: self.config,
+            admin_token: self.admin_token.or(file.admin_token),
+            tls_cert: if self.tls_cert.is_empty() { file.tls_cert } else { self.tls_cert },
+            tls_key: if self.tls_key.is_empty() { file.tls_key } else { self.tls_key },
+            tls_self_signed: self.tls_self_signed || file.tls_self_signed,
+            admin_client_ca: self.admin_client_ca.or(file.admin_client_ca),
+            admin_without_tls: self.admin_without_tls || file.admin_without_tls,
+            event_bytes_max: self.event_bytes_max.or(file.event_bytes_max),
+            component_bytes_max: self.component_bytes_max.or(file.component_bytes_max),
+            uploads_memory_max_mb: self.uploads_memory_max_mb.or(file.uploads_memory_max_mb),
+            connections_max: self.connections_max.or(file.connections_max),
+            connections_per_client_max: self.connections_per_client_max.or(file.connections_per_client_max),
+            streams_max: self.streams_max.or(file.streams_max),
+            outgoing_connections_max: self.outgoing_connections_max.or(file.outgoing_connections_max),
+            head_timeout_ms: self.head_timeout_ms.or(file.head_timeout_ms),
+            events_memory_max_mb: self.events_memory_max_mb.or(file.events_memory_max_mb),
+            replies_memory_max_mb: self.replies_memory_max_mb.or(file.replies_memory_max_mb),
+            write_timeout_ms: self.write_timeout_ms.or(file.write_timeout_ms),
+            instances_max: self.instances_max.or(file.instances_max),
+            memory_max_mb: self.memory_max_mb.or(file.memory_max_mb),
+            versions_max: self.versions_max.or(file.versions_max),
+            aliases_max: self.aliases_max.or(file.aliases_max),
+            compile_cpu_max_ms: self.compile_cpu_max_ms.or(file.compile_cpu_max_ms),
+            compile_memory_max_mb: self.compile_memory_max_mb.or(file.compile_memory_max_mb),
+            compile_timeout_ms: self.compile_timeout_ms.or(file.compile_timeout_ms),
+            drain_timeout_ms: self.drain_timeout_ms.or(file.drain_timeout_ms),
+            billing_basis: self.billing_basis.or(file.billing_basis),
+            invocation_days: self.invocation_days.or(file.invocation_days),
+            log_format: self.log_format.or(file.log_format),
+        }
+    }
+
+    fn check(self, faults: &mut Vec<String>) -> Config {
+        let write_timeout_ms =
+            within("write-timeout-ms", self.write_timeout_ms.unwrap_or(30_000), 100..=DAY_MS, faults);
+        let head_timeout_ms = within("head-timeout-ms", self.head_timeout_ms.unwrap_or(15_000), 100..=60_000, faults);
+        let streams_max = self.streams_max.unwrap_or(100);
+        within("streams-max", u64::from(streams_max), 1..=10_000, faults);
+        let connections = ConnectionBounds {
+            connections_max: ADMIN_CONNECTIONS_MAX,
+            per_client_max: ADMIN_CONNECTIONS_MAX / 2,
+            streams_max,
+            head_timeout: Duration::from_millis(head_timeout_ms),
+            write_timeout: Duration::from_millis(write_timeout_ms),
+        };
+        let (data, admin) = (self.data(connections, faults), self.admin(connections, faults));
+        let (tls, compile) = (self.tls(faults), self.compile(faults));
+        let mut range = |name, value, bounds| within(name, value, bounds, faults);
+        let outgoing_connections_max = self.outgoing_connections_max.unwrap_or(10_000);
+        range("outgoing-connections-max", outgoing_connections_max as u64, 2..=1_000_000);
+        if let Some(instances_max) = self.instances_max {
+            range("instances-max", instances_max as u64, 1..=10_000_000);
+        }
+        if let Some(memory_max_mb) = self.memory_max_mb {
+            range("memory-max-mb", memory_max_mb, 64..=1 << 24);
+        }
+        let versions_max = self.versions_max.unwrap_or(1000);
+        range("versions-max", versions_max as u64, 1..=100_000);
+        let aliases_max = self.aliases_max.unwrap_or(1000);
+        range("aliases-max", aliases_max as u64, 1..=100_000);
+        let drain_timeout_ms = range("drain-timeout-ms", self.drain_timeout_ms.unwrap_or(30_000), 0..=3_600_000);
+        let invocation_days = range("invocation-days", self.invocation_days.unwrap_or(30), 1..=3650);
+        Config {
+            state_dir: self.state_dir.unwrap_or_else(|| PathBuf::from(".dormouse")),
+            data,
+            admin,
+            tls,
+            outgoing_connections_max,
+            instances_max: self.instances_max,
+            memory_bytes_max: self.memory_max_mb.map(|megabytes| megabytes << 20),
+            versions_max,
+            aliases_max,
+            compile,
+            drain_timeout: Duration::from_millis(drain_timeout_ms),
+            billing_basis: self.billing_basis.unwrap_or_default(),
+            invocation_retention: Duration::from_secs(invocation_days * 86_400),
+            log_format: self.log_format.unwrap_or_default(),
+        }
+    }
+
+    fn data(&self, connections: ConnectionBounds, faults: &mut Vec<String>) -> DataConfig {
+        let address = address("data-addr", self.data_addr.as_deref(), ([127, 0, 0, 1], 8080).into(), faults);
+        let mut range = |name, value, bounds| within(name, value, bounds, faults);
+        let event_bytes_max = self.event_bytes_max.unwrap_or(6 << 20);
+        range("event-bytes-max", event_bytes_max as u64, 1..=EVENT_BYTES_LIMIT as u64);
+        let connections_max = range("connections-max", self.connections_max.unwrap_or(10_000) as u64, 1..=1_000_000);
+        let half = connections_max.div_ceil(2) as usize;
+        let per_client_max = self.connections_per_client_max.unwrap_or(half) as u64;
+        range("connections-per-client-max", per_client_max, 1..=1_000_000);
+        // At least one of the largest has room.
+        let memory = 64..=1 << 20;
+        let events_memory_mb_max =
+            range("events-memory-max-mb", self.events_memory_max_mb.unwrap_or(512), memory.clone());
+        let replies_memory_mb_max = range("replies-memory-max-mb", self.replies_memory_max_mb.unwrap_or(512), memory);
+        let connections = ConnectionBounds {
+            connections_max: connections_max as usize,
+            per_client_max: per_client_max as usize,
+            ..connections
+        };
+        DataConfig { address, event_bytes_max, events_memory_mb_max, replies_memory_mb_max, connections }
+    }
+
+    fn admin(&self, connections: ConnectionBounds, faults: &mut Vec<String>) -> AdminConfig {
+        let address = address("admin-addr", self.admin_addr.as_deref(), ([127, 0, 0, 1], 8081).into(), faults);
+        let token = self.admin_token.clone().filter(|token| !token.is_empty());
+        let client_ca = self.admin_client_ca.clone();
+        let has_tls = self.tls_self_signed || !self.tls_cert.is_empty();
+        if client_ca.is_some() && !has_tls {
+            faults.push("`admin-client-ca` needs TLS: set `tls-cert` and `tls-key` as well".to_owned());
+        }
+        if !address.ip().is_loopback() {
+            let reached = format!("`admin-addr` {address} can be reached from other machines, so");
+            if token.is_none() && client_ca.is_none() {
+                faults.push(format!("{reached} `admin-token` must be set"));
+            }
+            if !has_tls && !self.admin_without_tls {
+                faults.push(format!(
+                    "{reached} it needs TLS: set `tls-cert` and `tls-key`, or `admin-without-tls` if a proxy has it"
+                ));
+            }
+        }
+        let component_bytes_max = self.component_bytes_max.unwrap_or(100 << 20);
+        within("component-bytes-max", component_bytes_max as u64, 1..=4 << 30, faults);
+        // At least one of the largest has room.
+        let largest_mb = (component_bytes_max as u64).div_ceil(1 << 20);
+        let uploads_memory_mb_max = self.uploads_memory_max_mb.unwrap_or(largest_mb.max(512));
+        within("uploads-memory-max-mb", uploads_memory_mb_max, largest_mb..=1 << 20, faults);
+        AdminConfig { address, connections, token, client_ca, component_bytes_max, uploads_memory_mb_max }
+    }
+
+    fn tls(&self, faults: &mut Vec<String>) -> Option<TlsConfig> {
+        let (chains, keys) = (&self.tls_cert, &self.tls_key);
+        if chains.len() != keys.len() {
+            let (chains, keys) = (chains.len(), keys.len());
+            faults.push(format!("`tls-cert` names {chains} files and `tls-key` {keys}; each chain needs its key"));
+        }
+        match (self.tls_self_signed, chains.is_empty()) {
+            (true, true) => Some(TlsConfig::SelfSigned),
+            (true, false) => {
+                faults.push("`tls-self-signed` and `tls-cert` exclude each other; leave one out".to_owned());
+                None
+            }
+            (false, true) => None,
+            (false, false) => Some(TlsConfig::Files(chains.iter().cloned().zip(keys.iter().cloned()).collect())),
+        }
+    }
+
+    fn compile(&self, faults: &mut Vec<String>) -> CompileBounds {
+        let mut range =
+            |name, value: Option<u64>, default, bounds| within(name, value.unwrap_or(default), bounds, faults);
+        let memory_mb_max = range("compile-memory-max-mb", self.compile_memory_max_mb, 4096, 256..=1 << 20);
+        let cpu_max_ms = range("compile-cpu-max-ms", self.compile_cpu_max_ms, 600_000, 1000..=DAY_MS);
+        let timeout_ms = range("compile-timeout-ms", self.compile_timeout_ms, 600_000, 1000..=DAY_MS);
+        CompileBounds {
+            memory_mb_max,
+            cpu_max: Duration::from_millis(cpu_max_ms),
+            timeout: Duration::from_millis(timeout_ms),
+        }
+    }
+}
+
+/// A number, and a fault if it is not within its bounds.
+fn within(name: &str, value: u64, bounds: RangeInclusive<u64>, faults: &mut Vec<String>) -> u64 {
+    if !bounds.contains(&value) {
+        faults.push(format!("`{name}` is {value}; it must be {} to {}", bounds.start(), bounds.end()));
+    }
+    value
+}
+
+fn read_file(path: &Path) -> anyhow::Result<ServeArgs> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("read settings {}", path.display()))?;
+    toml::from_str(&text).with_context(|| format!("read settings {}", path.display()))
+}
+
+fn address(name: &str, text: Option<&str>, default: SocketAddr, faults: &mut Vec<String>) -> SocketAddr {
+    let Some(text) = text else { return default };
+    text.parse().unwrap_or_else(|_| {
+        faults.push(format!("`{name}` is `{text}`; it must be an address and a port, as `{default}`"));
+        default
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fault_is_reported_together() {
+        let args = ServeArgs {
+            data_addr: Some("here".to_owned()),
+            admin_addr: Some("0.0.0.0:1".to_owned()),
+            event_bytes_max: Some(1 << 30),
+            ..ServeArgs::default()
+        };
+        let error = args.resolve().unwrap_err().to_string();
+        for name in ["data-addr", "admin-token", "event-bytes-max"] {
+            assert!(error.contains(name), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_admin_plane_that_others_reach_needs_tls_and_a_token() {
+        let everywhere = || ServeArgs { admin_addr: Some("0.0.0.0:1".to_owned()), ..ServeArgs::default() };
+        let token = Some("secret".to_owned());
+        let refused = |args: ServeArgs| args.resolve().unwrap_err().to_string();
+        let said = refused(ServeArgs { admin_token: token.clone(), ..everywhere() });
+        assert!(said.contains("`tls-cert`") && said.contains("`admin-without-tls`"), "{said}");
+        let said = refused(ServeArgs { tls_self_signed: true, ..everywhere() });
+        assert!(said.contains("`admin-token` must be set"), "{said}");
+        for args in [
+            ServeArgs { admin_token: token.clone(), tls_self_signed: true, ..everywhere() },
+            ServeArgs { admin_token: token.clone(), admin_without_tls: true, ..everywhere() },
+            ServeArgs { admin_client_ca: Some("ca.pem".into()), tls_self_signed: true, ..everywhere() },
+        ] {
+            args.resolve().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("host.toml");
+        std::fs::write(&path, "data-addr = \"127.0.0.1:1\"\ndrain-timeout-ms = 5\n").unwrap();
+        let args = ServeArgs { config: Some(path), data_addr: Some("127.0.0.1:2".to_owned()), ..ServeArgs::default() };
+        let config = args.resolve().unwrap();
+        assert_eq!(config.data.address.port(), 2);
+        assert_eq!(config.drain_timeout, Duration::from_millis(5));
+        assert_eq!(config.admin.address.port(), 8081);
+    }
+
+    #[test]
+    fn an_unknown_setting_in_the_file_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("host.toml");
+        std::fs::write(&path, "data-adr = \"127.0.0.1:1\"\n").unwrap();
+        let error = ServeArgs { config: Some(path), ..ServeArgs::default() }.resolve().unwrap_err();
+        assert!(format!("{error:#}").contains("data-adr"), "{error:#}");
+    }
+}
