@@ -10,7 +10,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "cli",
         &["admin", "catalog", "clock", "config", "guest", "ids", "ledger", "machine", "private", "server", "telemetry"],
     ),
-    ("server", &["admin", "config", "data", "host", "machine", "private", "shutdown"]),
+    ("server", &["admin", "config", "data", "host", "machine", "private", "shutdown", "web"]),
     ("data", &["config", "guest", "host", "ids", "instance", "invoke", "meter", "pool", "room", "telemetry", "web"]),
     (
         "admin",
@@ -29,7 +29,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "room",
         ],
     ),
-    ("web", &["config", "ids", "instance", "shutdown"]),
+    ("web", &["config", "ids", "instance", "private", "shutdown"]),
     ("invoke", &["catalog", "chance", "guest", "host", "ids", "instance", "meter", "pool"]),
     (
         "host",

@@ -16,8 +16,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use sha2::{Digest as _, Sha256};
 
 use super::Plane;
-use crate::web::listener::Client;
 use crate::web::problem::{Code, Failure};
+use crate::web::service::Client;
 
 pub(super) async fn admit(State(plane): State<Arc<Plane>>, request: Request, next: Next) -> Response {
     let open = matches!(request.uri().path(), "/healthz" | "/readyz");

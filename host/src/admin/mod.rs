@@ -38,8 +38,9 @@ use crate::shutdown::Tasks;
 use crate::telemetry;
 use crate::web::headers;
 use crate::web::linger::Lingering;
-use crate::web::listener::{self, Client, Service};
+use crate::web::listener;
 use crate::web::problem::Failure;
+use crate::web::service::{Client, Service};
 use crate::web::tls::Tls;
 
 /// What the handlers share.

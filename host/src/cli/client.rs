@@ -3,11 +3,9 @@
 //! A method per endpoint, thin and typed. An answer keeps the host's own JSON beside the value, so that `--json` shows
 //! exactly what the API said. Nothing here prints.
 
-use std::path::PathBuf;
+use std::io;
 use std::time::Duration;
-use std::{fs, io};
 
-use anyhow::Context as _;
 use bytes::Bytes;
 use futures::{Stream, StreamExt, future};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
@@ -18,6 +16,7 @@ use tokio::sync::OnceCell;
 
 use super::address::{DATA_ADDRESS, address, data_url, joined};
 use super::output;
+use super::trust::Trust;
 use crate::admin::model::{
     AliasList, AliasRequest, AliasView, DisableRequest, FunctionList, FunctionView, HostView, InstanceList, LogLine,
     LogLines, Problem, PublishRequest, VersionList, VersionView,
@@ -50,44 +49,6 @@ pub(super) struct ClientArgs {
     /// Print the API's JSON, for programs
     #[arg(long)]
     pub(super) json: bool,
-}
-
-/// Whom a client trusts over https, and how it shows who it is.
-#[derive(Clone, Debug, Default, clap::Args)]
-#[command(next_help_heading = "Host")]
-pub(super) struct Trust {
-    /// Certificates to trust beside the system's, in PEM; of `--tls-self-signed` it is `tls/self-signed.pem` in the state
-    /// directory
-    #[arg(long, env = "DORMOUSE_CA", value_name = "FILE")]
-    pub(super) ca: Option<PathBuf>,
-    /// Talk to whoever answers, whatever certificate it shows: whoever is in between can read and change everything
-    #[arg(long, env = "DORMOUSE_INSECURE")]
-    pub(super) insecure: bool,
-    /// A certificate and its key in one PEM file, for a host with `--admin-client-ca`
-    #[arg(long, env = "DORMOUSE_CLIENT_CERT", value_name = "FILE")]
-    pub(super) client_cert: Option<PathBuf>,
-}
-
-impl Trust {
-    fn apply(&self, mut builder: reqwest::ClientBuilder) -> anyhow::Result<reqwest::ClientBuilder> {
-        // Fails if it was done before.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        if let Some(path) = &self.ca {
-            let read = fs::read(path).with_context(|| format!("read certificates from {}", path.display()))?;
-            let certificates = reqwest::Certificate::from_pem_bundle(&read);
-            let certificates = certificates.with_context(|| format!("{} holds no PEM", path.display()))?;
-            anyhow::ensure!(!certificates.is_empty(), "{} holds no certificate in PEM", path.display());
-            builder = builder.tls_certs_merge(certificates);
-        }
-        if let Some(path) = &self.client_cert {
-            let read =
-                fs::read(path).with_context(|| format!("read the client's certificate from {}", path.display()))?;
-            let identity = reqwest::Identity::from_pem(&read);
-            let needs = || format!("{} must hold a certificate and its private key, both in PEM", path.display());
-            builder = builder.identity(identity.with_context(needs)?);
-        }
-        Ok(builder.tls_danger_accept_invalid_certs(self.insecure))
-    }
 }
 
 impl ClientArgs {

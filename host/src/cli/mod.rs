@@ -36,6 +36,7 @@ mod serve;
 mod show;
 mod stop;
 mod suspend;
+mod trust;
 mod units;
 mod up;
 mod usage;

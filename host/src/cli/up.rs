@@ -15,11 +15,12 @@ use crate::catalog::SettingsSpec;
 use crate::config::ServeArgs;
 use crate::ids::FunctionName;
 
-use super::client::{Client, Trust};
+use super::client::Client;
 use super::deploy::{Deployment, deploy_all, set_aliases};
 use super::hosting::{self, Started};
 use super::manifest::Manifest;
 use super::progress::Progress;
+use super::trust::Trust;
 use super::watch::Sources;
 use super::{build, component, output};
 

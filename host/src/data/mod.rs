@@ -18,7 +18,8 @@ use self::event::EventReader;
 use self::reply::{ReplyBody, Response};
 use crate::config::DataConfig;
 use crate::host::Host;
-use crate::web::listener::{self, Client, Service};
+use crate::web::listener;
+use crate::web::service::{Client, Service};
 use crate::web::tls::Tls;
 
 /// What all requests share.

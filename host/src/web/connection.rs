@@ -23,7 +23,7 @@ use tokio::time::{Instant, Sleep, sleep, timeout_at};
 use tokio_io_timeout::TimeoutWriter;
 use tokio_rustls::server::TlsStream;
 
-use super::listener::{Client, Service};
+use super::service::{Client, Service};
 use super::stream::{OnTasks, note_frame};
 use super::timer::ConnectionTimer;
 use super::tls::Tls;
@@ -79,30 +79,30 @@ enum Begun {
     Tls(Box<TlsStream<InTime>>, Version),
 }
 
+/// What serves all connections of a listener.
+pub(super) struct Plane<S> {
+    pub(super) service: S,
+    pub(super) tls: Option<Tls>,
+    pub(super) bounds: ConnectionBounds,
+    pub(super) tasks: Tasks,
+}
+
 /// Serves a connection to its end.
-pub(super) async fn serve<S: Service>(
-    stream: TcpStream,
-    address: IpAddr,
-    tls: Option<Tls>,
-    service: Arc<S>,
-    bounds: ConnectionBounds,
-    tasks: Tasks,
-) {
-    let first_by = Instant::now() + bounds.head_timeout;
+pub(super) async fn serve<S: Service>(stream: TcpStream, address: IpAddr, plane: Arc<Plane<S>>) {
+    let first_by = Instant::now() + plane.bounds.head_timeout;
     let begun = tokio::select! {
-        begun = timeout_at(first_by, begin(stream, tls, bounds)) => begun.map_err(anyhow::Error::from).flatten(),
-        () = tasks.closing() => return,
+        begun = timeout_at(first_by, begin(stream, &plane)) => begun.map_err(anyhow::Error::from).flatten(),
+        () = plane.tasks.closing() => return,
     };
     let served = match begun {
         Ok(Begun::Plain(stream, version)) => {
-            let served = Served { service, client: Client { address, has_certificate: false }, bounds, tasks };
-            served.over(stream, version, first_by).await
+            let client = Client { address, has_certificate: false };
+            plane.http(stream, version, client, first_by).await
         }
         Ok(Begun::Tls(stream, version)) => {
             // One that is not signed as it must be has ended the handshake.
             let has_certificate = stream.get_ref().1.peer_certificates().is_some();
-            let served = Served { service, client: Client { address, has_certificate }, bounds, tasks };
-            served.over(*stream, version, first_by).await
+            plane.http(*stream, version, Client { address, has_certificate }, first_by).await
         }
         Err(error) => Err(error),
     };
@@ -112,8 +112,9 @@ pub(super) async fn serve<S: Service>(
 }
 
 /// Sees what a client speaks, and shakes hands with it.
-async fn begin(stream: TcpStream, tls: Option<Tls>, bounds: ConnectionBounds) -> anyhow::Result<Begun> {
-    let tls = match (tls, beginning(&stream).await?) {
+async fn begin<S>(stream: TcpStream, plane: &Plane<S>) -> anyhow::Result<Begun> {
+    let bounds = plane.bounds;
+    let tls = match (&plane.tls, beginning(&stream).await?) {
         (None, Beginning::Http(version)) => return Ok(Begun::Plain(in_time(stream, bounds), version)),
         (Some(tls), Beginning::Handshake) => tls,
         (tls, _) => {
@@ -147,36 +148,31 @@ async fn beginning(stream: &TcpStream) -> io::Result<Beginning> {
     }
 }
 
-/// What serves a connection, and whose it is.
-struct Served<S> {
-    service: Arc<S>,
-    client: Client,
-    bounds: ConnectionBounds,
-    tasks: Tasks,
-}
-
-impl<S: Service> Served<S> {
-    async fn over(
-        self,
+impl<S: Service> Plane<S> {
+    async fn http(
+        self: Arc<Self>,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         version: Version,
+        client: Client,
         first_by: Instant,
     ) -> anyhow::Result<()> {
         let io = TokioIo::new(stream);
-        Ok(match version {
-            Version::Http1 => self.http_1(io, first_by - Instant::now()).await?,
-            Version::Http2 => self.http_2(io).await?,
-        })
+        match version {
+            Version::Http1 => self.http_1(io, client, first_by - Instant::now()).await?,
+            Version::Http2 => self.http_2(io, client).await?,
+        }
+        Ok(())
     }
 
     async fn http_1(
         &self,
         io: impl Read + Write + Unpin + Send + 'static,
+        client: Client,
         head_timeout: Duration,
     ) -> hyper::Result<()> {
         let busy = Arc::new(());
         let answer = service_fn(|request| {
-            let (answer, busy) = (self.service.answer(request, self.client), busy.clone());
+            let (answer, busy) = (self.service.answer(request, client), busy.clone());
             let work = async { Ok::<_, Infallible>(answer.await.map(|body| Sent { body, _busy: busy })) };
             Heard { work, done: false }
         });
@@ -188,13 +184,16 @@ impl<S: Service> Served<S> {
         to_its_end(connection, &busy, None, &self.tasks).await
     }
 
-    async fn http_2(&self, io: impl Read + Write + Unpin + Send + 'static) -> hyper::Result<()> {
+    async fn http_2(
+        self: Arc<Self>,
+        io: impl Read + Write + Unpin + Send + 'static,
+        client: Client,
+    ) -> hyper::Result<()> {
         let busy = Arc::new(());
-        let client = self.client;
         let answer = service_fn(|request| {
-            let (service, busy) = (self.service.clone(), busy.clone());
+            let (plane, busy) = (self.clone(), busy.clone());
             let work = async move {
-                let reply = service.answer(request, client).await;
+                let reply = plane.service.answer(request, client).await;
                 Ok::<_, Infallible>(reply.map(|body| Sent { body, _busy: busy }))
             };
             Heard { work, done: false }

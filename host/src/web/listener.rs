@@ -5,11 +5,11 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use hyper::body::{Body, Bytes, Incoming};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
-use super::connection;
+use super::connection::{self, Plane};
+use super::service::Service;
 use super::tls::Tls;
 use crate::config::ConnectionBounds;
 use crate::shutdown::Tasks;
@@ -21,28 +21,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const TOO_MANY: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
-/// What answers requests.
-pub trait Service: Send + Sync + 'static {
-    /// The body of its replies.
-    type Body: Body<Data = Bytes, Error: std::error::Error + Send + Sync + 'static> + Send + 'static;
-
-    /// Answers one request of a client.
-    fn answer(
-        &self,
-        request: http::Request<Incoming>,
-        client: Client,
-    ) -> impl Future<Output = http::Response<Self::Body>> + Send;
-}
-
-/// Whose connection it is.
-#[derive(Clone, Copy, Debug)]
-pub struct Client {
-    /// Where it comes from.
-    pub address: IpAddr,
-    /// Whether it showed a certificate that this plane takes.
-    pub has_certificate: bool,
-}
-
 /// Serves connections until the host closes. Beyond the bound, clients wait in the kernel's queue; a client address that
 /// has too many of them is refused, so that others need not wait for it.
 pub async fn serve(
@@ -52,7 +30,7 @@ pub async fn serve(
     bounds: ConnectionBounds,
     tasks: Tasks,
 ) {
-    let service = Arc::new(service);
+    let plane = Arc::new(Plane { service, tls, bounds, tasks: tasks.clone() });
     let places = Arc::new(Semaphore::new(bounds.connections_max));
     let clients = Clients::default();
     loop {
@@ -68,9 +46,9 @@ pub async fn serve(
                     tracing::debug!(client = %address, "refused a connection: the client has its share");
                     continue;
                 };
-                let (tls, service, closing) = (tls.clone(), service.clone(), tasks.clone());
+                let plane = plane.clone();
                 tasks.spawn(async move {
-                    connection::serve(stream, address, tls, service, bounds, closing).await;
+                    connection::serve(stream, address, plane).await;
                     drop((place, entered));
                 });
             }

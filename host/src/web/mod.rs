@@ -8,6 +8,7 @@ pub mod linger;
 pub mod listener;
 pub mod problem;
 pub mod self_signed;
+pub mod service;
 mod stream;
 mod timer;
 pub mod tls;

@@ -63,7 +63,8 @@ fn host_of(url: &Url) -> anyhow::Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::client::{Client, Trust};
+    use super::super::super::client::Client;
+    use super::super::super::trust::Trust;
     use super::super::Level;
     use super::*;
 
