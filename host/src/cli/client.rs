@@ -15,6 +15,7 @@ use sse_stream::{Sse, SseByteStream};
 use tokio::sync::OnceCell;
 
 use super::address::{DATA_ADDRESS, address, data_url, joined};
+use super::client_error::{ClientError, root_cause};
 use super::output;
 use super::trust::Trust;
 use crate::admin::model::{
@@ -77,28 +78,6 @@ pub(super) struct Answer<T> {
 pub(super) struct Reply {
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
-}
-
-/// Why there is no answer.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum ClientError {
-    #[error("no host answers at {address} ({cause}); `dormouse serve` or `dormouse up` starts one")]
-    Unreachable { address: String, cause: String },
-    #[error(
-        "{address} shows a certificate that is not trusted here ({cause}); `--ca FILE` trusts the one that has signed it"
-    )]
-    Untrusted { address: String, cause: String },
-    #[error("{}", refusal(.0))]
-    Refused(Box<Problem>),
-    #[error("{address} answered {status}, and not as a Dormouse does: {body}")]
-    Foreign { address: String, status: StatusCode, body: String },
-    #[error("talk to {address}: {cause}")]
-    Broken { address: String, cause: String },
-}
-
-fn refusal(problem: &Problem) -> String {
-    let text = if problem.detail.is_empty() { &problem.title } else { &problem.detail };
-    format!("{} ({})", output::plain(text), output::plain(&problem.code))
 }
 
 /// A client of one host.
@@ -419,15 +398,6 @@ async fn answered<T: DeserializeOwned>(request: RequestBuilder) -> Result<Answer
 
 fn broken(address: String, error: &reqwest::Error) -> ClientError {
     ClientError::Broken { address, cause: root_cause(error) }
-}
-
-/// The innermost cause, which is the one that says something.
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
 }
 
 /// The log lines of a stream of server-sent events. It ends with the first error.

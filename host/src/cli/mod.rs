@@ -12,6 +12,7 @@ mod address;
 mod alias;
 mod build;
 mod client;
+mod client_error;
 mod compile;
 pub mod component;
 mod delete;
@@ -49,7 +50,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 
-use client::ClientError;
+use client_error::ClientError;
 
 /// Dormouse hosts functions: WebAssembly components that start, freeze, park and stop in order
 ///

@@ -20,6 +20,7 @@ mod load_generator;
 mod machine;
 mod measure;
 mod meter;
+mod over;
 mod overload;
 mod peers;
 mod plots;
@@ -62,7 +63,14 @@ struct Arguments {
 #[derive(Clone, Subcommand)]
 enum Command {
     /// Throughput, latency and CPU of a request
-    Http,
+    Http {
+        /// Instead, what HTTP/2 costs a warm request, beside HTTP/1.1
+        #[arg(long)]
+        http2: bool,
+        /// Instead, what TLS costs a warm request
+        #[arg(long)]
+        tls: bool,
+    },
     /// The same HTTP components on Dormouse and on `wasmtime serve`
     SideBySide,
     /// Large bodies up and down, on Dormouse and on `wasmtime serve`
@@ -87,7 +95,11 @@ enum Command {
     All,
     /// The bare server, for `http`
     #[command(hide = true)]
-    Bare,
+    Bare {
+        /// With a certificate that it signs itself
+        #[arg(long)]
+        tls: bool,
+    },
 }
 
 /// What every benchmark gets.
@@ -100,14 +112,17 @@ pub(crate) struct Options {
     pub(crate) before: Option<PathBuf>,
     /// Instances that `density` parks, if not its default.
     pub(crate) count: Option<usize>,
+    /// Whether `http over` measures HTTP/2, and TLS.
+    pub(crate) over: (bool, bool),
     /// For results, and for the servers' logs and state.
     pub(crate) out: PathBuf,
 }
 
 type Bench = fn(&Options) -> Result<Vec<Figure>>;
 
-const BENCHES: [(&str, Bench); 9] = [
+const BENCHES: [(&str, Bench); 10] = [
     ("http", http::run),
+    ("http over", over::run),
     ("side-by-side", side_by_side::run),
     ("bodies", bodies::run),
     ("instructions", instructions::run),
@@ -133,10 +148,14 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<()> {
-    let mut count = None;
+    let (mut count, mut over) = (None, (true, true));
     let chosen = match arguments.command {
-        Command::Bare => return peers::bare::serve(),
-        Command::Http => "http",
+        Command::Bare { tls } => return peers::bare::serve(tls),
+        Command::Http { http2: false, tls: false } => "http",
+        Command::Http { http2, tls } => {
+            over = (http2, tls);
+            "http over"
+        }
         Command::SideBySide => "side-by-side",
         Command::Bodies => "bodies",
         Command::Density { count: instances } => {
@@ -158,8 +177,15 @@ fn run(arguments: Arguments) -> Result<()> {
     std::fs::create_dir_all(&state).with_context(|| format!("create {}", state.display()))?;
     interrupt::watch()?;
     let peers = arguments.peers.unwrap_or(if arguments.quick { peers::Choice::None } else { peers::Choice::Installed });
-    let options =
-        Options { plan: Plan::new(arguments.quick), peers, host: arguments.host, before: arguments.before, count, out };
+    let options = Options {
+        plan: Plan::new(arguments.quick),
+        peers,
+        host: arguments.host,
+        before: arguments.before,
+        count,
+        over,
+        out,
+    };
     let machine = machine::describe();
     println!("{machine:#}");
     let mut figures = Vec::new();

@@ -1,11 +1,12 @@
 //! Whether the ports are free, or a Dormouse has them already.
 
-use std::net::TcpListener;
+use std::net::{IpAddr, TcpListener};
 
 use anyhow::Context;
 use reqwest::Url;
 
-use super::super::client::{ClientArgs, ClientError};
+use super::super::client::ClientArgs;
+use super::super::client_error::ClientError;
 use super::Finding;
 
 const DATA: &str = "data plane";
@@ -24,7 +25,18 @@ pub(super) async fn check(arguments: &ClientArgs) -> anyhow::Result<Vec<Finding>
         Ok(()) => Finding::ok(DATA, format!("a Dormouse serves {}", host_of(&address)?)),
         Err(error) => nobody(DATA, &address, error, "--data-addr")?,
     };
-    Ok(vec![data, admin])
+    let on_the_way = [&address, &arguments.admin].into_iter().filter(|url| is_read_on_the_way(url)).map(|url| {
+        Finding::warn("encryption", format!("whatever is sent to {url} can be read on the way there"))
+            .remedy("give the host a certificate with `--tls-cert` and `--tls-key`, and use https://")
+    });
+    Ok([data, admin].into_iter().chain(on_the_way).collect())
+}
+
+/// Whether requests to an address leave this machine without TLS.
+fn is_read_on_the_way(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+    let is_here = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    url.scheme() == "http" && !is_here
 }
 
 /// What it means that no Dormouse answers at an address.
@@ -71,6 +83,20 @@ mod tests {
     fn arguments(address: std::net::SocketAddr) -> ClientArgs {
         let url: Url = format!("http://{address}").parse().unwrap();
         ClientArgs { admin: url.clone(), data: Some(url), admin_token: None, trust: Trust::default(), json: false }
+    }
+
+    #[test]
+    fn what_leaves_this_machine_without_tls_is_named() {
+        for (url, is_read) in [
+            ("http://127.0.0.1:8080", false),
+            ("http://[::1]:8080", false),
+            ("http://localhost:8080", false),
+            ("http://10.0.0.1:8080", true),
+            ("http://shop.example", true),
+            ("https://shop.example", false),
+        ] {
+            assert_eq!(is_read_on_the_way(&url.parse().unwrap()), is_read, "{url}");
+        }
     }
 
     #[tokio::test]

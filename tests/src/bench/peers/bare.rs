@@ -4,6 +4,8 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use axum::Router;
@@ -12,6 +14,10 @@ use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use serde_json::Value;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+use tokio_rustls::server::TlsStream;
 
 use crate::machine::Cores;
 use crate::server::{self, Server};
@@ -27,6 +33,17 @@ pub(crate) fn start(cores: Cores, logs: &Path) -> Result<Peer> {
 pub(crate) fn start_under(wrapper: &[String], cores: Cores, logs: &Path) -> Result<Peer> {
     let mut command = server::command(wrapper, &server::this_program()?);
     command.arg("bare");
+    listening(command, cores, logs)
+}
+
+/// The same, with TLS or without.
+pub(crate) fn start_with(tls: bool, cores: Cores, logs: &Path) -> Result<Peer> {
+    let mut command = server::command(&[], &server::this_program()?);
+    command.arg("bare").args(tls.then_some("--tls"));
+    listening(command, cores, logs)
+}
+
+fn listening(command: Command, cores: Cores, logs: &Path) -> Result<Peer> {
     let mut server = Server::start(command, cores, &logs.join("bare.log"))?;
     let first: Value = serde_json::from_str(&server.line()?)?;
     let address: SocketAddr = first["data"].as_str().context("an address")?.parse()?;
@@ -34,7 +51,7 @@ pub(crate) fn start_under(wrapper: &[String], cores: Cores, logs: &Path) -> Resu
 }
 
 /// The server itself; runs until it is killed.
-pub(crate) fn serve() -> Result<()> {
+pub(crate) fn serve(tls: bool) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
@@ -42,9 +59,51 @@ pub(crate) fn serve() -> Result<()> {
         let listener = axum::serve::ListenerExt::tap_io(listener, |stream| {
             let _ = stream.set_nodelay(true); // As Dormouse does.
         });
-        axum::serve(listener, Router::new().route("/invoke/{function}", post(hello))).await?;
+        let router = Router::new().route("/invoke/{function}", post(hello));
+        if tls {
+            axum::serve(Secure { listener, tls: acceptor()? }, router).await?;
+        } else {
+            axum::serve(listener, router).await?;
+        }
         Ok(())
     })
+}
+
+/// A listener with TLS.
+struct Secure<L> {
+    listener: L,
+    tls: TlsAcceptor,
+}
+
+impl<L: axum::serve::Listener> axum::serve::Listener for Secure<L>
+where
+    L::Io: Sync,
+{
+    type Io = TlsStream<L::Io>;
+    type Addr = L::Addr;
+
+    async fn accept(&mut self) -> (TlsStream<L::Io>, L::Addr) {
+        loop {
+            let (stream, address) = self.listener.accept().await;
+            // One after another: what is measured are requests, not handshakes.
+            if let Ok(stream) = self.tls.accept(stream).await {
+                return (stream, address);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<L::Addr> {
+        self.listener.local_addr()
+    }
+}
+
+fn acceptor() -> Result<TlsAcceptor> {
+    let signed = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()])?;
+    let key = PrivateKeyDer::try_from(signed.signing_key.serialize_der()).map_err(anyhow::Error::msg)?;
+    let mut config =
+        ServerConfig::builder().with_no_client_auth().with_single_cert(vec![signed.cert.der().clone()], key)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
 async fn hello(event: Bytes) -> Response {
