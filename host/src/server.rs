@@ -5,6 +5,8 @@ use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -26,7 +28,9 @@ const FILES_INTERVAL: Duration = Duration::from_secs(10);
 pub struct Server {
     host: Arc<Host>,
     addresses: Addresses,
-    tls: PlanesTls,
+    with_tls: bool,
+    /// Lets the files of TLS be read again.
+    reload: mpsc::Sender<()>,
     drain_timeout: Duration,
     terminate: Signal,
     interrupt: Signal,
@@ -76,8 +80,8 @@ impl Server {
         host.start();
         tasks.spawn(data::serve(data_listener, tls.data.clone(), host.clone(), config.data));
         tasks.spawn(admin::serve(admin_listener, tls.admin.clone(), host.clone(), config.admin, addresses.data));
-        tasks.spawn(tls.clone().follow_files(tasks.clone()));
         let with_tls = tls.data.is_some();
+        let reload = tls.follow_files()?;
         tracing::info!(data = %addresses.data, admin = %addresses.admin, with_tls, connections_max, "listening");
         if !with_tls && !addresses.data.ip().is_loopback() {
             tracing::warn!(
@@ -88,7 +92,8 @@ impl Server {
         Ok(Server {
             host,
             addresses,
-            tls,
+            with_tls,
+            reload,
             drain_timeout,
             terminate,
             interrupt,
@@ -105,7 +110,7 @@ impl Server {
 
     /// Whether its planes speak TLS.
     pub fn has_tls(&self) -> bool {
-        self.tls.data.is_some()
+        self.with_tls
     }
 
     /// Ends at SIGTERM, at Ctrl-C, and when the terminal is closed. They are listened for since the host started, so none
@@ -121,9 +126,7 @@ impl Server {
             if self.has_terminal && !has_terminal() {
                 return;
             }
-            if self.has_tls() {
-                self.tls.reload();
-            } else {
+            if self.reload.send(()).is_err() {
                 tracing::info!("SIGHUP: there is nothing to reload");
             }
         }
@@ -153,7 +156,6 @@ impl Server {
 }
 
 /// TLS of both planes: the same certificates; the admin plane may ask its clients for theirs.
-#[derive(Clone)]
 struct PlanesTls {
     data: Option<Tls>,
     admin: Option<Tls>,
@@ -173,40 +175,53 @@ impl PlanesTls {
         tls().context("set up TLS")
     }
 
-    /// Reads the files again when they have changed, until the host closes.
-    async fn follow_files(self, tasks: Tasks) {
-        let Some(data) = &self.data else { return };
-        let mut failed = false;
-        loop {
-            tokio::select! {
-                () = tokio::time::sleep(FILES_INTERVAL) => {}
-                () = tasks.closing() => return,
-            }
-            let reloaded = [Some(data), self.admin.as_ref()].into_iter().flatten().map(Tls::reload_if_changed);
-            match reloaded.collect::<anyhow::Result<Vec<_>>>() {
-                Ok(changed) => {
-                    if changed.contains(&true) {
-                        tracing::info!("the files of TLS have changed; new connections get what is in them");
+    /// Reads the files again when they have changed, and whenever something comes from the channel, until that is closed. On
+    /// a thread of its own, because a disk may take any time.
+    fn follow_files(self) -> anyhow::Result<mpsc::Sender<()>> {
+        let (reload, orders) = mpsc::channel();
+        let has_files = self.data.is_some();
+        let follow = move || {
+            let mut failed = false;
+            loop {
+                let (ordered, why) = match orders.recv_timeout(FILES_INTERVAL) {
+                    Ok(()) => (true, "SIGHUP"),
+                    Err(RecvTimeoutError::Timeout) => (false, "the files of TLS have changed"),
+                    Err(RecvTimeoutError::Disconnected) => return,
+                };
+                match self.reload(ordered) {
+                    Ok(reloaded) => {
+                        if reloaded {
+                            tracing::info!("{why}: new connections get the certificates that are there now");
+                        }
+                        failed = false;
                     }
-                    failed = false;
+                    // Without an order once: half a change is often seen, and may stay.
+                    Err(error) => {
+                        if ordered || !std::mem::replace(&mut failed, true) {
+                            tracing::warn!("{why}: they are wrong, and what was there before stays: {error:#}");
+                        }
+                    }
                 }
-                // Once: half a change is often seen, and may stay.
-                Err(error) if !std::mem::replace(&mut failed, true) => {
-                    tracing::warn!("the files of TLS have changed, and what was there before stays: {error:#}");
-                }
-                Err(_) => {}
             }
+        };
+        if has_files {
+            thread::Builder::new().name("certificates".to_owned()).spawn(follow).context("start a thread")?;
         }
+        Ok(reload)
     }
 
-    fn reload(&self) {
-        let reloaded = [&self.data, &self.admin].into_iter().flatten().try_for_each(Tls::reload);
-        match reloaded {
-            Ok(()) => tracing::info!("SIGHUP: the files of TLS were read again"),
-            Err(error) => {
-                tracing::warn!("SIGHUP: the files of TLS are wrong, and what was there before stays: {error:#}")
+    /// Reads the files again, if they have changed or are to be read anyway. Says whether it did.
+    fn reload(&self, anyway: bool) -> anyhow::Result<bool> {
+        let mut reloaded = false;
+        for tls in [&self.data, &self.admin].into_iter().flatten() {
+            if anyway {
+                tls.reload()?;
+                reloaded = true;
+            } else {
+                reloaded |= tls.reload_if_changed()?;
             }
         }
+        Ok(reloaded)
     }
 }
 

@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::process::Command;
 
 use crate::support::frames::{
-    ACK, CONTINUATION, END_HEADERS, Frames, GOAWAY, HEADERS, INITIAL_WINDOW_SIZE, PING, RST_STREAM, fields,
+    ACK, CONTINUATION, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, INITIAL_WINDOW_SIZE, PING, RST_STREAM, fields,
 };
 use crate::support::{Caller, Kind, TestHost, curl, eventually, over_kinds};
 
@@ -17,6 +17,9 @@ use crate::support::{Caller, Kind, TestHost, curl, eventually, over_kinds};
 const REFUSED_STREAM: u32 = 7;
 const CANCEL: u32 = 8;
 const ENHANCE_YOUR_CALM: u32 = 11;
+
+/// The largest frame that may be sent without asking (RFC 9113, section 4.2).
+const FRAME_BYTES_MAX: usize = 16 << 10;
 
 over_kinds! {
     both: [
@@ -56,6 +59,13 @@ async fn half_a_preface_is_waited_for_and_not_for_ever() {
     let mut slow = Caller::connect(&host.data).await;
     slow.write("PRI * HT").await;
     assert_eq!(slow.read_to_close().await, "");
+    // Nor is a connection kept that begins no request.
+    let mut silent = Frames::connect(&host.data, &[]).await;
+    assert_eq!(silent.read_to(|frame| frame.kind == GOAWAY).await.expect("a word").error(), 0);
+    assert!(silent.read_to(|_| false).await.is_none(), "it is closed");
+    let mut half = Frames::connect(&host.data, &[]).await;
+    half.send(HEADERS, 0, 1, &fields("/invoke/hello")).await;
+    assert!(half.read_to(|_| false).await.is_none(), "it is closed");
     // What only begins like it is a request of HTTP/1.1.
     let mut odd = Caller::connect(&host.data).await;
     odd.write("PRI").await;
@@ -150,9 +160,8 @@ async fn fields_without_an_end_end_their_connection() {
     let before = host.memory_kib("VmRSS");
     let mut frames = Frames::connect(&host.data, &[]).await;
     frames.send(HEADERS, 0, 1, &fields("/invoke/hello")).await;
-    // A field of 14,000 bytes, again and again: 140 MB, if somebody took them.
-    let mut field = vec![0x00, 0x01, b'x', 0x7f, 0xb1, 0x6c];
-    field.resize(6 + 127 + 0x31 + (0x6c << 7), b'v');
+    // 140 MB, if somebody took them.
+    let field = long_field(14_000);
     let mut taken = 0;
     while taken < 10_000 && frames.send(CONTINUATION, 0, 1, &field).await {
         taken += 1;
@@ -163,15 +172,52 @@ async fn fields_without_an_end_end_their_connection() {
 }
 
 #[tokio::test]
+async fn who_sends_pings_and_reads_no_answer_is_disconnected() {
+    let host = TestHost::builder().flag("--write-timeout-ms=300").start().await;
+    let hello = host.deploy("hello", "example-hello", json!({})).await;
+    let before = host.memory_kib("VmRSS");
+    let mut frames = Frames::connect(&host.data, &[]).await;
+    let mut taken = 0;
+    // More than the kernel keeps on both sides.
+    while taken < 4_000_000 && frames.send(PING, 0, 0, b"are you?").await {
+        taken += 1;
+    }
+    assert!(taken < 4_000_000, "the host took them all");
+    assert!(host.memory_kib("VmRSS") < before + (32 << 10), "{before} KiB before");
+    assert_eq!(hello.invoke("you").await.status, 200, "others are served");
+}
+
+#[tokio::test]
 async fn fields_that_are_too_large_are_refused() {
     let host = TestHost::start().await;
     host.deploy("hello", "example-hello", json!({})).await;
-    let (call, field) = (format!("{}/invoke/hello", host.data), format!("x-long: {}", "v".repeat(40_000)));
-    let seen = curl(&["--http2-prior-knowledge", "-H", &field, "-d", "you", "-w", "%{http_code}", &call]).await;
-    assert_eq!(seen, "431");
-    let fits = format!("x-long: {}", "v".repeat(20_000));
+    let mut frames = Frames::connect(&host.data, &[]).await;
+    let block = [fields("/invoke/hello"), long_field(40_000)].concat();
+    let (first, rest) = block.split_at(FRAME_BYTES_MAX);
+    frames.send(HEADERS, END_STREAM, 1, first).await;
+    let parts: Vec<_> = rest.chunks(FRAME_BYTES_MAX).collect();
+    for (index, part) in parts.iter().enumerate() {
+        frames.send(CONTINUATION, if index + 1 == parts.len() { END_HEADERS } else { 0 }, 1, part).await;
+    }
+    let answer = frames.read_to(|frame| frame.stream == 1 && frame.kind == HEADERS).await.expect("an answer");
+    // 431, as HPACK shortens it.
+    assert!(answer.payload.windows(3).any(|bytes| bytes == [0x69, 0x90, 0xff]), "{answer:?}");
+    let (call, fits) = (format!("{}/invoke/hello", host.data), format!("x-long: {}", "v".repeat(20_000)));
     let seen = curl(&["--http2-prior-knowledge", "-H", &fits, "-d", "you", "-w", "%{http_code}", &call]).await;
     assert_eq!(seen, "Hello, you!\n200");
+}
+
+/// A field whose value has so many bytes, as HPACK writes it.
+fn long_field(bytes: usize) -> Vec<u8> {
+    let mut field = vec![0x00, 0x01, b'x', 0x7f];
+    let mut rest = bytes - 0x7f;
+    while rest >= 0x80 {
+        field.push((rest & 0x7f) as u8 | 0x80);
+        rest >>= 7;
+    }
+    field.push(rest as u8);
+    field.resize(field.len() + bytes, b'v');
+    field
 }
 
 #[tokio::test]
@@ -187,6 +233,21 @@ async fn a_host_that_stops_answers_streams_and_takes_no_more() {
     assert!(host.ended().await.0.success());
     assert!(call.await.unwrap().ends_with(" 200"));
     drop(idle);
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_reads_holds_no_host_up_that_is_to_stop() {
+    let host = TestHost::builder().flag("--drain-timeout-ms=300").start().await;
+    let http = Kind::Http03.deploy(&host, "http", json!({})).await;
+    let mut frames = Frames::connect(&host.data, &[(INITIAL_WINDOW_SIZE, 0)]).await;
+    frames.get(1, "/fn/http/about").await;
+    frames.read_to(|frame| frame.kind == HEADERS).await.expect("the head of an answer");
+    http.has_in_flight(0).await;
+    let log = host.log_kept();
+    host.signal(Signal::TERM);
+    assert!(host.ended().await.0.success());
+    let log = log.lock().unwrap();
+    assert!(!log.contains("did not end when they were cut off") && !log.contains("panicked"), "{log}");
 }
 
 #[tokio::test]

@@ -134,6 +134,8 @@ async fn who_speaks_plainly_to_tls_is_told_and_the_other_way_round() {
         let told = caller.read_to_close().await;
         assert!(told.starts_with("HTTP/1.1 400") && told.contains("https://"), "{told}");
     }
+    let big = curl(&["-d", &"x".repeat(100_000), "-w", " %{http_code}", &plain]).await;
+    assert!(big.ends_with(" 400"), "{big}");
     let plainly = TestHost::start().await;
     let seen = openssl(&plainly.data, &[]).await;
     assert!(String::from_utf8_lossy(&seen.stderr).contains("protocol version"), "{seen:?}");
@@ -210,6 +212,22 @@ async fn certificates_that_change_are_seen_without_a_signal() {
 }
 
 #[tokio::test]
+async fn what_is_no_file_is_not_read_and_holds_nothing_up() {
+    let authority = Authority::new();
+    authority.sign("host", &["localhost"]);
+    let [chain, key] = authority.flags(&["host"]);
+    let host = TestHost::builder().flag(&chain).flag(&key).start().await;
+    fs::remove_file(authority.path("host.key")).unwrap();
+    let mut make = Command::new("mkfifo");
+    assert!(make.arg(authority.path("host.key")).status().await.unwrap().success());
+    host.signal(Signal::HUP);
+    let told = async || if host.log().contains("is no file") { Ok(()) } else { Err(host.log()) };
+    eventually("a word about it", told).await;
+    host.signal(Signal::TERM);
+    assert!(host.ended().await.0.success());
+}
+
+#[tokio::test]
 async fn operators_may_show_a_certificate_instead_of_a_token() {
     let (authority, other) = (Authority::new(), Authority::new());
     authority.sign("host", &["localhost"]);
@@ -273,7 +291,7 @@ async fn settings_that_make_no_sense_are_refused_with_what_would() {
     fs::write(authority.path("empty.pem"), "").unwrap();
     for (flags, told) in [
         (vec![format!("--tls-cert={one}"), format!("--tls-key={two}")], "is not that of the certificate"),
-        (vec![format!("--tls-cert={absent}"), format!("--tls-key={two}")], "cannot read certificates"),
+        (vec![format!("--tls-cert={absent}"), format!("--tls-key={two}")], "absent.pem: No such file"),
         (
             vec![format!("--tls-cert={}", authority.text("empty.pem")), format!("--tls-key={two}")],
             "holds no certificate",

@@ -16,10 +16,10 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
 use pin_project_lite::pin_project;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
-use tokio::time::{Instant, Sleep, sleep, timeout_at};
+use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout, timeout_at};
 use tokio_io_timeout::TimeoutWriter;
 use tokio_rustls::server::TlsStream;
 
@@ -45,6 +45,8 @@ const SPEAK_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncont
     content-length: 49\r\n\r\nTLS is spoken here; use https:// in the address\r\n";
 /// What a client of TLS gets where none is spoken: the alert `protocol_version`, which is fatal.
 const SPEAK_PLAINLY: &[u8] = &[21, 3, 1, 0, 2, 2, 70];
+/// What is read of a client that is sent away.
+const UNREAD_BYTES_MAX: u64 = 256 << 10;
 /// Between two looks at a preface that is not whole: the kernel does not tell when there is more to look at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
@@ -118,14 +120,22 @@ async fn begin<S>(stream: TcpStream, plane: &Plane<S>) -> anyhow::Result<Begun> 
         (None, Beginning::Http(version)) => return Ok(Begun::Plain(in_time(stream, bounds), version)),
         (Some(tls), Beginning::Handshake) => tls,
         (tls, _) => {
-            // As far as it fits into the kernel's buffer, which is empty.
-            let _ = stream.try_write(if tls.is_some() { SPEAK_TLS } else { SPEAK_PLAINLY });
+            let _ = timeout(CLOSE_WITHIN, tell(stream, if tls.is_some() { SPEAK_TLS } else { SPEAK_PLAINLY })).await;
             anyhow::bail!("the client speaks TLS where none is, or none where it is");
         }
     };
     let stream = tls.acceptor().accept(in_time(stream, bounds)).await?;
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     Ok(Begun::Tls(Box::new(stream), if is_http2 { Version::Http2 } else { Version::Http1 }))
+}
+
+/// Sends the last word of a connection. What the client has sent is read: a connection that is closed before it is reset, and
+/// the word may be lost with it.
+async fn tell(mut stream: TcpStream, word: &[u8]) -> io::Result<()> {
+    stream.write_all(word).await?;
+    stream.shutdown().await?;
+    tokio::io::copy(&mut stream.take(UNREAD_BYTES_MAX), &mut tokio::io::sink()).await?;
+    Ok(())
 }
 
 fn in_time(stream: TcpStream, bounds: ConnectionBounds) -> InTime {
@@ -159,7 +169,7 @@ impl<S: Service> Plane<S> {
         let io = TokioIo::new(stream);
         match version {
             Version::Http1 => self.http_1(io, client, first_by - Instant::now()).await?,
-            Version::Http2 => self.http_2(io, client).await?,
+            Version::Http2 => self.http_2(io, client, first_by).await?,
         }
         Ok(())
     }
@@ -188,6 +198,7 @@ impl<S: Service> Plane<S> {
         self: Arc<Self>,
         io: impl Read + Write + Unpin + Send + 'static,
         client: Client,
+        first_by: Instant,
     ) -> hyper::Result<()> {
         let busy = Arc::new(());
         let answer = service_fn(|request| {
@@ -209,50 +220,57 @@ impl<S: Service> Plane<S> {
             .keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT)
             .serve_connection(io, answer);
-        to_its_end(connection, &busy, Some(IDLE_TIMEOUT), &self.tasks).await
+        to_its_end(connection, &busy, Some(first_by), &self.tasks).await
     }
 }
 
-/// Drives a connection until it ends, which it does soon after the host closes, and after having been idle for so long.
-/// `busy` is held by its requests.
-async fn to_its_end<C>(
-    connection: C,
-    busy: &Arc<()>,
-    idle_timeout: Option<Duration>,
-    tasks: &Tasks,
-) -> hyper::Result<()>
+/// Drives a connection until it ends, which it does soon after the host closes. `busy` is held by its requests. `idle_by`: it
+/// ends as well if no request has begun by then, and when it has been idle for long.
+async fn to_its_end<C>(connection: C, busy: &Arc<()>, mut idle_by: Option<Instant>, tasks: &Tasks) -> hyper::Result<()>
 where
     C: GracefulConnection<Error = hyper::Error>,
 {
     let mut connection = pin!(connection);
     // It is asked once, which leaves this task's waker there: it takes a lock that all connections share.
-    let mut closing = pin!(tasks.closing());
+    let (mut closing, mut cut_off) = (pin!(tasks.closing()), pin!(tasks.cut_off()));
     let (mut asked, mut told) = (false, false);
-    let mut idle_until: Option<Pin<Box<Sleep>>> = None;
+    let ends_idle = idle_by.is_some();
+    let mut timer: Option<Pin<Box<Sleep>>> = None;
     poll_fn(|cx| {
         if !std::mem::replace(&mut asked, true) {
             let _ = closing.as_mut().poll(cx);
         }
         loop {
             if !told && tasks.is_closing() {
-                (told, idle_until) = (true, None);
+                (told, timer) = (true, None);
                 connection.as_mut().graceful_shutdown();
             }
             let served = connection.as_mut().poll(cx);
             if served.is_ready() {
                 return served;
             }
-            let allowed = if told { Some(CLOSE_WITHIN) } else { idle_timeout };
-            let allowed = allowed.filter(|_| Arc::strong_count(busy) == 1);
-            let Some(allowed) = allowed else {
-                idle_until = None;
+            let is_busy = Arc::strong_count(busy) > 1;
+            // Who has not read an answer by the time that all is cut off will not get it.
+            let mut is_cut_off = || tasks.is_cut_off() || cut_off.as_mut().poll(cx).is_ready();
+            let waits = if told { !is_busy || is_cut_off() } else { ends_idle && !is_busy };
+            if is_busy {
+                idle_by = None;
+            }
+            if !waits {
+                timer = None;
                 return Poll::Pending;
-            };
-            ready!(idle_until.get_or_insert_with(|| Box::pin(sleep(allowed))).as_mut().poll(cx));
-            if told {
+            }
+            let timer = timer.get_or_insert_with(|| {
+                let by = idle_by.filter(|_| !told);
+                let by = by.unwrap_or_else(|| Instant::now() + if told { CLOSE_WITHIN } else { IDLE_TIMEOUT });
+                Box::pin(sleep_until(by))
+            });
+            ready!(timer.as_mut().poll(cx));
+            if std::mem::replace(&mut told, true) {
                 return Poll::Ready(Ok(()));
             }
-            (told, idle_until) = (true, None);
+            idle_by = None;
+            timer.as_mut().reset(Instant::now() + CLOSE_WITHIN);
             connection.as_mut().graceful_shutdown();
         }
     })

@@ -41,8 +41,11 @@ pub async fn serve(
         match accepted {
             Ok((stream, address, place)) => {
                 let Some(entered) = clients.enter(address, bounds.per_client_max) else {
-                    // As far as it fits into the kernel's buffer, which is empty.
-                    let _ = stream.try_write(TOO_MANY);
+                    // As far as it fits into the kernel's buffer, which is empty. With TLS there is nothing to be said
+                    // before a handshake, which is what shall be saved.
+                    if plane.tls.is_none() {
+                        let _ = stream.try_write(TOO_MANY);
+                    }
                     tracing::debug!(client = %address, "refused a connection: the client has its share");
                     continue;
                 };

@@ -126,6 +126,7 @@ fn is_for(pair: &CertifiedKey, name: &ServerName<'_>) -> bool {
 
 fn read_pair(chain_path: &Path, key_path: &Path) -> anyhow::Result<Arc<CertifiedKey>> {
     let chain = read_certificates(chain_path)?;
+    check_kind(key_path)?;
     let key = PrivateKeyDer::from_pem_file(key_path)
         .with_context(|| format!("{} holds no private key in PEM", key_path.display()))?;
     let key = ring::sign::any_supported_type(&key)
@@ -146,7 +147,15 @@ fn read_authorities(path: &Path) -> anyhow::Result<RootCertStore> {
     Ok(authorities)
 }
 
+/// Reading anything but a file may never end.
+fn check_kind(path: &Path) -> anyhow::Result<()> {
+    let metadata = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
+    ensure!(metadata.is_file(), "{} is no file", path.display());
+    Ok(())
+}
+
 fn read_certificates(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    check_kind(path)?;
     let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let certificates = read.with_context(|| format!("cannot read certificates in PEM from {}", path.display()))?;
     ensure!(!certificates.is_empty(), "{} holds no certificate in PEM", path.display());

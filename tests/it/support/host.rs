@@ -206,6 +206,11 @@ impl TestHost {
         self.log.lock().unwrap().clone()
     }
 
+    /// The same, to be read when the host has ended.
+    pub(crate) fn log_kept(&self) -> Arc<Mutex<String>> {
+        self.log.clone()
+    }
+
     /// The host's process.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id().expect("the host runs")

@@ -87,6 +87,7 @@ pub(crate) fn run(options: &Options) -> Result<Vec<Figure>> {
     show(&names, &rounds);
     let mut figures = figures(&names, &rounds);
     figures.extend(against_others(&names, &rounds));
+    figures.extend(against_thaw(&names, &rounds));
     figures.extend(two_cores(&hosts, options.plan, &options.out)?);
     Ok(figures)
 }
@@ -112,9 +113,13 @@ impl Hosts {
     }
 }
 
+/// How many functions are called at random, in two cases.
+fn how_many(plan: Plan) -> [usize; 2] {
+    if plan.quick { [50, 200] } else { [1000, 10_000] }
+}
+
 fn many_functions(plan: Plan) -> Vec<String> {
-    let count = if plan.quick { 200 } else { 10_000 };
-    (0..count).map(|index| format!("hello-{index}")).collect()
+    (0..how_many(plan)[1]).map(|index| format!("hello-{index}")).collect()
 }
 
 /// So that what is measured is not their first calls, which `cold` measures.
@@ -134,7 +139,10 @@ fn contestants<'a>(hosts: &'a Hosts, bare: &'a Peer, others: &'a [Peer], plan: P
         }
     }
     let functions = many_functions(plan);
-    contestants.push(Contestant { functions, ..dormouse(&hosts.many, "many", Start::Any) });
+    for (name, count) in ["some", "many"].into_iter().zip(how_many(plan)) {
+        let functions = functions[..count].to_vec();
+        contestants.push(Contestant { functions, ..dormouse(&hosts.many, name, Start::Any) });
+    }
     contestants.extend(others.iter().map(contestant));
     contestants
 }
@@ -250,6 +258,23 @@ fn against_others(names: &[String], rounds: &Rounds) -> Vec<Figure> {
             let ratios = ours.iter().zip(theirs).map(|(ours, theirs)| ours.per_second / theirs.per_second).collect();
             let noisy = ours.iter().chain(theirs).any(Round::noisy);
             let name = format!("throughput at {connections} against {other}");
+            figures.push(Figure::new("http", case, name, "x").noisy(noisy).values(ratios).target(target));
+        }
+    }
+    figures
+}
+
+/// One of many functions at random, each parked between its calls, against one that is thawed each time.
+fn against_thaw(names: &[String], rounds: &Rounds) -> Vec<Figure> {
+    let find = |wanted: &str| names.iter().position(|name| name == wanted).expect("it was measured");
+    let mut figures = Vec::new();
+    for case in ["dormouse some", "dormouse many"] {
+        for connections in CONNECTIONS {
+            let (many, thaw) = (&rounds[&(find(case), connections)], &rounds[&(find("dormouse thaw"), connections)]);
+            let ratios = many.iter().zip(thaw).map(|(many, thaw)| many.cpu_us / thaw.cpu_us).collect();
+            let noisy = many.iter().chain(thaw).any(Round::noisy);
+            let name = format!("CPU per request at {connections} against a thaw");
+            let target = (connections > 1).then_some(Target::AtMost(1.5));
             figures.push(Figure::new("http", case, name, "x").noisy(noisy).values(ratios).target(target));
         }
     }

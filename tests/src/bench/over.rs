@@ -3,7 +3,9 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
@@ -96,21 +98,23 @@ pub(crate) fn run(options: &Options) -> Result<Vec<Figure>> {
 }
 
 impl Contestant<'_> {
-    fn measure(&self, options: &Options, way: Way, event: &std::path::Path) -> Result<Round> {
-        self.load(way, event, options.plan.warm_up.as_secs_f64())?;
+    fn measure(&self, options: &Options, way: Way, event: &Path) -> Result<Round> {
+        self.load(way, event, options.plan.warm_up)?;
         let watch = Watch::start(&[self.server.pid()])?;
         let before = self.server.cpu()?;
-        let duration = options.plan.duration.as_secs_f64();
-        let requests = self.load(way, event, duration)?;
+        let requests = self.load(way, event, options.plan.duration)?;
         let cpu = clock::micros(self.server.cpu()?.saturating_sub(before));
         let noisy = watch.foreign()? > FOREIGN_MAX;
-        Ok(Round { per_second: requests / duration, cpu_us: cpu / requests, noisy })
+        let per_second = requests / options.plan.duration.as_secs_f64();
+        Ok(Round { per_second, cpu_us: cpu / requests, noisy })
     }
 
-    /// Sends requests for so many seconds, and says how many were answered.
-    fn load(&self, way: Way, event: &std::path::Path, seconds: f64) -> Result<f64> {
+    /// Sends requests for so long, and says how many were answered.
+    fn load(&self, way: Way, event: &Path, time: Duration) -> Result<f64> {
         let mut command = Command::new("h2load");
-        command.args(["-t", "1", "-c", &CONNECTIONS.to_string(), "-D", &format!("{seconds}s"), "-d"]).arg(event);
+        command
+            .args(["-t", "1", "-c", &CONNECTIONS.to_string(), "-D", &format!("{}ms", time.as_millis()), "-d"])
+            .arg(event);
         if way.http2 {
             command.args(["-m", &STREAMS.to_string()]);
         } else {
@@ -121,8 +125,10 @@ impl Contestant<'_> {
         let output = output.context("run h2load; Debian's package of it is `nghttp2-client`")?;
         let said = String::from_utf8_lossy(&output.stdout);
         // `status codes: 31250 2xx, 0 3xx, 0 4xx, 0 5xx`
-        let codes =
-            said.lines().find_map(|line| line.strip_prefix("status codes: ")).context("h2load tells statuses")?;
+        let codes = said
+            .lines()
+            .find_map(|line| line.strip_prefix("status codes: "))
+            .with_context(|| format!("h2load tells no statuses: {said}{}", String::from_utf8_lossy(&output.stderr)))?;
         let counts: Vec<f64> = codes.split(", ").filter_map(|part| part.split(' ').next()?.parse().ok()).collect();
         ensure!(counts.len() == 4 && counts[0] > 0.0 && counts[1..].iter().sum::<f64>() == 0.0, "h2load: {said}");
         Ok(counts[0])
