@@ -6,7 +6,7 @@
 //!
 //! Beside the commands: `manifest.rs` reads `dormouse.toml`, `keys.rs` knows how settings are spelled, `language.rs` what
 //! languages need, `hosting.rs` starts a host for `serve` and `up`, `output.rs`, `progress.rs` and `units.rs` are what
-//! people see.
+//! people see. `trust.rs` knows whom a client trusts, and `client_error.rs` why it has no answer.
 
 mod address;
 mod alias;
