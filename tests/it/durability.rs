@@ -145,7 +145,7 @@ fn renamed(component: &[u8], number: u32) -> Vec<u8> {
 /// Deploys one of two components after the other, each with its number, until the host is gone.
 async fn deploy_until_killed(function: TestFunction, url: String, acknowledged: Arc<Mutex<u32>>) {
     let components = ["example-hello", "example-sleeper"].map(tests::component);
-    let client = reqwest::Client::new();
+    let client = tests::client();
     loop {
         let number = *acknowledged.lock().unwrap() + 1;
         let component = renamed(&components[number as usize % 2], number);

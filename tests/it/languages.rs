@@ -48,7 +48,7 @@ async fn a_new_project_in_c_builds_and_runs() {
 async fn a_new_web_application_in_javascript_builds_and_runs() {
     let folder = tempfile::tempdir().unwrap();
     let up = new_project("javascript-http", folder.path()).await;
-    let answer = async |path: &str| reqwest::get(up.url("greeter") + path).await.unwrap();
+    let answer = async |path: &str| tests::client().get(up.url("greeter") + path).send().await.unwrap();
     assert_eq!(answer("Ada").await.text().await.unwrap(), "Hello, Ada! You are number 1.\n");
     assert_eq!(answer("Grace").await.text().await.unwrap(), "Hello, Grace! You are number 2.\n");
     assert_eq!(answer("pre-freeze").await.status(), 404, "a hook is the host's to call");

@@ -13,6 +13,17 @@ use std::sync::OnceLock;
 /// The target that guests are built for.
 const TARGET: &str = "wasm32-wasip2";
 
+/// A client of hosts, with TLS and without. Which certificates are shown to it is not for it to see.
+///
+/// # Panics
+///
+/// If it cannot be made.
+pub fn client() -> reqwest::Client {
+    // Fails if it was done before.
+    let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().tls_danger_accept_invalid_certs(true).build().expect("a client")
+}
+
 /// The repository's folder.
 pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests lie in the repository")

@@ -115,9 +115,7 @@ impl TestHostBuilder {
             .unwrap_or_else(|error| panic!("first line {first:?}: {error}; log: {}", log.lock().unwrap()));
         let scheme = if self.flags.iter().any(|flag| flag.starts_with("--tls-")) { "https" } else { "http" };
         let url = |plane: &str| format!("{scheme}://{}", addresses[plane].as_str().expect("an address"));
-        // Which certificates are shown is for `tls` to see.
-        let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder().tls_danger_accept_invalid_certs(true).build().expect("a client");
+        let client = tests::client();
         TestHost { data: url("data"), admin: url("admin"), client, child, stdout, log, builder: self }
     }
 }

@@ -62,7 +62,7 @@ impl Up {
     }
 
     pub(crate) async fn invoke(&self, name: &str, event: &'static str) -> Reply {
-        let request = reqwest::Client::new().post(self.url(name)).body(event);
+        let request = tests::client().post(self.url(name)).body(event);
         Reply::of(request.send().await.expect("an answer")).await
     }
 

@@ -43,7 +43,7 @@ impl Host {
         let address =
             |plane: &str| -> Result<SocketAddr> { Ok(addresses[plane].as_str().context("an address")?.parse()?) };
         let (data, admin) = (address("data")?, address("admin")?);
-        Ok(Host { data, admin, client: reqwest::Client::new(), child, stdout, _state: state })
+        Ok(Host { data, admin, client: tests::client(), child, stdout, _state: state })
     }
 
     pub(crate) async fn deploy(&self, name: &str, component: Vec<u8>, settings: &Value) -> Result<()> {
