@@ -270,5 +270,5 @@ async fn many_streams_share_a_connection() {
 /// A Python that has gRPC's own client.
 fn grpc() -> &'static std::path::Path {
     static PYTHON: OnceLock<std::path::PathBuf> = OnceLock::new();
-    PYTHON.get_or_init(|| tests::languages::python_with("grpcio==1.76.0"))
+    PYTHON.get_or_init(|| tests::languages::python_with(&["grpcio==1.76.0"]).join("bin/python"))
 }

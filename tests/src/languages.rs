@@ -152,25 +152,19 @@ fn node_modules() -> PathBuf {
     folder.join("node_modules")
 }
 
-/// A Python with a package, which it has to itself.
+/// The folder of a virtual environment of Python with these packages.
 ///
 /// # Panics
 ///
-/// If it cannot be had.
-pub fn python_with(package: &str) -> PathBuf {
-    let folder = cache::entry("tools/python", cache::hash(&[package], &[]), |folder| {
+/// If a package cannot be installed.
+pub fn python_with(packages: &[&str]) -> PathBuf {
+    cache::entry("tools/python", cache::hash(packages, &[]), |folder| {
         run(Command::new("python3").args(["-m", "venv"]).arg(folder));
-        run(Command::new(folder.join("bin/pip")).args(["install", "--quiet", "--only-binary=:all:", package]));
-    });
-    folder.join("bin/python")
+        run(Command::new(folder.join("bin/pip")).args(["install", "--quiet"]).args(packages));
+    })
 }
 
 fn python_tools() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    FOLDER.get_or_init(|| {
-        cache::entry("tools/python", cache::hash(&[COMPONENTIZE_PY, ZIG], &[]), |folder| {
-            run(Command::new("python3").args(["-m", "venv"]).arg(folder));
-            run(Command::new(folder.join("bin/pip")).args(["install", "--quiet", COMPONENTIZE_PY, ZIG]));
-        })
-    })
+    FOLDER.get_or_init(|| python_with(&[COMPONENTIZE_PY, ZIG]))
 }

@@ -1,7 +1,7 @@
 //! Who may use the admin plane.
 //!
-//! With a token, whoever sends it; with an authority for clients' certificates, whoever shows one. Without either the plane listens on loopback only, and two more checks keep web pages
-//! out that run in a browser on the same machine: the `Host` must be a loopback name, so that no foreign name can be
+//! With a token, whoever sends it; with an authority for clients' certificates, whoever shows one. Without either, the plane
+//! listens on loopback only, and two more checks keep web pages out that run in a browser on the same machine: the `Host` must be a loopback name, so that no foreign name can be
 //! pointed here, and a request that a page of another origin sent is refused. A field that is there twice, or cannot be
 //! read, is refused: whoever else reads it may take the other one.
 
