@@ -14,7 +14,6 @@ use serde_json::json;
 
 use crate::host::Setup;
 use crate::machine::{self, Cores, SERVER_CORE};
-use crate::peers::Choice;
 use crate::peers::wasmtime_serve::{self, Instances};
 use crate::report::{Figure, Target};
 use crate::server::Server;
@@ -50,13 +49,7 @@ pub(crate) fn run(options: &Options) -> Result<Vec<Figure>> {
         let ours = Contestant { server: &host.server, address: host.data, path };
         let file = options.out.join("bodies.wasm");
         fs::write(&file, component)?;
-        let peer = match options.peers {
-            Choice::None => None,
-            Choice::Installed | Choice::Install => {
-                let started = wasmtime_serve::start_with(&file, Instances::Reused, &options.out);
-                started.inspect_err(|error| println!("  peer missing: {error:#}")).ok()
-            }
-        };
+        let peer = wasmtime_serve::start_with(&file, Instances::Reused, options);
         let mut theirs = peer.as_ref().map(|(server, address)| Contestant { server, address: *address, path: "/echo" });
         let (small, large) = if options.plan.quick { (8, 32) } else { (500, 1024) };
         for (what, bodies, mib) in [("bodies of 1 MiB", small, 1), ("one of 1 GiB", 1, large)] {

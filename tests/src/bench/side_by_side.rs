@@ -16,7 +16,6 @@ use crate::host::{Host, Setup};
 use crate::load_generator::{Group, get};
 use crate::machine::{Cores, SERVER_CORE};
 use crate::measure::{self, Round};
-use crate::peers::Choice;
 use crate::peers::wasmtime_serve::{self, Instances};
 use crate::report::{Figure, Target};
 use crate::server::Server;
@@ -90,14 +89,8 @@ pub(crate) fn run(options: &Options) -> Result<Vec<Figure>> {
 fn compare(host: &Host, guest: &Guest, options: &Options) -> Result<Vec<Figure>> {
     let file = options.out.join("side-by-side.wasm");
     fs::write(&file, guest.example.component())?;
-    let others = [Instances::Reused, Instances::Fresh].map(|instances| {
-        let started = match options.peers {
-            Choice::None => None,
-            Choice::Installed | Choice::Install => Some(wasmtime_serve::start_with(&file, instances, &options.out)),
-        };
-        let missing = |error: &anyhow::Error| println!("  peer missing: {error:#}");
-        started.and_then(|started| started.inspect_err(missing).ok())
-    });
+    let others =
+        [Instances::Reused, Instances::Fresh].map(|instances| wasmtime_serve::start_with(&file, instances, options));
     let mut figures = Vec::new();
     let mut rows = Vec::new();
     for (way, instances, least) in WAYS {

@@ -10,6 +10,8 @@ use std::process::Command;
 
 use anyhow::{Result, ensure};
 
+use super::Choice;
+use crate::Options;
 use crate::machine::{Cores, SERVER_CORE};
 use crate::server::Server;
 
@@ -57,9 +59,13 @@ pub(crate) enum Instances {
     Reused,
 }
 
-/// Starts it, tuned, with any component.
-pub(crate) fn start_with(component: &Path, instances: Instances, logs: &Path) -> Result<(Server, SocketAddr)> {
-    serve(&super::folder(), logs, &tuned(instances), component)
+/// Starts it, tuned, with any component, unless no peers are wanted. What is missing is named in the output, and is no failure.
+pub(crate) fn start_with(component: &Path, instances: Instances, options: &Options) -> Option<(Server, SocketAddr)> {
+    if options.peers == Choice::None {
+        return None;
+    }
+    let started = serve(&super::folder(), &options.out, &tuned(instances), component);
+    started.inspect_err(|error| println!("  peer missing: {error:#}")).ok()
 }
 
 fn tuned(instances: Instances) -> Vec<&'static str> {
