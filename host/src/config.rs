@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::access::{AccessOptions, Auth};
 use crate::meter::Basis;
 
 /// Files that the host itself has open: databases, listeners, compiled code.
@@ -26,16 +27,28 @@ pub struct ServeArgs {
     /// Where callers reach functions; port 0 asks the system for one [default: 127.0.0.1:8080]
     #[arg(long, env = "DORMOUSE_DATA_ADDR", value_name = "ADDRESS")]
     pub data_addr: Option<String>,
-    /// Where operators reach the host; anything but loopback needs TLS and --admin-token [default: 127.0.0.1:8081]
+    /// Where operators reach the host; anything but loopback needs TLS and a key, such as --admin-token [default: 127.0.0.1:8081]
     #[arg(long, env = "DORMOUSE_ADMIN_ADDR", value_name = "ADDRESS")]
     pub admin_addr: Option<String>,
     /// A TOML file with any of these settings, e.g. `data-addr = "0.0.0.0:80"`
     #[arg(long, env = "DORMOUSE_CONFIG", value_name = "FILE")]
     #[serde(skip)]
     pub config: Option<PathBuf>,
-    /// Operators must send it as `Authorization: Bearer TOKEN`
+    /// A key for everything: operators must send it, or a key made with `dormouse keys`, as `Authorization: Bearer TOKEN`
     #[arg(long, env = "DORMOUSE_ADMIN_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     pub admin_token: Option<String>,
+    /// What callers of functions must show that do not say so themselves [default: none on loopback, else key]
+    #[arg(long, env = "DORMOUSE_AUTH", value_name = "AUTH")]
+    pub auth: Option<Auth>,
+    /// Where the key is that secrets are encrypted under; made if it is not there [default: secret.key in --state-dir]
+    #[arg(long, env = "DORMOUSE_KEY_FILE", value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+    /// Access keys at once [default: 1000]
+    #[arg(long, env = "DORMOUSE_KEYS_MAX", value_name = "COUNT")]
+    pub keys_max: Option<usize>,
+    /// Changes that the audit log remembers [default: 100000]
+    #[arg(long, env = "DORMOUSE_AUDIT_ENTRIES_MAX", value_name = "COUNT")]
+    pub audit_entries_max: Option<u64>,
     /// Certificate chains in PEM for TLS on both planes; separated by commas, or repeated. A client gets the first that has
     /// the name it asks for
     #[arg(long, env = "DORMOUSE_TLS_CERT", value_name = "FILE", value_delimiter = ',', requires = "tls_key")]
@@ -46,7 +59,7 @@ pub struct ServeArgs {
     /// TLS with a certificate that this host signs itself, for trying; it is kept in the state directory
     #[arg(long, env = "DORMOUSE_TLS_SELF_SIGNED", conflicts_with = "tls_cert")]
     pub tls_self_signed: bool,
-    /// Operators may show a certificate that one of these, in PEM, has signed, and need no token then
+    /// Operators may show a certificate that one of these, in PEM, has signed, and need no key then
     #[arg(long, env = "DORMOUSE_ADMIN_CLIENT_CA", value_name = "FILE")]
     pub admin_client_ca: Option<PathBuf>,
     /// The admin plane may listen on anything but loopback without TLS, because a proxy in front of it has that
@@ -141,6 +154,8 @@ pub struct Config {
     pub data: DataConfig,
     /// The admin plane.
     pub admin: AdminConfig,
+    /// Access keys and the audit log.
+    pub access: AccessOptions,
     /// Certificates of both planes; none: they speak without TLS.
     pub tls: Option<TlsConfig>,
     /// Connections of functions to others.
@@ -198,6 +213,8 @@ pub struct DataConfig {
     pub replies_memory_mb_max: u64,
     /// Connections.
     pub connections: ConnectionBounds,
+    /// What callers of functions must show that do not say so themselves.
+    pub auth: Auth,
 }
 
 /// What connections to a plane may take.
@@ -222,9 +239,9 @@ pub struct AdminConfig {
     pub address: SocketAddr,
     /// Connections.
     pub connections: ConnectionBounds,
-    /// What operators must send.
-    pub token: Option<String>,
-    /// Who signs certificates of operators, which do instead of the token.
+    /// Whether programs on this machine may use it without showing anything.
+    pub is_open: bool,
+    /// Who signs certificates of operators, which do instead of a key.
     pub client_ca: Option<PathBuf>,
     /// The largest component.
     pub component_bytes_max: usize,

@@ -17,12 +17,13 @@ use prometheus_client::registry::Registry;
 use serde_json::Value;
 
 use self::pools::Preparing;
+use crate::access::{Access, Auth};
 use crate::catalog::{Alias, AliasChange, Catalog, CatalogBounds, ChangeError, Function, Version};
 use crate::config::Config;
 use crate::guest::{Engine, Network};
 use crate::ids::{AliasName, FunctionName, InstanceId, VersionNumber};
 use crate::instance;
-use crate::ledger::{Group, Ledger, Options, QueryError, Usage, UsageQuery};
+use crate::ledger::{Group, Ledger, Options, QueryError, Usage, UsageQuery, Visible};
 use crate::machine::{MAPS_PER_LARGE_INSTANCE, Machine, resident_bytes};
 use crate::memory::Governor;
 use crate::meter::Basis;
@@ -33,6 +34,9 @@ use crate::telemetry::Charges;
 
 /// A host without its listeners; see the module.
 pub struct Host {
+    access: Access,
+    /// What callers of functions must show that do not say so themselves.
+    auth: Auth,
     catalog: Catalog,
     pools: Pools,
     ledger: Ledger,
@@ -53,6 +57,8 @@ struct Held {
     bytes: Gauge,
 }
 
+/// How often it is stored when access keys were used.
+const KEY_USES_INTERVAL: Duration = Duration::from_secs(60);
 /// How long those who are cut off may take to end.
 const CUT_OFF_WITHIN: Duration = Duration::from_secs(2);
 
@@ -103,6 +109,8 @@ impl Host {
             compile: config.compile,
         };
         Ok(Arc::new(Host {
+            access: Access::open(&config.state_dir, &config.access)?,
+            auth: config.data.auth,
             catalog: Catalog::open(&config.state_dir, engine, bounds, tasks.clone())?,
             pools: Pools::new(tasks.clone(), capacity, pool_metrics)?,
             ledger,
@@ -128,9 +136,38 @@ impl Host {
         &self.replies.room
     }
 
-    /// Starts the instances that are kept even when nobody calls.
+    /// Starts the instances that are kept even when nobody calls, and what the host does by itself.
     pub fn start(self: &Arc<Self>) {
         self.follow();
+        let host = self.clone();
+        self.tasks.spawn(async move {
+            while tokio::time::timeout(KEY_USES_INTERVAL, host.tasks.drained()).await.is_err() {
+                let uses = host.clone();
+                let stored = host.tasks.blocking(move || uses.access.store_uses()).await;
+                if let Err(error) = stored.flatten() {
+                    tracing::warn!("when access keys were used cannot be stored: {error:#}");
+                }
+            }
+        });
+    }
+
+    /// The access keys, and the log of what operators changed.
+    pub fn access(&self) -> &Access {
+        &self.access
+    }
+
+    /// The same, on a thread where blocking is allowed.
+    pub async fn change_access<T: Send + 'static>(
+        self: &Arc<Self>,
+        change: impl FnOnce(&Access) -> T + Send + 'static,
+    ) -> anyhow::Result<T> {
+        let host = self.clone();
+        self.tasks.blocking(move || change(&host.access)).await
+    }
+
+    /// What callers of a function must show; of one that is not there the same as by default.
+    pub fn auth_of(&self, function: Option<&Function>) -> Auth {
+        function.and_then(|function| function.auth).unwrap_or(self.auth)
     }
 
     /// The drain signal and the tasks of the host.
@@ -306,11 +343,11 @@ impl Host {
         self.pools.stop(id)
     }
 
-    /// Sums of what functions used. It blocks.
-    pub fn usage(&self, query: &UsageQuery) -> Result<Usage, QueryError> {
-        let mut usage = self.ledger.usage(query)?;
+    /// Sums of what functions used, of those that are visible. It blocks.
+    pub fn usage(&self, query: &UsageQuery, visible: Visible<'_>) -> Result<Usage, QueryError> {
+        let mut usage = self.ledger.usage(query, visible)?;
         if query.from.is_none() && query.to.is_none() {
-            self.add_parked_now(query, &mut usage);
+            self.add_parked_now(query, visible, &mut usage);
         }
         Ok(usage)
     }
@@ -325,9 +362,10 @@ impl Host {
     }
 
     /// The ledger learns how long an instance was parked when it wakes; until then the pools know.
-    fn add_parked_now(&self, query: &UsageQuery, usage: &mut Usage) {
+    fn add_parked_now(&self, query: &UsageQuery, visible: Visible<'_>, usage: &mut Usage) {
         for pool in self.pools.all() {
-            if query.function.as_ref().is_some_and(|only| only != pool.function()) {
+            let is_other = query.function.as_ref().is_some_and(|only| only != pool.function());
+            if is_other || !visible(pool.function().as_str()) {
                 continue;
             }
             for (parked, bytes) in pool.parked() {
@@ -366,7 +404,8 @@ impl Host {
 
     /// Stores what is still to be stored; nothing can be posted afterwards.
     pub fn close(&self) -> anyhow::Result<()> {
-        self.ledger.close()
+        let uses = self.access.store_uses();
+        self.ledger.close().and(uses)
     }
 }
 

@@ -1,7 +1,9 @@
-//! Identifiers of functions, revisions, versions, aliases, instances and requests.
+//! Identifiers of functions, revisions, versions, aliases, instances, requests and access keys.
 //!
 //! Names come from people and are checked here once; instances and requests get random identifiers, revisions and
 //! versions get the next number. Nothing in this file knows what the identifiers stand for.
+
+mod key;
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -12,6 +14,8 @@ use std::time::UNIX_EPOCH;
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use uuid::{NoContext, Timestamp, Uuid};
+
+pub use key::{InvalidKeyId, KeyId};
 
 use crate::clock;
 

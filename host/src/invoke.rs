@@ -1,7 +1,7 @@
 //! The one door: whoever wants a function to run comes through [`Host::invoke`].
 //!
-//! A call names a function and a qualifier. The door resolves them to a revision, asks whether the host takes the call,
-//! and pins the revision's pool. Only then is the input read and shaped, for the revision that will get it: a deployment
+//! A call names a function and a qualifier. The door asks whether the caller may, resolves them to a revision, asks whether
+//! the host takes the call, and pins the revision's pool. Only then is the input read and shaped, for the revision that will get it: a deployment
 //! meanwhile cannot come between the two, however long an upload takes. The answer is an outcome; what it means in HTTP
 //! is for the planes to say.
 
@@ -12,17 +12,18 @@ use http::Request;
 use http_body_util::{BodyExt as _, Full};
 use sha2::{Digest as _, Sha256};
 
+use crate::access::{Auth, Key, Right};
 use crate::catalog::{Alias, Function, Target};
 use crate::chance;
 use crate::guest::{self, Body, EventInput, Protocol};
 use crate::host::Host;
-use crate::ids::{LATEST, RequestId};
+use crate::ids::{KeyId, LATEST, RequestId};
 use crate::instance::{Answer, Input};
 use crate::meter::CalledBy;
 use crate::pool;
 
 /// A call of a function.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Call<'a> {
     /// The function's name.
     pub function: &'a str,
@@ -36,6 +37,8 @@ pub struct Call<'a> {
     pub traceparent: Option<String>,
     /// Who calls.
     pub called_by: CalledBy,
+    /// The access key that the caller showed.
+    pub key: Option<&'a Key>,
     /// Which attempt at the request this is, from 1.
     pub attempt: u32,
 }
@@ -61,6 +64,21 @@ pub enum Refusal {
         function: String,
         /// What was asked for.
         qualifier: String,
+    },
+    /// The function wants a key, and none was shown. There may be no such function.
+    #[error(
+        "function `{0}` wants an access key: send it as `Authorization: Bearer KEY`; the command line takes it from `--key` or \
+         DORMOUSE_KEY. The host's operator makes one with `dormouse keys create`, or lets everybody call the function with \
+         `auth` set to `none`"
+    )]
+    NoKey(String),
+    /// The key does not cover the function. There may be no such function.
+    #[error("the key {key} may not invoke function `{function}`")]
+    OutOfScope {
+        /// The key.
+        key: KeyId,
+        /// The function.
+        function: String,
     },
     /// An operator disabled the function.
     #[error("function `{function}` is disabled: {reason}")]
@@ -118,6 +136,7 @@ impl Host {
             id: call.request,
             version: target.version,
             called_by: call.called_by,
+            key: call.key.map(|key| key.id),
             attempt: call.attempt,
             input,
             traceparent: call.traceparent,
@@ -131,7 +150,15 @@ impl Host {
             return Err(pool::Refused::Draining.into());
         }
         let shown = |text: &str| text.chars().take(80).collect();
-        let function = self.function(call.function).ok_or_else(|| Refusal::NoFunction(shown(call.function)))?;
+        let function = self.function(call.function);
+        // Asked before anything is said of the function, so that strangers do not learn which ones there are.
+        if self.auth_of(function.as_deref()) == Auth::Key {
+            let key = call.key.ok_or_else(|| Refusal::NoKey(shown(call.function)))?;
+            if !key.scope.allows(Right::Invoke, call.function) {
+                return Err(Refusal::OutOfScope { key: key.id, function: shown(call.function) });
+            }
+        }
+        let function = function.ok_or_else(|| Refusal::NoFunction(shown(call.function)))?;
         let qualifier = call.qualifier.unwrap_or(LATEST);
         let target = function
             .resolve(qualifier, |alias| place(&function, alias, call.affinity))

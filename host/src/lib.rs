@@ -5,11 +5,13 @@
 //! [`pool`] lends an instance, [`instance`] drives that instance from state to state, and [`guest`] runs its code, which
 //! only moves while it is polled. [`meter`] measures each poll and [`ledger`] stores what was measured.
 //!
+//! [`access`] knows the keys of callers and operators, and remembers what operators changed.
+//!
 //! [`host`] is all that a plane may ask for; [`admin`] is the operators' plane over it, never on a request's way, and
 //! [`web`] is what planes share. [`cli`] is the program. Only `guest` names the engine, only `web` and the planes know
 //! status codes, and what decides (`instance::lifecycle`, `pool::policy`) has no clock, no lock and no I/O.
 //!
-//! What many of them use: [`config`] has the checked settings, [`ids`] the names and identifiers, [`sqlite`] opens both
+//! What many of them use: [`config`] has the checked settings, [`ids`] the names and identifiers, [`sqlite`] opens the
 //! databases, [`private`] closes files to other users, [`clock`] tells the date, [`chance`] draws, [`room`] shares memory
 //! out, [`memory`] says whether there is any, [`machine`] reads the kernel's limits, [`log`] keeps functions' output,
 //! [`telemetry`] is the host's own log, and [`shutdown`] ends it all.
@@ -21,6 +23,7 @@ pub mod admin;
 pub mod web;
 pub mod host;
 pub mod invoke;
+pub mod access;
 pub mod catalog;
 pub mod pool;
 pub mod instance;

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use tokio::sync::watch;
 
 use crate::clock;
-use crate::ids::{InstanceId, RequestId, VersionLabel};
+use crate::ids::{InstanceId, KeyId, RequestId, VersionLabel};
 
 /// Lines that a function's log keeps.
 const LINES_MAX: usize = 2000;
@@ -45,7 +45,12 @@ impl Stream {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Author {
     /// This request's, or this hook's: they have identifiers alike.
-    Request(RequestId),
+    Request {
+        /// Its identifier.
+        id: RequestId,
+        /// The access key that its caller showed.
+        key: Option<KeyId>,
+    },
     /// One of several's, and nobody can tell which.
     Unknown,
     /// No request's: none was there, or the line is about the instance.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::clock;
-use crate::ids::{FunctionName, InstanceId, RequestId};
+use crate::ids::{FunctionName, InstanceId, KeyId, RequestId};
 
 /// The engine's epoch and the unit of charge.
 pub const EPOCH: Duration = Duration::from_millis(1);
@@ -141,6 +141,8 @@ pub struct AcceptedCall {
     pub version: Arc<str>,
     /// Who called.
     pub called_by: CalledBy,
+    /// The access key that was shown.
+    pub key: Option<KeyId>,
     /// Which attempt at the request this is, from 1.
     pub attempt: u32,
 }
@@ -162,12 +164,16 @@ pub struct InvocationReading {
     pub queued: Duration,
     /// From the handler's call to its end.
     pub handler: Duration,
+    /// Executed time of the instance meanwhile; requests that overlap share it.
+    pub executed: Duration,
     /// `ok`, `cancelled` (the caller left before it started), or the code of the error.
     pub outcome: &'static str,
     /// True if the caller got the answer.
     pub delivered: bool,
     /// Who called.
     pub called_by: CalledBy,
+    /// The access key that was shown.
+    pub key: Option<KeyId>,
     /// Which attempt at the request this is, from 1.
     pub attempt: u32,
 }
@@ -392,17 +398,19 @@ pub struct InvocationMeter {
 impl InvocationMeter {
     /// Accepts a call at `now`.
     pub fn accept(call: AcceptedCall, now: Instant, post: Post) -> InvocationMeter {
-        let AcceptedCall { request, function, version, called_by, attempt } = call;
+        let AcceptedCall { request, function, version, called_by, key, attempt } = call;
         let reading = InvocationReading {
             request,
             function,
             version,
             called_by,
+            key,
             attempt,
             instance: None,
             start: clock::date(),
             queued: Duration::ZERO,
             handler: Duration::ZERO,
+            executed: Duration::ZERO,
             outcome: "instance-lost",
             delivered: false,
         };
@@ -421,6 +429,11 @@ impl InvocationMeter {
         if let Some(began) = self.began.take() {
             self.reading.handler = now.saturating_duration_since(began);
         }
+    }
+
+    /// Records what the instance executed while it had the request.
+    pub fn executed(&mut self, time: Duration) {
+        self.reading.executed = time;
     }
 
     /// Records how the request ended, and if the caller got the answer.
@@ -548,6 +561,7 @@ mod tests {
             function: "f".parse().unwrap(),
             version: "LATEST".into(),
             called_by: CalledBy::Data,
+            key: None,
             attempt: 1,
         };
         let meter = InvocationMeter::accept(call, Instant::now(), post);

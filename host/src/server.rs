@@ -13,7 +13,8 @@ use anyhow::Context as _;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::config::{Config, TlsConfig};
+use crate::access::Auth;
+use crate::config::{AdminConfig, Config, TlsConfig};
 use crate::host::Host;
 use crate::machine::Machine;
 use crate::shutdown::Tasks;
@@ -23,6 +24,9 @@ use crate::{admin, data, private};
 
 /// How often the files of TLS are looked at.
 const FILES_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How many functions the log names that are open to everybody.
+const OPEN_NAMED_MAX: usize = 20;
 
 /// A running host. Dropping it without [`Server::stop`] leaves its tasks to the runtime.
 pub struct Server {
@@ -77,16 +81,15 @@ impl Server {
         let addresses = Addresses { data: data_listener.local_addr()?, admin: admin_listener.local_addr()? };
         let tls = PlanesTls::load(&config, addresses)?;
         let host = Host::open(&config, &machine, vec![addresses.data, addresses.admin], tasks.clone())?;
+        check_operators(&config, &host)?;
         host.start();
         tasks.spawn(data::serve(data_listener, tls.data.clone(), host.clone(), config.data));
         tasks.spawn(admin::serve(admin_listener, tls.admin.clone(), host.clone(), config.admin, addresses.data));
         let with_tls = tls.data.is_some();
         let reload = tls.follow_files()?;
         tracing::info!(data = %addresses.data, admin = %addresses.admin, with_tls, connections_max, "listening");
-        if !with_tls && !addresses.data.ip().is_loopback() {
-            tracing::warn!(
-                "callers on other machines reach the data plane without TLS; `tls-cert` and `tls-key` set it up"
-            );
+        if !addresses.data.ip().is_loopback() {
+            warn_of_strangers(&host, with_tls);
         }
         let drain_timeout = config.drain_timeout;
         Ok(Server {
@@ -225,12 +228,50 @@ impl PlanesTls {
     }
 }
 
+/// An admin plane that other machines reach must have somebody who may use it.
+fn check_operators(config: &Config, host: &Host) -> anyhow::Result<()> {
+    let AdminConfig { address, client_ca, .. } = &config.admin;
+    anyhow::ensure!(
+        address.ip().is_loopback() || client_ca.is_some() || host.access().has_manager(),
+        "`admin-addr` {address} can be reached from other machines, and nobody could use it: set `admin-token`, or make a key \
+         with `dormouse keys create --functions '*' --allow manage` while it is on loopback"
+    );
+    Ok(())
+}
+
+/// Says what callers on other machines can do without a key, and what others can read of it.
+fn warn_of_strangers(host: &Host, with_tls: bool) {
+    if !with_tls {
+        tracing::warn!(
+            "callers on other machines reach the data plane without TLS; `tls-cert` and `tls-key` set it up"
+        );
+    }
+    let functions = host.functions();
+    let open: Vec<&str> = functions
+        .iter()
+        .filter(|function| host.auth_of(Some(function)) == Auth::None)
+        .map(|function| function.name.as_str())
+        .collect();
+    if open.is_empty() {
+        tracing::info!("every function asks its callers for an access key");
+    } else {
+        let named = open.iter().take(OPEN_NAMED_MAX).copied().collect::<Vec<_>>().join(", ");
+        let more = if open.len() > OPEN_NAMED_MAX { " and more" } else { "" };
+        tracing::warn!(
+            "callers on other machines need no key for {} of {} functions, because `auth` is `none`: {named}{more}",
+            open.len(),
+            functions.len()
+        );
+    }
+}
+
 fn has_terminal() -> bool {
     std::io::stdin().is_terminal() || std::io::stdout().is_terminal() || std::io::stderr().is_terminal()
 }
 
 /// What a state directory holds: the beginnings of the names.
-const STATE_NAMES: [&str; 6] = ["lock", "catalog.sqlite", "ledger.sqlite", "components", "compiled", "tls"];
+const STATE_NAMES: [&str; 8] =
+    ["lock", "catalog.sqlite", "ledger.sqlite", "access.sqlite", "secret.key", "components", "compiled", "tls"];
 
 /// Takes the state directory for this host alone, and closes it to other users of the machine. A folder that holds other
 /// files as well keeps its mode; what is ours in it is closed.

@@ -1,11 +1,9 @@
 //! The operators' plane: functions, instances, logs, the bill, health, and who may use all that.
 
 use std::collections::BTreeSet;
-use std::process::Stdio;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::support::{Gate, PATIENCE, Reply, TestFunction, TestHost, eventually};
@@ -353,22 +351,6 @@ async fn the_openapi_document_is_sound_and_all_of_it_is_served() {
             "{method} {path}"
         );
     }
-}
-
-#[tokio::test]
-async fn a_plane_that_others_can_reach_needs_a_token() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_host-under-test"));
-    command
-        .args(["serve", "--json", "--data-addr=127.0.0.1:0", "--admin-addr=0.0.0.0:0", "--state-dir"])
-        .arg(folder.path())
-        .env_remove("DORMOUSE_ADMIN_TOKEN")
-        .stdin(Stdio::null())
-        .kill_on_drop(true);
-    let output = timeout(PATIENCE, command.output()).await.expect("it ends at once").unwrap();
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && output.stdout.is_empty(), "it never listened");
-    assert!(text.contains("`admin-addr` 0.0.0.0:0") && text.contains("`admin-token` must be set"), "{text}");
 }
 
 #[tokio::test]

@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 use crate::support::{TestHost, Up, dormouse, eventually, write_examples};
 
-const COMMANDS: [&str; 21] = [
+const COMMANDS: [&str; 24] = [
     "serve", "up", "new", "build", "deploy", "invoke", "list", "show", "logs", "usage", "publish", "versions", "alias",
-    "rollback", "disable", "enable", "suspend", "resume", "stop", "delete", "doctor",
+    "rollback", "disable", "enable", "suspend", "resume", "stop", "delete", "login", "keys", "audit", "doctor",
 ];
 
 /// The program as a client of `host`.

@@ -22,6 +22,7 @@ mod errors;
 mod http;
 mod http2;
 mod tls;
+mod keys;
 mod components;
 mod uploads;
 mod compiling;

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
+use axum::response::IntoResponse;
 use http::StatusCode;
 
 use super::Plane;
+use super::audit::Detail;
 use super::functions::json;
 use super::model::{AliasList, AliasRequest, AliasView, Problem};
 use super::reject::{Named, NamedOf, find};
@@ -52,7 +54,7 @@ pub(super) async fn set(
     State(plane): Shared,
     NamedOf(name, alias): NamedOf<AliasName>,
     body: Body,
-) -> Result<(StatusCode, Json<AliasView>), Failure> {
+) -> Result<impl IntoResponse, Failure> {
     let AliasRequest { version, weights, description } = json(body).await?;
     let weights = weights.into_iter().map(|(version, weight)| Ok((version.parse()?, weight)));
     let change = AliasChange {
@@ -62,7 +64,8 @@ pub(super) async fn set(
     };
     let (set, is_new) = plane.host.set_alias(name.clone(), alias, change).await?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, Json(view(&name, &set))))
+    let detail = Detail(format!("version {}", set.version));
+    Ok((status, detail.attached(), Json(view(&name, &set))))
 }
 
 /// Moves an alias back to the version that it named before, without weights.
@@ -72,9 +75,10 @@ pub(super) async fn set(
 pub(super) async fn roll_back(
     State(plane): Shared,
     NamedOf(name, alias): NamedOf<AliasName>,
-) -> Result<Json<AliasView>, Failure> {
+) -> Result<impl IntoResponse, Failure> {
     let moved = plane.host.roll_back(name.clone(), alias).await?;
-    Ok(Json(view(&name, &moved)))
+    let detail = Detail(format!("version {}", moved.version));
+    Ok((detail.attached(), Json(view(&name, &moved))))
 }
 
 /// Deletes an alias; the versions stay.

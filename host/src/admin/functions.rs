@@ -6,14 +6,19 @@ use std::time::Duration;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
+use axum::response::IntoResponse;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::Plane;
+use super::audit::Detail;
 use super::model::{DisableRequest, FunctionList, FunctionView, InstanceCounts, Problem};
+use super::operator::Operator;
 use super::reject::{Named, find, invalid};
+use crate::access::{Auth, Right};
 use crate::catalog::{ChangeError, Function, SettingsSpec};
 use crate::host::Host;
 use crate::ids::{FunctionName, LATEST};
@@ -29,10 +34,11 @@ const UPLOAD_WAIT: Duration = Duration::from_secs(60);
 type Name = Named<FunctionName>;
 type Shared = State<Arc<Plane>>;
 
-/// All functions, by name.
+/// All functions that the operator may read, by name.
 #[utoipa::path(get, path = "/v1/functions", operation_id = "listFunctions", responses((status = 200, body = FunctionList)))]
-pub(super) async fn list(State(plane): Shared) -> Json<FunctionList> {
-    let functions = plane.host.functions();
+pub(super) async fn list(State(plane): Shared, operator: Operator) -> Json<FunctionList> {
+    let mut functions = plane.host.functions();
+    functions.retain(|function| operator.may(Right::Read, function.name.as_str()));
     let counts = plane.host.instance_counts_by_function();
     let view = |function: &Arc<Function>| {
         let counts = counts.get(&function.name).copied().unwrap_or_default();
@@ -63,12 +69,13 @@ pub(super) async fn deploy(
     Named(name): Name,
     fields: HeaderMap,
     body: Body,
-) -> Result<(StatusCode, Json<FunctionView>), Failure> {
+) -> Result<impl IntoResponse, Failure> {
     let patch = fields.get(headers::SETTINGS).map(|value| parse(value.as_bytes())).transpose()?;
     let (component, _share) = read_component(&plane, &fields, body).await?;
     let (function, created) = plane.host.deploy(name, component, patch).await?;
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, Json(view(&plane.host, &function))))
+    let detail = Detail(format!("revision {}, SHA-256 {}", function.latest.id, function.latest.sha256));
+    Ok((status, detail.attached(), Json(view(&plane.host, &function))))
 }
 
 /// Changes the configuration by a JSON merge patch (RFC 7396): what is left out stays, `null` restores the default.
@@ -81,9 +88,12 @@ pub(super) async fn configure(
     State(plane): Shared,
     Named(name): Name,
     body: Body,
-) -> Result<Json<FunctionView>, Failure> {
-    let function = plane.host.configure(name, parse(&read_json(body).await?)?).await?;
-    Ok(Json(view(&plane.host, &function)))
+) -> Result<impl IntoResponse, Failure> {
+    let patch: Value = parse(&read_json(body).await?)?;
+    // Which settings, and not their values: secrets are among them.
+    let settings: Vec<String> = patch.as_object().into_iter().flat_map(|patch| patch.keys().cloned()).collect();
+    let function = plane.host.configure(name, patch).await?;
+    Ok((Detail(settings.join(", ")).attached(), Json(view(&plane.host, &function))))
 }
 
 /// Deletes a function with its versions and aliases. Requests that were accepted are answered, and every instance's pre-stop runs.
@@ -215,6 +225,7 @@ fn view_with(host: &Host, function: &Function, instances: InstanceCounts) -> Fun
         suspended: function.suspended,
         disabled: function.disabled.clone(),
         fault: host.fault(latest.id),
+        open: host.auth_of(Some(function)) == Auth::None,
         published: function.version_of(latest.id).map(|version| version.number.to_string()),
         versions: function.versions.len(),
         aliases: function.aliases.len(),

@@ -1,54 +1,177 @@
-//! Who may use the admin plane.
+//! Who may use the admin plane, and for what.
 //!
-//! With a token, whoever sends it; with an authority for clients' certificates, whoever shows one. Without either, the plane
-//! listens on loopback only, and two more checks keep web pages out that run in a browser on the same machine: the `Host` must be a loopback name, so that no foreign name can be
-//! pointed here, and a request that a page of another origin sent is refused. A field that is there twice, or cannot be
-//! read, is refused: whoever else reads it may take the other one.
+//! Whoever sends an access key may do what its scope says; the admin token is a key for everything, and so is a certificate
+//! that the authority for clients' certificates has signed. Without these, a plane on loopback is open to programs on the same
+//! machine, and two more checks keep web pages out that run in a browser there: the `Host` must be a loopback name, so that no
+//! foreign name can be pointed here, and a request that a page of another origin sent is refused. A field that is there twice,
+//! or cannot be read, is refused: whoever else reads it may take the other one.
+//!
+//! What a path needs is decided here for all of them ([`need`]), so that a new one is closed until it is listed. Changes are
+//! noted in the audit log before they are made.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::RequestExt as _;
+use axum::extract::{MatchedPath, RawPathParams, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::uri::Authority;
-use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
-use sha2::{Digest as _, Sha256};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 
 use super::Plane;
+use super::audit::Detail;
+use super::operator::Operator;
+use super::reject::instance_not_found;
+use crate::access::{Change, Right};
+use crate::ids::InstanceId;
+use crate::web::headers;
 use crate::web::problem::{Code, Failure};
 use crate::web::service::Client;
 
-pub(super) async fn admit(State(plane): State<Arc<Plane>>, request: Request, next: Next) -> Response {
-    let open = matches!(request.uri().path(), "/healthz" | "/readyz");
-    let has_certificate = request.extensions().get::<Client>().is_some_and(|client| client.has_certificate);
-    let admitted = match (&plane.config.token, &plane.config.client_ca) {
-        _ if open || has_certificate => Ok(()),
-        (Some(token), _) => check_token(request.headers(), token),
-        (None, Some(_)) => Err(Failure::new(
-            Code::Unauthorized,
-            "show a certificate that the host's `admin-client-ca` has signed; the command line has `--client-cert`",
-        )),
-        (None, None) => check_origin(request.uri(), request.headers()),
+/// What a path asks of an operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Need {
+    /// Nothing, not even to be one.
+    Nothing,
+    /// To be one. Who may see only some functions gets an answer about those: the handler looks at that.
+    Admission,
+    /// This right over the function that the path names.
+    Function(Right),
+    /// This right over the function of the instance that the path names.
+    Instance(Right),
+    /// This right over everything.
+    Everything(Right),
+}
+
+/// What a request needs, by its method and the path that it matched, if there is one.
+fn need(method: &Method, path: Option<&str>) -> Need {
+    let right = if matches!(*method, Method::GET | Method::HEAD) { Right::Read } else { Right::Manage };
+    match path {
+        Some("/healthz" | "/readyz") => Need::Nothing,
+        // Nothing is there, and the answer says so.
+        None | Some("/openapi.json" | "/v1/host") => Need::Admission,
+        Some("/v1/functions" | "/v1/audit" | "/v1/usage" | "/v1/usage/windows" | "/v1/usage/invocations") => {
+            Need::Admission
+        }
+        Some("/metrics") => Need::Everything(Right::Read),
+        Some(path) if path.starts_with("/v1/functions/{name}") => Need::Function(right),
+        Some(path) if path.starts_with("/v1/instances/{id}") => Need::Instance(right),
+        Some(_) => Need::Everything(Right::Manage),
+    }
+}
+
+/// Lets a request through, if whoever sends it may do what it asks for.
+pub(super) async fn admit(State(plane): State<Arc<Plane>>, mut request: Request, next: Next) -> Response {
+    let path = request.extensions().get::<MatchedPath>().cloned();
+    let need = need(request.method(), path.as_ref().map(MatchedPath::as_str));
+    if need == Need::Nothing {
+        return next.run(request).await;
+    }
+    let admitted = async {
+        let operator = recognise(&plane, &request)?;
+        let Subject { function, detail } = check(&plane, &operator, need, &mut request).await?;
+        let action = path.and_then(|path| plane.actions.name(request.method(), path.as_str()).map(str::to_owned));
+        let address = request.extensions().get::<Client>().map(|client| client.address);
+        let change = action.zip(address).map(|(action, address)| {
+            let operator = operator.name();
+            Change { operator, address, action, function, detail }
+        });
+        request.extensions_mut().insert(operator);
+        Ok::<_, Failure>(change)
     };
-    match admitted {
-        Ok(()) => next.run(request).await,
+    match admitted.await {
+        Ok(None) => next.run(request).await,
+        Ok(Some(change)) => noted(&plane, change, next.run(request)).await.unwrap_or_else(Failure::into_response),
         Err(failure) => failure.into_response(),
     }
 }
 
-fn check_token(fields: &HeaderMap, token: &str) -> Result<(), Failure> {
-    let sent = only(fields, &header::AUTHORIZATION)?.unwrap_or_default();
-    // The scheme's name may be written in any case (RFC 9110, section 11.1).
-    let sent = sent.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-    let sent = sent.map_or("", |(_, token)| token.trim_start_matches(' '));
-    // Digests are compared, so that the time it takes tells nothing about the token.
-    if Sha256::digest(sent) == Sha256::digest(token) {
-        return Ok(());
+/// Who sends a request.
+fn recognise(plane: &Plane, request: &Request) -> Result<Operator, Failure> {
+    let client = request.extensions().get::<Client>();
+    if only(request.headers(), &header::AUTHORIZATION)?.is_some()
+        && let Some(token) = headers::bearer(request.headers())
+        && let Some(key) = plane.host.access().recognise(token)?
+    {
+        return Ok(Operator::Key(key));
     }
-    let detail = "send the host's admin token as `Authorization: Bearer TOKEN`; the command line takes it from \
-                  `--admin-token` or `DORMOUSE_ADMIN_TOKEN`";
+    if let Some(fingerprint) = client.and_then(|client| client.certificate) {
+        return Ok(Operator::Certificate(fingerprint));
+    }
+    if plane.config.is_open {
+        return check_origin(request.uri(), request.headers()).map(|()| Operator::Local);
+    }
+    let certificate = if plane.config.client_ca.is_some() {
+        "; or show a certificate that the host's `admin-client-ca` has signed, with `--client-cert`"
+    } else {
+        ""
+    };
+    let detail = format!(
+        "send an access key or the admin token as `Authorization: Bearer KEY`; the command line takes it from `--key`, \
+         DORMOUSE_KEY or `dormouse login`{certificate}"
+    );
     Err(Failure::new(Code::Unauthorized, detail))
+}
+
+/// What a path is about.
+#[derive(Default)]
+struct Subject {
+    function: Option<String>,
+    /// The rest of it: an alias, a key.
+    detail: String,
+}
+
+/// Checks what an operator may do, and says what it is about.
+async fn check(plane: &Plane, operator: &Operator, need: Need, request: &mut Request) -> Result<Subject, Failure> {
+    // A path without parts to name has none.
+    let Ok(params) = request.extract_parts::<RawPathParams>().await else { return Ok(Subject::default()) };
+    let mut params = params.iter();
+    let first = if need == Need::Admission { "" } else { params.next().map_or("", |(_, value)| value) };
+    let rest: Vec<String> = params.map(|(name, value)| format!("{name} {}", shown(value))).collect();
+    match need {
+        Need::Nothing | Need::Admission => Ok(Subject::default()),
+        Need::Function(right) => {
+            operator.check(right, first)?;
+            Ok(Subject { function: Some(shown(first)), detail: rest.join(", ") })
+        }
+        Need::Everything(right) => {
+            operator.check_with_all(right)?;
+            Ok(Subject { function: None, detail: shown(first) })
+        }
+        Need::Instance(right) => {
+            let found = first.parse().ok().and_then(|id: InstanceId| Some((id, plane.host.instance(id)?)));
+            let function = match found {
+                // That it is there is not for everybody to know.
+                Some((id, found)) if !operator.may(right, found.function.as_str()) => {
+                    return Err(instance_not_found(id));
+                }
+                found => found.map(|(_, found)| found.function.to_string()),
+            };
+            Ok(Subject { function, detail: shown(first) })
+        }
+    }
+}
+
+/// Text of a stranger's, of a length that is fit to keep.
+fn shown(text: &str) -> String {
+    text.chars().take(128).collect()
+}
+
+/// Makes a change between its two notes in the audit log.
+async fn noted(plane: &Plane, change: Change, made: impl Future<Output = Response>) -> Result<Response, Failure> {
+    let about = change.detail.clone();
+    let entry = plane.host.change_access(move |access| access.note_change(&change)).await??;
+    let mut response = made.await;
+    let status = response.status().as_u16();
+    let failed = response.extensions().get::<Failure>().map(|failure| failure.code.as_str().to_owned());
+    let told = response.extensions_mut().remove::<Detail>().map(|Detail(text)| text).or(failed).unwrap_or_default();
+    let detail = [about, told].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(": ");
+    let ended = plane.host.change_access(move |access| access.note_end(entry, status, &detail)).await.flatten();
+    if let Err(error) = ended {
+        tracing::error!("the end of a change is missing in the audit log: {error:#}");
+    }
+    Ok(response)
 }
 
 fn check_origin(uri: &Uri, fields: &HeaderMap) -> Result<(), Failure> {
@@ -58,7 +181,7 @@ fn check_origin(uri: &Uri, fields: &HeaderMap) -> Result<(), Failure> {
     let host = only(fields, &header::HOST)?.or(target).unwrap_or_default();
     let target = target.unwrap_or(host);
     if !is_loopback(host) || !target.eq_ignore_ascii_case(host) {
-        return forbidden("without an admin token this plane answers to loopback names only");
+        return forbidden("without a key this plane answers to loopback names only");
     }
     match only(fields, &header::ORIGIN)? {
         Some(origin) if origin.strip_prefix("http://") != Some(host) => {
@@ -133,13 +256,27 @@ mod tests {
     }
 
     #[test]
-    fn only_the_token_itself_is_taken() {
-        let taken = |value: &str| check_token(&fields(&[(header::AUTHORIZATION, value)]), "secret").is_ok();
-        assert!(taken("Bearer secret") && taken("bearer secret") && taken("BEARER  secret"));
-        assert!(!taken("Bearer secre"));
-        assert!(!taken("secret") && !taken("Basic secret") && !taken("Bearersecret"));
+    fn a_path_that_nobody_listed_is_closed() {
+        use Need::{Admission, Everything, Function, Instance};
+        for (method, path, expected) in [
+            (Method::GET, Some("/v1/functions/{name}/logs"), Function(Right::Read)),
+            (Method::HEAD, Some("/v1/functions/{name}"), Function(Right::Read)),
+            (Method::PUT, Some("/v1/functions/{name}/code"), Function(Right::Manage)),
+            (Method::POST, Some("/v1/instances/{id}/stop"), Instance(Right::Manage)),
+            (Method::GET, Some("/v1/keys"), Everything(Right::Manage)),
+            (Method::GET, Some("/v1/anything/new"), Everything(Right::Manage)),
+            (Method::GET, Some("/v1/functionsx"), Everything(Right::Manage)),
+            (Method::GET, Some("/metrics"), Everything(Right::Read)),
+            (Method::GET, Some("/healthz"), Need::Nothing),
+            (Method::GET, None, Admission),
+        ] {
+            assert_eq!(need(&method, path), expected, "{method} {path:?}");
+        }
+    }
+
+    #[test]
+    fn of_two_keys_neither_counts() {
         let twice = fields(&[(header::AUTHORIZATION, "Bearer secret"), (header::AUTHORIZATION, "Bearer other")]);
-        assert!(check_token(&twice, "secret").is_err());
-        assert!(check_token(&HeaderMap::new(), "secret").is_err());
+        assert!(only(&twice, &header::AUTHORIZATION).is_err());
     }
 }

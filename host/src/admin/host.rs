@@ -7,9 +7,14 @@ use axum::extract::State;
 
 use super::Plane;
 use super::model::HostView;
+use super::operator::Operator;
 
 /// The host.
 #[utoipa::path(get, path = "/v1/host", operation_id = "showHost", responses((status = 200, body = HostView)))]
-pub(super) async fn show(State(plane): State<Arc<Plane>>) -> Json<HostView> {
-    Json(HostView { version: env!("CARGO_PKG_VERSION").to_owned(), data_address: plane.data.to_string() })
+pub(super) async fn show(State(plane): State<Arc<Plane>>, operator: Operator) -> Json<HostView> {
+    Json(HostView {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        data_address: plane.data.to_string(),
+        operator: operator.name(),
+    })
 }

@@ -66,9 +66,9 @@ fn follow(name: FunctionName, log: &Log, tail: usize, tasks: Tasks) -> Response 
 }
 
 fn view(name: &FunctionName, line: &Line) -> LogLine {
-    let request = match &line.author {
-        Author::Request(request) => Some(request.to_string()),
-        Author::Unknown | Author::Nobody => None,
+    let (request, key) = match &line.author {
+        Author::Request { id, key } => (Some(id.to_string()), *key),
+        Author::Unknown | Author::Nobody => (None, None),
     };
     LogLine {
         time: humantime::format_rfc3339_millis(line.time).to_string(),
@@ -78,6 +78,7 @@ fn view(name: &FunctionName, line: &Line) -> LogLine {
         version: line.version.to_string(),
         instance: line.instance.to_string(),
         request,
+        key: key.map(|key| key.to_string()),
         request_unknown: line.author == Author::Unknown,
         text: line.text.clone(),
     }

@@ -4,13 +4,16 @@
 //! the JSON, and the OpenAPI document at `/openapi.json` is made from the handlers themselves. Never on a request's way.
 
 mod aliases;
+mod audit;
 mod functions;
 mod guard;
 mod health;
 mod host;
 mod instances;
+mod keys;
 mod logs;
 pub mod model;
+mod operator;
 mod reject;
 mod usage;
 mod versions;
@@ -30,6 +33,7 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use self::audit::Actions;
 use crate::config::AdminConfig;
 use crate::host::Host;
 use crate::ids::RequestId;
@@ -51,6 +55,8 @@ struct Plane {
     uploads: Room,
     /// Where callers reach functions.
     data: SocketAddr,
+    /// What the audit log calls changes.
+    actions: Actions,
 }
 
 #[derive(OpenApi)]
@@ -68,7 +74,7 @@ struct Document;
 pub async fn serve(listener: TcpListener, tls: Option<Tls>, host: Arc<Host>, config: AdminConfig, data: SocketAddr) {
     let (tasks, connections) = (host.tasks().clone(), config.connections);
     let uploads = Room::new(config.uploads_memory_mb_max);
-    let pages = Pages { tasks: tasks.clone(), router: router(Plane { host, config, uploads, data }) };
+    let pages = Pages { tasks: tasks.clone(), router: router(host, config, uploads, data) };
     listener::serve(listener, tls, pages, connections, tasks).await;
 }
 
@@ -103,8 +109,7 @@ fn answer_with(failure: Failure, mut response: http::Response<Body>, request: &R
     problem
 }
 
-fn router(plane: Plane) -> Router {
-    let plane = Arc::new(plane);
+fn router(host: Arc<Host>, config: AdminConfig, uploads: Room, data: SocketAddr) -> Router {
     let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(functions::list))
         .routes(routes!(functions::show, functions::configure, functions::delete))
@@ -129,7 +134,12 @@ fn router(plane: Plane) -> Router {
         .routes(routes!(health::alive))
         .routes(routes!(health::ready))
         .routes(routes!(health::metrics))
+        .routes(routes!(keys::list, keys::create))
+        .routes(routes!(keys::show, keys::revoke))
+        .routes(routes!(keys::rotate))
+        .routes(routes!(audit::list))
         .split_for_parts();
+    let plane = Arc::new(Plane { host, config, uploads, data, actions: Actions::of(&document) });
     router
         .route("/openapi.json", get(async move || axum::Json(document)))
         .fallback(reject::no_such_path)

@@ -8,6 +8,10 @@ use utoipa::ToSchema;
 use crate::catalog::{ExportsView, SettingsSpec};
 use crate::ids::RevisionId;
 
+mod access;
+
+pub use access::{AuditEntry, AuditList, CreateKeyRequest, KeyList, KeyView, KeyWithSecret, RotateKeyRequest};
+
 pub use crate::pool::InstanceCounts;
 pub use crate::web::problem::Problem;
 
@@ -36,6 +40,9 @@ pub struct FunctionView {
     /// Why instances of `LATEST` cannot be started, if the last try failed; absent if all is well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<String>,
+    /// Whether anybody may call it, without an access key: its `auth`, or the host's default, is `none`.
+    #[serde(default)]
+    pub open: bool,
     /// The version that `LATEST` was published as; absent if it changed since the last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published: Option<String>,
@@ -171,6 +178,9 @@ pub struct HostView {
     /// Where callers reach functions, as the host bound it: an address and a port. `0.0.0.0` and `[::]` stand for every
     /// address of its machine.
     pub data_address: String,
+    /// Who asks, as the audit log names it: an access key's identifier, for instance.
+    #[serde(default)]
+    pub operator: String,
 }
 
 /// One instance.
@@ -228,6 +238,9 @@ pub struct LogLine {
     /// belongs to none, such as what a component writes while it starts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<String>,
+    /// The access key that the request's caller showed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
     /// That the line belongs to one of several requests, and that the engine cannot tell to which; else absent.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub request_unknown: bool,

@@ -9,9 +9,12 @@ use axum::extract::{FromRequestParts, Path};
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 
+use crate::access::KeyChangeError;
 use crate::catalog::{ChangeError, Function};
 use crate::host::Host;
-use crate::ids::{FunctionName, InstanceId, InvalidAlias, InvalidInstanceId, InvalidName, InvalidVersion};
+use crate::ids::{
+    FunctionName, InstanceId, InvalidAlias, InvalidInstanceId, InvalidKeyId, InvalidName, InvalidVersion,
+};
 use crate::ledger::QueryError;
 use crate::web::problem::{Code, Failure};
 
@@ -105,6 +108,25 @@ impl From<InvalidAlias> for Failure {
 impl From<InvalidInstanceId> for Failure {
     fn from(error: InvalidInstanceId) -> Failure {
         invalid(error.to_string())
+    }
+}
+
+impl From<InvalidKeyId> for Failure {
+    fn from(error: InvalidKeyId) -> Failure {
+        invalid(error.to_string())
+    }
+}
+
+impl From<KeyChangeError> for Failure {
+    fn from(error: KeyChangeError) -> Failure {
+        let detail = error.to_string();
+        let code = match error {
+            KeyChangeError::NotFound(_) => Code::KeyNotFound,
+            KeyChangeError::AdminToken | KeyChangeError::Refused(_) => Code::KeyRefused,
+            KeyChangeError::TooMany(_) => Code::TooMany,
+            KeyChangeError::Internal(error) => return error.into(),
+        };
+        Failure::new(code, detail)
     }
 }
 

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
+use axum::response::IntoResponse;
 use http::StatusCode;
 
 use super::Plane;
+use super::audit::Detail;
 use super::functions::json_or_default;
 use super::model::{Problem, PublishRequest, VersionList, VersionView};
 use super::reject::{Named, NamedOf, find};
@@ -36,10 +38,11 @@ pub(super) async fn publish(
     State(plane): Shared,
     Named(name): Named<FunctionName>,
     body: Body,
-) -> Result<(StatusCode, Json<VersionView>), Failure> {
+) -> Result<impl IntoResponse, Failure> {
     let PublishRequest { description } = json_or_default(body).await?;
     let (function, version) = plane.host.publish(name, description).await?;
-    Ok((StatusCode::CREATED, Json(view(&plane.host, &function, &version))))
+    let detail = Detail(format!("version {}, revision {}", version.number, version.revision.id));
+    Ok((StatusCode::CREATED, detail.attached(), Json(view(&plane.host, &function, &version))))
 }
 
 /// One version.

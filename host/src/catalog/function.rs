@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use super::alias::Alias;
 use super::revision::Revision;
 use super::spec::SettingsSpec;
+use crate::access::Auth;
 use crate::ids::{AliasName, FunctionName, LATEST, RevisionId, VersionNumber};
 use crate::log::Log;
 
@@ -23,6 +24,8 @@ pub struct Function {
     pub versions: BTreeMap<VersionNumber, Version>,
     /// Names for versions.
     pub aliases: BTreeMap<AliasName, Alias>,
+    /// What callers must show; none: what the host asks for by default.
+    pub auth: Option<Auth>,
     /// For people.
     pub description: String,
     /// For people and programs; the host does not read them.
@@ -73,6 +76,7 @@ impl Function {
             latest_label: LATEST.into(),
             versions: BTreeMap::new(),
             aliases: BTreeMap::new(),
+            auth: None,
             description: String::new(),
             tags: BTreeMap::new(),
             suspended: false,
@@ -132,6 +136,7 @@ impl Function {
     /// The settings of a revision, with what belongs to the function as a whole.
     pub fn spec_of(&self, revision: &Revision) -> SettingsSpec {
         SettingsSpec {
+            auth: self.auth,
             description: self.description.clone(),
             tags: self.tags.clone(),
             ..revision.settings.spec.clone()

@@ -361,5 +361,6 @@ fn checked(spec: &SettingsSpec) -> Result<Settings, ChangeError> {
 
 /// The function with those of its settings that belong to it as a whole.
 fn labelled(function: Function, spec: SettingsSpec) -> Function {
-    Function { description: spec.description, tags: spec.tags, updated: clock::date(), ..function }
+    let SettingsSpec { auth, description, tags, .. } = spec;
+    Function { auth, description, tags, updated: clock::date(), ..function }
 }

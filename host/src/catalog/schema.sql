@@ -1,4 +1,4 @@
--- The catalog's tables, but for those that `schema_2_to_3.sql` adds to new and old files alike. Times are microseconds since 1970 (_us), lists and maps are JSON.
+-- The catalog's tables, but for what the files from `schema_2_to_3.sql` on add to new and old ones alike. Times are microseconds since 1970 (_us), lists and maps are JSON.
 
 -- What functions were at one time. `AUTOINCREMENT`: an identifier is never used again, whatever is deleted.
 CREATE TABLE revisions (

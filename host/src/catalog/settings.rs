@@ -18,7 +18,7 @@ const OUTBOUND_HOSTS_MAX: usize = 256;
 /// Checked settings; [`SettingsSpec::check`] makes them.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// What they were made from, without what does not matter to instances: the function's description and tags.
+    /// What they were made from, without what belongs to the function as a whole: who may call it, description and tags.
     pub(super) spec: SettingsSpec,
     /// The exports that are called.
     pub entry_names: EntryNames,
@@ -105,7 +105,7 @@ impl SettingsSpec {
             pre_stop_timeout: timeout(&self.lifecycle.pre_stop),
             outbound_hosts,
             billing_basis: self.billing_basis,
-            spec: SettingsSpec { description: String::new(), tags: BTreeMap::new(), ..self.clone() },
+            spec: SettingsSpec { auth: None, description: String::new(), tags: BTreeMap::new(), ..self.clone() },
         })
     }
 

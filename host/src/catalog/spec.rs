@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::access::Auth;
 use crate::meter::Basis;
 
 /// A function's settings. Every field has a default, so `{}` stands for all of them.
@@ -47,6 +48,9 @@ pub struct SettingsSpec {
     /// What is charged; the host's default if it is left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub billing_basis: Option<Basis>,
+    /// What callers must show, whichever version they ask for: `none` or `key`; the host's default if it is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth: Option<Auth>,
     /// For people.
     pub description: String,
     /// For people and programs; the host does not read them.
@@ -94,6 +98,7 @@ impl Default for SettingsSpec {
             lifecycle: Lifecycle::default(),
             allowed_outbound_hosts: Vec::new(),
             billing_basis: None,
+            auth: None,
             description: String::new(),
             tags: BTreeMap::new(),
         }

@@ -12,13 +12,18 @@ use super::alias::Alias;
 use super::function::{Function, Version};
 use super::revision::Revision;
 use super::spec::SettingsSpec;
+use crate::access::Auth;
 use crate::ids::{FunctionName, RevisionId, VersionNumber};
 use crate::sqlite::{self, Schema};
 
 const SCHEMA: Schema = Schema {
-    version: 3,
-    create: concat!(include_str!("schema.sql"), include_str!("schema_2_to_3.sql")),
-    migrations: &[(1, include_str!("schema_1_to_2.sql")), (2, include_str!("schema_2_to_3.sql"))],
+    version: 4,
+    create: concat!(include_str!("schema.sql"), include_str!("schema_2_to_3.sql"), include_str!("schema_3_to_4.sql")),
+    migrations: &[
+        (1, include_str!("schema_1_to_2.sql")),
+        (2, include_str!("schema_2_to_3.sql")),
+        (3, include_str!("schema_3_to_4.sql")),
+    ],
     unmarked_version: 1,
 };
 
@@ -193,7 +198,7 @@ impl Store {
 
 fn put_function(transaction: &Transaction<'_>, function: &Function) -> anyhow::Result<()> {
     transaction.execute(
-        "INSERT OR REPLACE INTO functions VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        "INSERT OR REPLACE INTO functions VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         params![
             function.name.as_str(),
             function.latest.id.0,
@@ -203,6 +208,7 @@ fn put_function(transaction: &Transaction<'_>, function: &Function) -> anyhow::R
             function.disabled,
             microseconds(function.created),
             microseconds(function.updated),
+            function.auth.map(Auth::as_str),
         ],
     )?;
     Ok(())
@@ -287,7 +293,9 @@ fn function(row: &Row<'_>, revisions: &HashMap<RevisionId, Arc<Revision>>) -> an
     let read = || -> anyhow::Result<Function> {
         let tags: String = row.get("tags")?;
         let latest = find(revisions, RevisionId(row.get("latest")?))?;
+        let auth = row.get::<_, Option<String>>("auth")?;
         Ok(Function {
+            auth: auth.map(|auth| Auth::from_name(&auth).with_context(|| format!("`auth` is `{auth}`"))).transpose()?,
             description: row.get("description")?,
             tags: serde_json::from_str(&tags)?,
             suspended: row.get("suspended")?,

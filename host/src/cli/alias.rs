@@ -9,7 +9,7 @@ use clap::Subcommand;
 use crate::admin::model::{AliasList, AliasRequest, AliasView};
 use crate::ids::{AliasName, FunctionName, VersionNumber};
 
-use super::client::ClientArgs;
+use super::client_args::ClientArgs;
 use super::output;
 
 /// Name versions, and move names from one to the next
@@ -97,11 +97,11 @@ impl Alias {
         }
     }
 
-    pub(super) fn client(&self) -> &ClientArgs {
-        match &self.command {
-            Command::Set(command) => &command.client,
-            Command::List(command) => &command.client,
-            Command::Delete(command) => &command.client,
+    pub(super) fn client(&mut self) -> &mut ClientArgs {
+        match &mut self.command {
+            Command::Set(command) => &mut command.client,
+            Command::List(command) => &mut command.client,
+            Command::Delete(command) => &mut command.client,
         }
     }
 

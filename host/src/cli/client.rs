@@ -6,6 +6,7 @@
 use std::io;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use bytes::Bytes;
 use futures::{Stream, StreamExt, future};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
@@ -14,7 +15,7 @@ use serde::de::DeserializeOwned;
 use sse_stream::{Sse, SseByteStream};
 use tokio::sync::OnceCell;
 
-use super::address::{DATA_ADDRESS, address, data_url, joined};
+use super::address::{DATA_ADDRESS, data_url, joined};
 use super::client_error::{ClientError, root_cause};
 use super::output;
 use super::trust::Trust;
@@ -22,7 +23,8 @@ use crate::admin::model::{
     AliasList, AliasRequest, AliasView, DisableRequest, FunctionList, FunctionView, HostView, InstanceList, LogLine,
     LogLines, Problem, PublishRequest, VersionList, VersionView,
 };
-use crate::ids::{AliasName, FunctionName, InstanceId, VersionNumber};
+use crate::admin::model::{AuditList, CreateKeyRequest, KeyList, KeyWithSecret, RotateKeyRequest};
+use crate::ids::{AliasName, FunctionName, InstanceId, KeyId, VersionNumber};
 use crate::ledger::Usage;
 
 /// A host on this network answers a connection at once, or not at all.
@@ -31,39 +33,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const EVENT_BYTES_MAX: usize = 1 << 20;
 /// How much of an answer that is no problem document is shown.
 const ODD_BODY_CHARS_MAX: usize = 300;
-
-/// Where the host is, and how it shows its answers.
-#[derive(Clone, Debug, clap::Args)]
-#[command(next_help_heading = "Host")]
-pub(super) struct ClientArgs {
-    /// The admin plane's address
-    #[arg(long, env = "DORMOUSE_ADMIN", value_name = "URL", default_value = "http://127.0.0.1:8081", value_parser = address)]
-    pub(super) admin: Url,
-    /// The data plane's address [default: the host at the admin address says where it is]
-    #[arg(long, env = "DORMOUSE_DATA", value_name = "URL", value_parser = address)]
-    pub(super) data: Option<Url>,
-    /// The admin plane's token, if it wants one
-    #[arg(long, env = "DORMOUSE_ADMIN_TOKEN", value_name = "TOKEN", hide_env_values = true)]
-    pub(super) admin_token: Option<String>,
-    #[command(flatten)]
-    pub(super) trust: Trust,
-    /// Print the API's JSON, for programs
-    #[arg(long)]
-    pub(super) json: bool,
-}
-
-impl ClientArgs {
-    /// A client for that host.
-    pub(super) fn client(&self) -> anyhow::Result<Client> {
-        Client::new(self.admin.clone(), self.data.clone(), self.admin_token.as_deref(), &self.trust)
-    }
-
-    /// Prints an answer: as it came for programs, as `people` puts it otherwise.
-    pub(super) fn show<T>(&self, answer: &Answer<T>, people: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
-        let text = if self.json { answer.json.trim_end().to_owned() } else { people(&answer.value) };
-        Ok(output::print(&text)?)
-    }
-}
 
 /// An endpoint's answer.
 #[derive(Clone, Debug)]
@@ -92,23 +61,38 @@ pub(super) struct Client {
 
 impl Client {
     /// A client of the host with those two planes. Without an address of the data plane the host is asked for it.
-    pub(super) fn new(admin: Url, data: Option<Url>, token: Option<&str>, trust: &Trust) -> anyhow::Result<Client> {
-        let token = token.filter(|token| !token.is_empty());
-        let authorization = token.map(|token| HeaderValue::try_from(format!("Bearer {token}"))).transpose()?;
+    pub(super) fn new(admin: Url, data: Option<Url>, key: Option<&str>, trust: &Trust) -> anyhow::Result<Client> {
+        let key = key.filter(|key| !key.is_empty());
+        let authorization = key.map(|key| HeaderValue::try_from(format!("Bearer {key}"))).transpose();
+        let mut authorization = authorization.context("the key has characters that no key has")?;
+        authorization.iter_mut().for_each(|value| value.set_sensitive(true));
         let http = trust.apply(reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT))?.build()?;
         Ok(Client { http, admin, data: OnceCell::new_with(data), authorization })
     }
 
-    /// Where callers reach the host's functions. A host that does not say so, for lack of a token perhaps, is taken to
-    /// listen where hosts do by default.
-    pub(super) async fn data(&self) -> &Url {
+    /// Where callers reach the host's functions. A host whose admin plane cannot be reached is taken to listen where hosts
+    /// do by default.
+    pub(super) async fn data(&self) -> Result<&Url, ClientError> {
         self.data
-            .get_or_init(async || {
-                let shown: Result<Answer<HostView>, _> = self.read(&["v1", "host"], &[]).await;
+            .get_or_try_init(async || {
+                let shown = match self.host().await {
+                    Err(refused @ ClientError::Refused(_)) => return Err(refused),
+                    shown => shown,
+                };
                 let bound = shown.ok().and_then(|shown| shown.value.data_address.parse().ok());
-                data_url(&self.admin, bound.unwrap_or(DATA_ADDRESS))
+                Ok(data_url(&self.admin, bound.unwrap_or(DATA_ADDRESS)))
             })
             .await
+    }
+
+    /// The admin plane's address.
+    pub(super) fn admin(&self) -> &Url {
+        &self.admin
+    }
+
+    /// `GET /v1/host`.
+    pub(super) async fn host(&self) -> Result<Answer<HostView>, ClientError> {
+        self.read(&["v1", "host"], &[]).await
     }
 
     /// `GET /v1/functions`.
@@ -269,6 +253,36 @@ impl Client {
         self.read(&["v1", "usage", records], query).await
     }
 
+    /// `GET /v1/keys`.
+    pub(super) async fn keys(&self) -> Result<Answer<KeyList>, ClientError> {
+        self.read(&["v1", "keys"], &[]).await
+    }
+
+    /// `POST /v1/keys`.
+    pub(super) async fn create_key(&self, wanted: &CreateKeyRequest) -> Result<Answer<KeyWithSecret>, ClientError> {
+        answered(self.admin_request(Method::POST, &["v1", "keys"], &[]).json(wanted)).await
+    }
+
+    /// `POST /v1/keys/{id}/rotate`.
+    pub(super) async fn rotate_key(
+        &self,
+        id: KeyId,
+        wanted: &RotateKeyRequest,
+    ) -> Result<Answer<KeyWithSecret>, ClientError> {
+        let path = ["v1", "keys", &id.to_string(), "rotate"];
+        answered(self.admin_request(Method::POST, &path, &[]).json(wanted)).await
+    }
+
+    /// `DELETE /v1/keys/{id}`.
+    pub(super) async fn revoke_key(&self, id: KeyId) -> Result<Answer<()>, ClientError> {
+        self.order(Method::DELETE, &["v1", "keys", &id.to_string()]).await
+    }
+
+    /// `GET /v1/audit`.
+    pub(super) async fn audit(&self, query: &[(&str, String)]) -> Result<Answer<AuditList>, ClientError> {
+        self.read(&["v1", "audit"], query).await
+    }
+
     /// Whether the host at the admin address is ready to serve.
     pub(super) async fn is_ready(&self) -> Result<bool, ClientError> {
         match sent(self.admin_request(Method::GET, &["readyz"], &[])).await {
@@ -289,7 +303,8 @@ impl Client {
         event: Bytes,
     ) -> Result<Reply, ClientError> {
         let query: Vec<_> = qualifier.map(|qualifier| ("qualifier", qualifier.to_owned())).into_iter().collect();
-        let request = self.http.post(joined(self.data().await, &["invoke", name.as_str()], &query)).body(event);
+        let url = joined(self.data().await?, &["invoke", name.as_str()], &query);
+        let request = self.with_key(self.http.post(url)).body(event);
         let response = sent(request).await?;
         let headers = response.headers().clone();
         let address = address_of(response.url());
@@ -300,17 +315,18 @@ impl Client {
     /// Makes sure that a Dormouse serves the data address, without calling any function.
     pub(super) async fn recognise_data_plane(&self) -> Result<(), ClientError> {
         // No function can have that name, and every Dormouse says so in its own way.
-        match sent(self.http.post(joined(self.data().await, &["invoke", "0"], &[]))).await {
+        match sent(self.http.post(joined(self.data().await?, &["invoke", "0"], &[]))).await {
             Ok(_) | Err(ClientError::Refused(_)) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
     /// Where callers reach a function.
-    pub(super) async fn url_of(&self, function: &FunctionView) -> Url {
+    pub(super) async fn url_of(&self, function: &FunctionView) -> Result<Url, ClientError> {
+        let data = self.data().await?;
         match function.exports.takes_http() {
-            true => joined(self.data().await, &["fn", &function.name, ""], &[]),
-            false => joined(self.data().await, &["invoke", &function.name], &[]),
+            true => Ok(joined(data, &["fn", &function.name, ""], &[])),
+            false => Ok(joined(data, &["invoke", &function.name], &[])),
         }
     }
 
@@ -328,7 +344,10 @@ impl Client {
     }
 
     fn admin_request(&self, method: Method, path: &[&str], query: &[(&str, String)]) -> RequestBuilder {
-        let request = self.http.request(method, joined(&self.admin, path, query));
+        self.with_key(self.http.request(method, joined(&self.admin, path, query)))
+    }
+
+    fn with_key(&self, request: RequestBuilder) -> RequestBuilder {
         match &self.authorization {
             Some(authorization) => request.header(AUTHORIZATION, authorization.clone()),
             None => request,

@@ -6,7 +6,7 @@ use anyhow::bail;
 
 use crate::ids::FunctionName;
 
-use super::client::ClientArgs;
+use super::client_args::ClientArgs;
 
 /// Delete a function, its code and its configuration
 ///

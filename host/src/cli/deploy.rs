@@ -14,12 +14,13 @@ use crate::catalog::SettingsSpec;
 use crate::ids::FunctionName;
 
 use super::build;
-use super::client::{Answer, Client, ClientArgs, Upload};
+use super::client::{Answer, Client, Upload};
+use super::client_args::ClientArgs;
 use super::component;
-use super::keys::{self, Assignment};
 use super::manifest::{Manifest, ManifestAlias, ManifestFunction};
 use super::output;
 use super::progress::Progress;
+use super::spelling::{self, Assignment};
 use super::units;
 
 /// Components on their way at once; the host compiles with every core anyway.
@@ -82,7 +83,7 @@ impl Deploy {
         let name = self.target.parse()?;
         let deployment = Deployment { name, component, settings: None, set: self.set, aliases: Vec::new() };
         let answer = deploy(&client, &deployment, &progress).await?;
-        let url = client.url_of(&answer.value).await;
+        let url = client.url_of(&answer.value).await?;
         self.client.show(&answer, |view| shown(view, url.as_str()))
     }
 
@@ -100,7 +101,7 @@ impl Deploy {
         let all = Answer { json: format!("{{\"functions\":[{json}]}}"), value: answers };
         let mut lines = Vec::new();
         for answer in &all.value {
-            lines.push(shown(&answer.value, client.url_of(&answer.value).await.as_str()));
+            lines.push(shown(&answer.value, client.url_of(&answer.value).await?.as_str()));
         }
         self.client.show(&all, |_| lines.join("\n"))
     }
@@ -137,7 +138,7 @@ async fn deploy(client: &Client, deployment: &Deployment, progress: &Progress) -
         Some(settings) => patch_to(settings, client.function_if_any(name).await?.as_ref())?,
         None => Map::new(),
     };
-    keys::assign(&mut patch, set);
+    spelling::assign(&mut patch, set);
     let step = progress.step(name.as_str(), "upload");
     let component_bytes = bytes.len() as u64;
     step.measure(component_bytes);
@@ -195,7 +196,7 @@ async fn newest_version(client: &Client, name: &FunctionName) -> anyhow::Result<
 /// The merge patch that gives the host's function exactly these settings.
 fn patch_to(settings: &SettingsSpec, current: Option<&FunctionView>) -> anyhow::Result<Map<String, Value>> {
     let current = current.map(|view| view.settings.clone()).unwrap_or_default();
-    Ok(keys::merge_patch(&serde_json::to_value(current)?, &serde_json::to_value(settings)?))
+    Ok(spelling::merge_patch(&serde_json::to_value(current)?, &serde_json::to_value(settings)?))
 }
 
 /// JSON for a header, in which only ASCII is sure to arrive.

@@ -2,7 +2,7 @@
 
 use crate::ids::FunctionName;
 
-use super::client::ClientArgs;
+use super::client_args::ClientArgs;
 
 /// Take requests of a disabled function again
 ///

@@ -23,7 +23,7 @@ pub(super) struct Started {
 pub(super) async fn start(arguments: ServeArgs) -> anyhow::Result<Started> {
     let config = arguments.resolve()?;
     crate::telemetry::init(config.log_format);
-    let (admin_token, state_dir) = (config.admin.token.clone(), config.state_dir.clone());
+    let (admin_token, state_dir) = (config.access.admin_token.clone(), config.state_dir.clone());
     let server = Server::start(config).await?;
     let addresses = server.addresses();
     Ok(Started { server, addresses, admin_token, state_dir })

@@ -9,7 +9,8 @@ use tokio::time::Instant;
 
 use crate::ids::FunctionName;
 
-use super::client::{ClientArgs, Reply};
+use super::client::Reply;
+use super::client_args::ClientArgs;
 use super::{output, units};
 
 /// Call a function and print its reply

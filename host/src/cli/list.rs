@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use crate::admin::model::{FunctionList, FunctionView, InstanceCounts};
 use crate::clock;
 
-use super::client::ClientArgs;
+use super::client_args::ClientArgs;
 use super::{output, units};
 
 /// List the functions of a host with their instances

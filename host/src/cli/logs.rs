@@ -5,7 +5,7 @@ use futures::{StreamExt, pin_mut};
 use crate::admin::model::LogLine;
 use crate::ids::FunctionName;
 
-use super::client::ClientArgs;
+use super::client_args::ClientArgs;
 use super::output;
 
 /// Show a function's log, and follow it
@@ -78,6 +78,7 @@ mod tests {
             version: "LATEST".to_owned(),
             instance: "i-1".to_owned(),
             request: None,
+            key: None,
             request_unknown: false,
             text: "hi\u{7}".to_owned(),
         };

@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::keys;
+use super::spelling;
 use crate::catalog::SettingsSpec;
 use crate::ids::{AliasName, FunctionName, LATEST, VersionNumber};
 
@@ -219,10 +219,10 @@ fn aliases(value: Value, fault: &mut impl FnMut(String)) -> Option<Vec<ManifestA
 
 /// Reads the settings value by value, because serde alone stops at the first fault.
 fn settings(table: Map<String, Value>, fault: &mut impl FnMut(String)) -> Option<SettingsSpec> {
-    let table = keys::camel_object(table).map_err(&mut *fault).ok()?;
+    let table = spelling::camel_object(table).map_err(&mut *fault).ok()?;
     let mut sound = true;
-    for (path, value) in keys::leaves(&table) {
-        if let Err(error) = serde_json::from_value::<SettingsSpec>(keys::nested(&path, value)) {
+    for (path, value) in spelling::leaves(&table) {
+        if let Err(error) = serde_json::from_value::<SettingsSpec>(spelling::nested(&path, value)) {
             fault(explained(&path, &error.to_string()));
             sound = false;
         }
@@ -233,14 +233,14 @@ fn settings(table: Map<String, Value>, fault: &mut impl FnMut(String)) -> Option
     let settings = match serde_json::from_value::<SettingsSpec>(Value::Object(table)) {
         Ok(settings) => settings,
         Err(error) => {
-            fault(keys::kebab_names(&error.to_string()));
+            fault(spelling::kebab_names(&error.to_string()));
             return None;
         }
     };
     match settings.check() {
         Ok(_) => Some(settings),
         Err(wrong) => {
-            wrong.0.iter().for_each(|wrong| fault(keys::kebab_names(wrong)));
+            wrong.0.iter().for_each(|wrong| fault(spelling::kebab_names(wrong)));
             None
         }
     }
@@ -250,11 +250,11 @@ fn settings(table: Map<String, Value>, fault: &mut impl FnMut(String)) -> Option
 fn explained(path: &[String], message: &str) -> String {
     let unknown = message.strip_prefix("unknown field `").and_then(|rest| rest.split_once("`, "));
     let Some((unknown, allowed)) = unknown else {
-        return format!("`{}`: {}", keys::spelled(path), keys::kebab_names(message));
+        return format!("`{}`: {}", spelling::spelled(path), spelling::kebab_names(message));
     };
     // The unknown key may be a table on the way to the value.
     let depth = path.iter().position(|part| part == unknown).map_or(path.len(), |index| index + 1);
-    let (key, allowed) = (keys::spelled(&path[..depth]), keys::kebab_names(allowed));
+    let (key, allowed) = (spelling::spelled(&path[..depth]), spelling::kebab_names(allowed));
     let own = if depth == 1 { OWN_KEYS.map(|key| format!(", `{key}`")).concat() } else { String::new() };
     format!("unknown key `{key}`, {allowed}{own}")
 }

@@ -4,14 +4,17 @@
 //! is a client that talks to a host through `client.rs`, over the same API that any program may use. Results go to
 //! stdout, progress and errors to stderr.
 //!
-//! Beside the commands: `manifest.rs` reads `dormouse.toml`, `keys.rs` knows how settings are spelled, `language.rs` what
+//! Beside the commands: `manifest.rs` reads `dormouse.toml`, `spelling.rs` knows how settings are spelled, `language.rs` what
 //! languages need, `hosting.rs` starts a host for `serve` and `up`, `output.rs`, `progress.rs` and `units.rs` are what
-//! people see. `trust.rs` knows whom a client trusts, and `client_error.rs` why it has no answer.
+//! people see. `client_args.rs` says which host a command talks to, `profiles.rs` remembers hosts, `trust.rs` knows whom a client
+//! trusts, and `client_error.rs` why it has no answer.
 
 mod address;
 mod alias;
+mod audit;
 mod build;
 mod client;
+mod client_args;
 mod client_error;
 mod compile;
 pub mod component;
@@ -25,16 +28,19 @@ mod invoke;
 mod keys;
 mod language;
 mod list;
+mod login;
 mod logs;
 mod manifest;
 mod new;
 mod output;
+mod profiles;
 mod progress;
 mod publish;
 mod resume;
 mod rollback;
 mod serve;
 mod show;
+mod spelling;
 mod stop;
 mod suspend;
 mod trust;
@@ -50,6 +56,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 
+use client_args::ClientArgs;
 use client_error::ClientError;
 
 /// Dormouse hosts functions: WebAssembly components that start, freeze, park and stop in order
@@ -68,6 +75,9 @@ use client_error::ClientError;
         dormouse up --watch   # Build it, serve it, and follow its sources"
 )]
 struct Arguments {
+    /// Talk to the host that `dormouse login` knows by this name
+    #[arg(long, env = "DORMOUSE_HOST", value_name = "NAME", global = true, help_heading = "Host")]
+    host: Option<String>,
     #[command(subcommand)]
     command: Command,
 }
@@ -94,14 +104,24 @@ enum Command {
     Resume(resume::Resume),
     Stop(stop::Stop),
     Delete(delete::Delete),
+    Login(login::Login),
+    Keys(keys::Keys),
+    Audit(audit::Audit),
     Doctor(doctor::Doctor),
     Compile(compile::Compile),
 }
 
 /// Runs the command line of this process, and prints an error as one sentence.
 pub fn main() -> ExitCode {
-    let command = Arguments::parse().command;
-    let json = command.is_for_programs();
+    let Arguments { host, mut command } = Arguments::parse();
+    let json = match command.client() {
+        Some(client) => {
+            client.host = host;
+            client.json
+        }
+        // A host in this process is the one that it talks to.
+        None => false,
+    };
     let failure = command.failure();
     let result = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -157,6 +177,9 @@ impl Command {
             Command::Resume(command) => command.run().await,
             Command::Stop(command) => command.run().await,
             Command::Delete(command) => command.run().await,
+            Command::Login(command) => command.run().await,
+            Command::Keys(command) => command.run().await,
+            Command::Audit(command) => command.run().await,
             Command::Doctor(command) => command.run().await,
             Command::Compile(command) => command.run(),
         }
@@ -185,33 +208,41 @@ impl Command {
             Command::Resume(command) => format!("failed to resume `{}`", command.name()),
             Command::Stop(command) => format!("failed to stop `{}`", command.instance()),
             Command::Delete(command) => format!("failed to delete `{}`", command.name()),
+            Command::Login(command) => format!("failed to log in to `{}`", command.name()),
+            Command::Keys(_) => "failed to look at or change access keys".to_owned(),
+            Command::Audit(_) => "failed to read the audit log".to_owned(),
             Command::Doctor(_) => "this machine is not ready".to_owned(),
             Command::Compile(_) => "failed to compile".to_owned(),
         }
     }
 
-    /// Whether a refusal should also be printed as JSON.
-    fn is_for_programs(&self) -> bool {
-        match self {
-            Command::Serve(_) | Command::Up(_) | Command::New(_) | Command::Build(_) => false,
-            Command::Doctor(_) | Command::Compile(_) => false,
-            Command::Deploy(command) => command.client.json,
-            Command::Invoke(command) => command.client.json,
-            Command::List(command) => command.client.json,
-            Command::Show(command) => command.client.json,
-            Command::Logs(command) => command.client.json,
-            Command::Usage(command) => command.client.json,
-            Command::Publish(command) => command.client.json,
-            Command::Versions(command) => command.client.json,
-            Command::Alias(command) => command.client().json,
-            Command::Rollback(command) => command.client.json,
-            Command::Disable(command) => command.client.json,
-            Command::Enable(command) => command.client.json,
-            Command::Suspend(command) => command.client.json,
-            Command::Resume(command) => command.client.json,
-            Command::Stop(command) => command.client.json,
-            Command::Delete(command) => command.client.json,
-        }
+    /// Which host it talks to, if it is a client of one. A program that asks for JSON gets a refusal as JSON too.
+    fn client(&mut self) -> Option<&mut ClientArgs> {
+        Some(match self {
+            Command::Serve(_) | Command::Up(_) | Command::New(_) | Command::Build(_) | Command::Compile(_) => {
+                return None;
+            }
+            Command::Deploy(command) => &mut command.client,
+            Command::Invoke(command) => &mut command.client,
+            Command::List(command) => &mut command.client,
+            Command::Show(command) => &mut command.client,
+            Command::Logs(command) => &mut command.client,
+            Command::Usage(command) => &mut command.client,
+            Command::Publish(command) => &mut command.client,
+            Command::Versions(command) => &mut command.client,
+            Command::Alias(command) => command.client(),
+            Command::Rollback(command) => &mut command.client,
+            Command::Disable(command) => &mut command.client,
+            Command::Enable(command) => &mut command.client,
+            Command::Suspend(command) => &mut command.client,
+            Command::Resume(command) => &mut command.client,
+            Command::Stop(command) => &mut command.client,
+            Command::Delete(command) => &mut command.client,
+            Command::Login(command) => &mut command.client,
+            Command::Keys(command) => command.client(),
+            Command::Audit(command) => &mut command.client,
+            Command::Doctor(command) => &mut command.client,
+        })
     }
 }
 

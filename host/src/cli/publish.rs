@@ -2,7 +2,7 @@
 
 use crate::ids::FunctionName;
 
-use super::client::ClientArgs;
+use super::client_args::ClientArgs;
 
 /// Publish what is deployed as the next version
 ///

@@ -2,7 +2,7 @@
 
 use crate::ids::FunctionName;
 
-use super::client::ClientArgs;
+use super::client_args::ClientArgs;
 
 /// Resume a suspended function
 ///

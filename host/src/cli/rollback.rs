@@ -3,7 +3,7 @@
 use crate::ids::{AliasName, FunctionName};
 
 use super::alias;
-use super::client::ClientArgs;
+use super::client_args::ClientArgs;
 
 /// Move an alias back to the version it named before
 ///

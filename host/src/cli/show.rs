@@ -10,8 +10,8 @@ use crate::catalog::ExportView;
 use crate::clock;
 use crate::ids::FunctionName;
 
-use super::client::ClientArgs;
-use super::{keys, list, output, units};
+use super::client_args::ClientArgs;
+use super::{list, output, spelling, units};
 
 /// Show one function: its code, what it exports, its settings and its instances
 ///
@@ -38,7 +38,7 @@ impl Show {
             true => Vec::new(),
             false => client.instances(&self.name).await?.value.instances,
         };
-        let url = client.url_of(&function.value).await;
+        let url = client.url_of(&function.value).await?;
         self.client.show(&function, |function| {
             let now = clock::date();
             let parts = [
@@ -114,12 +114,12 @@ fn exports(function: &FunctionView) -> String {
 /// All settings, in the manifest's spelling.
 fn settings(function: &FunctionView) -> String {
     let Ok(Value::Object(settings)) = serde_json::to_value(&function.settings) else { return String::new() };
-    pairs(keys::leaves(&settings).into_iter().filter(|(path, _)| path[0] != "description").map(|(path, value)| {
+    pairs(spelling::leaves(&settings).into_iter().filter(|(path, _)| path[0] != "description").map(|(path, value)| {
         let value = match value {
             Value::String(text) if !text.is_empty() => text,
             other => other.to_string(),
         };
-        (keys::spelled(&path), value)
+        (spelling::spelled(&path), value)
     }))
 }
 

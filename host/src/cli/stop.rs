@@ -2,7 +2,7 @@
 
 use crate::ids::InstanceId;
 
-use super::client::ClientArgs;
+use super::client_args::ClientArgs;
 
 /// Stop one instance gracefully
 ///

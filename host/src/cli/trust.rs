@@ -4,20 +4,25 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
 
 /// Whom a client trusts over https, and how it shows who it is.
-#[derive(Clone, Debug, Default, clap::Args)]
+#[derive(Clone, Debug, Default, PartialEq, clap::Args, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
 #[command(next_help_heading = "Host")]
 pub(super) struct Trust {
     /// Certificates to trust beside the system's, in PEM; of `--tls-self-signed` it is `tls/self-signed.pem` in the state
     /// directory
     #[arg(long, env = "DORMOUSE_CA", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) ca: Option<PathBuf>,
     /// Talk to whoever answers, whatever certificate it shows: whoever is in between can read and change everything
     #[arg(long, env = "DORMOUSE_INSECURE")]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(super) insecure: bool,
     /// A certificate and its key in one PEM file, for a host with `--admin-client-ca`
     #[arg(long, env = "DORMOUSE_CLIENT_CERT", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) client_cert: Option<PathBuf>,
 }
 

@@ -99,6 +99,29 @@ impl Moment {
     }
 }
 
+/// A time to come on the command line: in how long, a date, or RFC 3339.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Later(SystemTime);
+
+impl FromStr for Later {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> anyhow::Result<Later> {
+        if let Ok(span) = humantime::parse_duration(text) {
+            return clock::date().checked_add(span).map(Later).context("that is too far away");
+        }
+        let Moment(time) = moment(text, clock::date())?;
+        Ok(Later(time))
+    }
+}
+
+impl Later {
+    /// As the API wants it: RFC 3339, UTC.
+    pub(super) fn rfc3339(self) -> String {
+        Moment(self.0).rfc3339()
+    }
+}
+
 fn moment(text: &str, now: SystemTime) -> anyhow::Result<Moment> {
     if let Ok(age) = humantime::parse_duration(text) {
         return now.checked_sub(age).map(Moment).context("that is too long ago");

@@ -183,7 +183,7 @@ impl Project {
         for function in &manifest.functions {
             let answer = self.client.function(&function.name).await?;
             let mut view: Value = serde_json::from_str(&answer.json)?;
-            view["url"] = self.client.url_of(&answer.value).await.as_str().into();
+            view["url"] = self.client.url_of(&answer.value).await?.as_str().into();
             functions.push(view);
         }
         Ok(json!({"ready": true, "functions": functions}).to_string())
@@ -198,7 +198,7 @@ impl Project {
             table.add_row([
                 output::text(function.name.as_str()),
                 output::text(&function.settings.description),
-                output::text(&curl(self.client.url_of(&view).await.as_str(), &view, function.example.as_deref())),
+                output::text(&curl(self.client.url_of(&view).await?.as_str(), &view, function.example.as_deref())),
             ]);
         }
         Ok(format!("\n{}\n\nCtrl-C stops: every instance's pre-stop runs", output::rendered(&table)))

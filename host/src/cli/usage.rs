@@ -5,7 +5,7 @@ use comfy_table::Cell;
 use crate::ids::FunctionName;
 use crate::ledger::{Group, InvocationPage, Sums, Usage, WindowPage, WindowRecord, WindowState};
 
-use super::client::ClientArgs;
+use super::client_args::ClientArgs;
 use super::output;
 use super::units::{self, Moment};
 
@@ -18,6 +18,7 @@ use super::units::{self, Moment};
 #[command(after_help = "Examples:\n  \
     dormouse usage --from 1h\n  \
     dormouse usage --function hello --from 2026-05-01 --to 2026-06-01 --group day\n  \
+    dormouse usage --group key --from 30d\n  \
     dormouse usage --invocations --function hello --from 10m")]
 pub(super) struct UsageCommand {
     /// Only this function
@@ -97,6 +98,7 @@ fn name_of(group: Group) -> &'static str {
         Group::Instance => "instance",
         Group::Hour => "hour",
         Group::Day => "day",
+        Group::Key => "key",
     }
 }
 
@@ -188,16 +190,19 @@ fn invocations(page: &InvocationPage) -> String {
     if page.invocations.is_empty() {
         return "no request was accepted in that time".to_owned();
     }
-    let mut table = output::table(["start", "function", "request", "instance", "queued", "handler", "outcome"]);
+    let mut table =
+        output::table(["start", "function", "request", "key", "instance", "queued", "handler", "executed", "outcome"]);
     for invocation in &page.invocations {
         let unread = if invocation.delivered { "" } else { ", caller gone" };
         table.add_row([
             output::text(&invocation.start),
             output::text(&invocation.function),
             output::text(&invocation.request),
+            output::text(invocation.key.as_deref().unwrap_or("-")),
             output::text(invocation.instance.as_deref().unwrap_or("-")),
             output::figure(units::duration_ms(invocation.queued_ms)),
             output::figure(units::duration_ms(invocation.handler_ms)),
+            output::figure(units::duration_ms(invocation.executed_ms)),
             output::text(&format!("{}{unread}", invocation.outcome)),
         ]);
     }

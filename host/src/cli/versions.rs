@@ -6,7 +6,7 @@ use crate::admin::model::VersionList;
 use crate::clock;
 use crate::ids::{FunctionName, VersionNumber};
 
-use super::client::ClientArgs;
+use super::client_args::ClientArgs;
 use super::{output, units};
 
 /// List the versions of a function, or delete one

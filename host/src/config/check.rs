@@ -8,6 +8,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::{AdminConfig, CompileBounds, Config, ConnectionBounds, DataConfig, ServeArgs, TlsConfig};
+use crate::access::{AccessOptions, Auth};
+use crate::ids::KeyId;
 
 /// The largest event that a host may be told to take.
 const EVENT_BYTES_LIMIT: usize = 32 << 20;
@@ -35,6 +37,10 @@ impl ServeArgs {
             admin_addr: self.admin_addr.or(file.admin_addr),
             config: self.config,
             admin_token: self.admin_token.or(file.admin_token),
+            auth: self.auth.or(file.auth),
+            key_file: self.key_file.or(file.key_file),
+            keys_max: self.keys_max.or(file.keys_max),
+            audit_entries_max: self.audit_entries_max.or(file.audit_entries_max),
             tls_cert: if self.tls_cert.is_empty() { file.tls_cert } else { self.tls_cert },
             tls_key: if self.tls_key.is_empty() { file.tls_key } else { self.tls_key },
             tls_self_signed: self.tls_self_signed || file.tls_self_signed,
@@ -79,7 +85,7 @@ impl ServeArgs {
             write_timeout: Duration::from_millis(write_timeout_ms),
         };
         let (data, admin) = (self.data(connections, faults), self.admin(connections, faults));
-        let (tls, compile) = (self.tls(faults), self.compile(faults));
+        let (tls, compile, access) = (self.tls(faults), self.compile(faults), self.access(faults));
         let mut range = |name, value, bounds| within(name, value, bounds, faults);
         let outgoing_connections_max = self.outgoing_connections_max.unwrap_or(10_000);
         range("outgoing-connections-max", outgoing_connections_max as u64, 2..=1_000_000);
@@ -99,6 +105,7 @@ impl ServeArgs {
             state_dir: self.state_dir.unwrap_or_else(|| PathBuf::from(".dormouse")),
             data,
             admin,
+            access,
             tls,
             outgoing_connections_max,
             instances_max: self.instances_max,
@@ -132,35 +139,50 @@ impl ServeArgs {
             per_client_max: per_client_max as usize,
             ..connections
         };
-        DataConfig { address, event_bytes_max, events_memory_mb_max, replies_memory_mb_max, connections }
+        let auth = self.auth.unwrap_or(if address.ip().is_loopback() { Auth::None } else { Auth::Key });
+        DataConfig { address, event_bytes_max, events_memory_mb_max, replies_memory_mb_max, connections, auth }
     }
 
     fn admin(&self, connections: ConnectionBounds, faults: &mut Vec<String>) -> AdminConfig {
         let address = address("admin-addr", self.admin_addr.as_deref(), ([127, 0, 0, 1], 8081).into(), faults);
-        let token = self.admin_token.clone().filter(|token| !token.is_empty());
         let client_ca = self.admin_client_ca.clone();
         let has_tls = self.tls_self_signed || !self.tls_cert.is_empty();
         if client_ca.is_some() && !has_tls {
             faults.push("`admin-client-ca` needs TLS: set `tls-cert` and `tls-key` as well".to_owned());
         }
-        if !address.ip().is_loopback() {
-            let reached = format!("`admin-addr` {address} can be reached from other machines, so");
-            if token.is_none() && client_ca.is_none() {
-                faults.push(format!("{reached} `admin-token` must be set"));
-            }
-            if !has_tls && !self.admin_without_tls {
-                faults.push(format!(
-                    "{reached} it needs TLS: set `tls-cert` and `tls-key`, or `admin-without-tls` if a proxy has it"
-                ));
-            }
+        if !address.ip().is_loopback() && !has_tls && !self.admin_without_tls {
+            faults.push(format!(
+                "`admin-addr` {address} can be reached from other machines, so it needs TLS: set `tls-cert` and `tls-key`, or \
+                 `admin-without-tls` if a proxy has it"
+            ));
         }
+        let is_open = address.ip().is_loopback() && self.admin_token().is_none() && client_ca.is_none();
         let component_bytes_max = self.component_bytes_max.unwrap_or(100 << 20);
         within("component-bytes-max", component_bytes_max as u64, 1..=4 << 30, faults);
         // At least one of the largest has room.
         let largest_mb = (component_bytes_max as u64).div_ceil(1 << 20);
         let uploads_memory_mb_max = self.uploads_memory_max_mb.unwrap_or(largest_mb.max(512));
         within("uploads-memory-max-mb", uploads_memory_mb_max, largest_mb..=1 << 20, faults);
-        AdminConfig { address, connections, token, client_ca, component_bytes_max, uploads_memory_mb_max }
+        AdminConfig { address, connections, is_open, client_ca, component_bytes_max, uploads_memory_mb_max }
+    }
+
+    fn admin_token(&self) -> Option<&String> {
+        self.admin_token.as_ref().filter(|token| !token.is_empty())
+    }
+
+    fn access(&self, faults: &mut Vec<String>) -> AccessOptions {
+        let keys_max = self.keys_max.unwrap_or(1000);
+        within("keys-max", keys_max as u64, 1..=100_000, faults);
+        let audit_entries_max = self.audit_entries_max.unwrap_or(100_000);
+        within("audit-entries-max", audit_entries_max, 1..=10_000_000, faults);
+        let (admin_token, key_file) = (self.admin_token().cloned(), self.key_file.clone());
+        if admin_token.as_ref().is_some_and(|token| KeyId::begins(token)) {
+            faults.push(
+                "`admin-token` looks like an access key of a host; choose one that does not begin with `dmk-`"
+                    .to_owned(),
+            );
+        }
+        AccessOptions { admin_token, key_file, keys_max, audit_entries_max }
     }
 
     fn tls(&self, faults: &mut Vec<String>) -> Option<TlsConfig> {
@@ -228,27 +250,41 @@ mod tests {
             ..ServeArgs::default()
         };
         let error = args.resolve().unwrap_err().to_string();
-        for name in ["data-addr", "admin-token", "event-bytes-max"] {
+        for name in ["data-addr", "admin-without-tls", "event-bytes-max"] {
             assert!(error.contains(name), "{error}");
         }
     }
 
     #[test]
-    fn an_admin_plane_that_others_reach_needs_tls_and_a_token() {
+    fn an_admin_plane_that_others_reach_needs_tls() {
         let everywhere = || ServeArgs { admin_addr: Some("0.0.0.0:1".to_owned()), ..ServeArgs::default() };
-        let token = Some("secret".to_owned());
-        let refused = |args: ServeArgs| args.resolve().unwrap_err().to_string();
-        let said = refused(ServeArgs { admin_token: token.clone(), ..everywhere() });
+        let said = everywhere().resolve().unwrap_err().to_string();
         assert!(said.contains("`tls-cert`") && said.contains("`admin-without-tls`"), "{said}");
-        let said = refused(ServeArgs { tls_self_signed: true, ..everywhere() });
-        assert!(said.contains("`admin-token` must be set"), "{said}");
         for args in [
-            ServeArgs { admin_token: token.clone(), tls_self_signed: true, ..everywhere() },
-            ServeArgs { admin_token: token.clone(), admin_without_tls: true, ..everywhere() },
+            ServeArgs { tls_self_signed: true, ..everywhere() },
+            ServeArgs { admin_without_tls: true, ..everywhere() },
             ServeArgs { admin_client_ca: Some("ca.pem".into()), tls_self_signed: true, ..everywhere() },
         ] {
-            args.resolve().unwrap();
+            assert!(!args.resolve().unwrap().admin.is_open);
         }
+    }
+
+    #[test]
+    fn planes_ask_for_keys_unless_they_are_on_loopback_or_told_otherwise() {
+        let token = || Some("secret".to_owned());
+        for (data, admin_token, auth, expected) in [
+            ("127.0.0.1:1", None, None, (Auth::None, true)),
+            ("0.0.0.0:1", None, None, (Auth::Key, true)),
+            ("[::]:1", None, Some(Auth::None), (Auth::None, true)),
+            ("[::1]:1", token(), None, (Auth::None, false)),
+            ("127.0.0.1:1", Some(String::new()), Some(Auth::Key), (Auth::Key, true)),
+        ] {
+            let args = ServeArgs { data_addr: Some(data.to_owned()), admin_token, auth, ..ServeArgs::default() };
+            let config = args.resolve().unwrap();
+            assert_eq!((config.data.auth, config.admin.is_open), expected, "{data}");
+        }
+        let like_a_key = ServeArgs { admin_token: Some("dmk-1".to_owned()), ..ServeArgs::default() };
+        assert!(like_a_key.resolve().unwrap_err().to_string().contains("dmk-"));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! A request to the data plane as a call of a function.
 
+use std::sync::Arc;
+
 use http::request::Parts as Head;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Uri, header};
@@ -10,6 +12,7 @@ use super::Plane;
 use super::event::EventReader;
 use super::reply::{self, Response};
 use super::route::{Route, Way, invalid};
+use crate::access::Key;
 use crate::guest::{self, BodyError, Protocol};
 use crate::host::Host;
 use crate::ids::RequestId;
@@ -26,13 +29,15 @@ pub(super) async fn answer(plane: &Plane, sent: http::Request<Incoming>) -> Resp
     let Plane { host, events } = plane;
     let request = headers::request_id(sent.headers());
     let answered = async {
-        let (Head { method, uri, headers, .. }, body) = sent.into_parts();
+        let (Head { method, uri, mut headers, .. }, body) = sent.into_parts();
         let body = Lingering::new(body, host.tasks().clone());
-        let route = match check_upgrade(&headers).and_then(|()| Route::of(&method, &uri)) {
-            Ok(route) => route,
+        let read =
+            check_upgrade(&headers).and_then(|()| Ok((Route::of(&method, &uri)?, take_key(host, &mut headers)?)));
+        let (route, key) = match read {
+            Ok(read) => read,
             Err(failure) => return reply::failed(failure, &request),
         };
-        let (way, sent) = (route.way, Sent { method: &method, uri: &uri, headers, body });
+        let (way, sent) = (route.way, Sent { method: &method, uri: &uri, headers, key, body });
         match call(host, events, &request, route, sent).await {
             Ok(answer) => match way {
                 Way::Invoke => reply::to_invocation(answer, &request, host.reply_room()).await,
@@ -49,6 +54,7 @@ struct Sent<'a> {
     method: &'a Method,
     uri: &'a Uri,
     headers: HeaderMap,
+    key: Option<Arc<Key>>,
     body: Lingering,
 }
 
@@ -62,6 +68,7 @@ async fn call(
     if route.way == Way::Invoke {
         check_invocation_type(&sent.headers)?;
     }
+    let key = sent.key.clone();
     let affinity = sent.headers.get(headers::AFFINITY).cloned();
     let call = Call {
         function: &route.function,
@@ -70,6 +77,7 @@ async fn call(
         request: request.clone(),
         traceparent: headers::traceparent(&sent.headers),
         called_by: CalledBy::Data,
+        key: key.as_deref(),
         attempt: 1,
     };
     let (way, path) = (route.way, route.path);
@@ -82,6 +90,19 @@ async fn call(
         }
     };
     host.invoke(call, payload).await
+}
+
+/// The access key that a request shows. It is meant for the host, so the function does not get it; what has not the form of
+/// this host's keys is the function's own.
+fn take_key(host: &Host, fields: &mut HeaderMap) -> Result<Option<Arc<Key>>, Failure> {
+    let key = match headers::bearer(fields) {
+        None => return Ok(None),
+        Some(token) => host.access().recognise(token)?,
+    };
+    if key.is_some() {
+        fields.remove(header::AUTHORIZATION);
+    }
+    Ok(key)
 }
 
 /// Other protocols may be offered, and nobody need take them up. One who asks for a WebSocket expects nothing else.

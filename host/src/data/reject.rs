@@ -19,6 +19,8 @@ impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Failure {
         let code = match &refusal {
             Refusal::NoFunction(_) | Refusal::NoQualifier { .. } => Code::FunctionNotFound,
+            Refusal::NoKey(_) => Code::Unauthorized,
+            Refusal::OutOfScope { .. } => Code::Forbidden,
             Refusal::Disabled { .. } => Code::FunctionDisabled,
             Refusal::LedgerFull => Code::HostFull,
             Refusal::Unavailable => Code::FunctionUnavailable,

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use wasmtime::component::GuestTaskId;
 
 use super::call::CallId;
-use crate::ids::RequestId;
+use crate::ids::{KeyId, RequestId};
 use crate::log::Author;
 
 /// Answered calls to remember, because their background work may still run: enough to name the request of a late line,
@@ -20,6 +20,8 @@ const ANSWERED_MAX: usize = 16;
 pub(super) struct Origin {
     /// The request, or the hook's own identifier.
     pub(super) request: RequestId,
+    /// The access key that its caller showed.
+    pub(super) key: Option<KeyId>,
     /// The caller's W3C trace context.
     pub(super) traceparent: Option<String>,
 }
@@ -101,7 +103,7 @@ impl Attribution {
     /// The author of a line that the guest writes now.
     pub(super) fn author(&self) -> Author {
         match self.working_for() {
-            Ok(Some(running)) => Author::Request(running.origin.request.clone()),
+            Ok(Some(Running { origin, .. })) => Author::Request { id: origin.request.clone(), key: origin.key },
             Ok(None) => Author::Nobody,
             Err(Ambiguous) => Author::Unknown,
         }

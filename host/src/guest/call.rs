@@ -6,7 +6,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::component::{ComponentType, Lower};
 
 use super::delivery::{Body, Response};
-use crate::ids::RequestId;
+use crate::ids::{KeyId, RequestId};
 
 /// Names a call within its guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -72,6 +72,8 @@ pub struct Call {
     pub entry: Entry,
     /// The request, or the hook's own identifier.
     pub request: RequestId,
+    /// The access key that its caller showed.
+    pub key: Option<KeyId>,
     /// The context that the guest gets.
     pub context: CallContext,
     /// What the handler gets; hooks get nothing.

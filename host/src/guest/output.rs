@@ -84,7 +84,7 @@ impl Output {
     /// Called when a call has returned: a line without an end that its request began is a line.
     pub(super) fn end_line_of(&self, request: &RequestId) {
         let mut lines = self.lock();
-        if lines.author.as_ref().is_some_and(|author| matches!(author, Author::Request(own) if own == request)) {
+        if lines.author.as_ref().is_some_and(|author| matches!(author, Author::Request { id, .. } if id == request)) {
             lines.write_line();
         }
     }

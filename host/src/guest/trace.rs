@@ -38,7 +38,7 @@ mod tests {
     use crate::ids::RequestId;
 
     fn sent(request: &RequestId, traceparent: Option<&str>) -> String {
-        let origin = Origin { request: request.clone(), traceparent: traceparent.map(str::to_owned) };
+        let origin = Origin { request: request.clone(), key: None, traceparent: traceparent.map(str::to_owned) };
         continued(&origin).to_str().unwrap().to_owned()
     }
 

@@ -155,6 +155,7 @@ impl Job {
     /// Sends the answer, or ends the response that is being read, and completes the invocation record.
     pub fn answer(mut self: Box<Self>, outcome: Outcome, timings: Timings) {
         let code = outcome.code();
+        self.meter.executed(timings.executed);
         let delivered = match &self.caller {
             // The caller may have left meanwhile; then the record says so.
             Caller::Waiting(_) => self.send(outcome, timings),

@@ -2,7 +2,7 @@
 //!
 //! `meter.rs` posts readings from `Drop`; [`Ledger::post`] packs them into blocks (`block.rs`, `rows.rs`) in the shards
 //! of `intake.rs` and returns. One thread (`writer.rs`) takes the blocks, drops duplicates (`batch.rs`) and commits
-//! groups of blocks (`store.rs`), each block as one row of SQLite. Queries (`usage.rs` for sums, `records.rs` for
+//! groups of blocks (`store.rs`), each block as one row of SQLite. Queries (`usage.rs` and `by_key.rs` for sums, `records.rs` for
 //! single records) open their own read-only connection on the caller's thread and read the blocks (`query.rs`).
 //!
 //! Invariants:
@@ -17,8 +17,10 @@
 
 mod batch;
 mod block;
+mod by_key;
 mod calendar;
 mod checkpoint;
+mod exact;
 mod intake;
 mod query;
 mod records;
@@ -38,7 +40,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 
-pub use query::QueryError;
+pub use query::{EVERY_FUNCTION, QueryError, Visible};
 pub use records::{InvocationPage, InvocationRecord, RecordQuery, WindowPage, WindowRecord, WindowState};
 pub use usage::{Group, Sums, Usage, UsageGroup, UsageQuery};
 

@@ -43,8 +43,15 @@ pub enum QueryError {
     Store(#[from] rusqlite::Error),
 }
 
+/// Says of which functions whoever asks may see records.
+pub type Visible<'a> = &'a dyn Fn(&str) -> bool;
+
+/// For those who may see all of them.
+pub const EVERY_FUNCTION: Visible<'static> = &|_| true;
+
 /// The records that a query asks for.
-pub(super) struct Scope {
+pub(super) struct Scope<'a> {
+    visible: Visible<'a>,
     function: Option<String>,
     /// They start at this time or later.
     pub(super) from_us: i64,
@@ -52,9 +59,15 @@ pub(super) struct Scope {
     to_us: i64,
 }
 
-impl Scope {
-    pub(super) fn new(function: Option<&FunctionName>, from: Option<SystemTime>, to: Option<SystemTime>) -> Scope {
+impl<'a> Scope<'a> {
+    pub(super) fn new(
+        function: Option<&FunctionName>,
+        from: Option<SystemTime>,
+        to: Option<SystemTime>,
+        visible: Visible<'a>,
+    ) -> Scope<'a> {
         Scope {
+            visible,
             function: function.map(|function| function.as_str().to_owned()),
             from_us: from.map_or(0, to_unix_us),
             to_us: to.map_or(i64::MAX, to_unix_us),
@@ -99,10 +112,13 @@ impl Reader {
     /// Visits the windows in `scope`: the open ones, then the others, block by block in the order of `first_us`.
     pub(super) fn windows(
         &self,
-        scope: &Scope,
+        scope: &Scope<'_>,
         mut visit: impl FnMut(&Head<'_>, &WindowRow) -> Visited,
     ) -> Result<(), QueryError> {
         let mut see = |head: &Head<'_>, rows: &[u8]| {
+            if !(scope.visible)(head.function) {
+                return Ok(ControlFlow::Continue(()));
+            }
             let mut rows = Rows::new(rows, head.first_us);
             while let Some(row) = rows.window() {
                 if scope.holds(row.start_us) && visit(head, &row)?.is_break() {
@@ -125,10 +141,13 @@ impl Reader {
     /// Visits the invocations in `scope` with their numbers, block by block in the order of `first_us`.
     pub(super) fn invocations(
         &self,
-        scope: &Scope,
+        scope: &Scope<'_>,
         mut visit: impl FnMut(&Head<'_>, i64, &InvocationRow<'_>) -> Visited,
     ) -> Result<(), QueryError> {
         self.blocks(INVOCATION_BLOCKS, scope, |head, bytes| {
+            if !(scope.visible)(head.function) {
+                return Ok(ControlFlow::Continue(()));
+            }
             let mut rows = Rows::new(bytes, head.first_us);
             let mut id = head.id;
             while let Some(row) = rows.invocation() {
@@ -144,7 +163,7 @@ impl Reader {
     fn blocks(
         &self,
         table: &str,
-        scope: &Scope,
+        scope: &Scope<'_>,
         visit: impl FnMut(Head<'_>, &[u8]) -> Visited,
     ) -> Result<(), QueryError> {
         let function = if scope.function.is_some() { "function = ?4" } else { "?4 IS NULL" };

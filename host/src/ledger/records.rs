@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::query::{Head, LIMIT_MAX, QueryError, Scope};
+use super::query::{Head, LIMIT_MAX, QueryError, Scope, Visible};
 use super::rows::{InvocationRow, State, WindowRow};
 use super::{Ledger, time};
 use crate::ids::FunctionName;
@@ -155,8 +155,14 @@ pub struct InvocationRecord {
     pub queued_ms: f64,
     /// From the handler's call to its end.
     pub handler_ms: f64,
+    /// Executed time of the instance meanwhile; requests that overlap share it. 0 in records of hosts before version 5 of
+    /// the ledger.
+    pub executed_ms: f64,
     /// Who called the function.
     pub called_by: CalledBy,
+    /// The access key that the caller showed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
     /// Which attempt at the request this was, from 1.
     pub attempt: u32,
     /// `ok`, `cancelled`, or the code of the error.
@@ -166,9 +172,9 @@ pub struct InvocationRecord {
 }
 
 impl Ledger {
-    /// Lists windows. It blocks.
-    pub fn windows(&self, query: &RecordQuery) -> Result<WindowPage, QueryError> {
-        let (mut page, scope) = Page::begin(query)?;
+    /// Lists windows of the functions that are visible. It blocks.
+    pub fn windows(&self, query: &RecordQuery, visible: Visible<'_>) -> Result<WindowPage, QueryError> {
+        let (mut page, scope) = Page::begin(query, visible)?;
         self.reader()?.windows(&scope, |head, row| {
             let number = u128::from(row.instance.as_u64()) << u32::BITS | u128::from(row.sequence);
             Ok(page.offer(head, Cursor { start_us: row.start_us, number }, || window(head, row)))
@@ -177,9 +183,9 @@ impl Ledger {
         Ok(WindowPage { windows, next })
     }
 
-    /// Lists invocations. It blocks.
-    pub fn invocations(&self, query: &RecordQuery) -> Result<InvocationPage, QueryError> {
-        let (mut page, scope) = Page::begin(query)?;
+    /// Lists invocations of the functions that are visible. It blocks.
+    pub fn invocations(&self, query: &RecordQuery, visible: Visible<'_>) -> Result<InvocationPage, QueryError> {
+        let (mut page, scope) = Page::begin(query, visible)?;
         self.reader()?.invocations(&scope, |head, id, row| {
             let id = id.unsigned_abs();
             let cursor = Cursor { start_us: row.start_us, number: id.into() };
@@ -247,12 +253,12 @@ struct Page<R> {
 }
 
 impl<R> Page<R> {
-    fn begin(query: &RecordQuery) -> Result<(Page<R>, Scope), QueryError> {
+    fn begin<'a>(query: &RecordQuery, visible: Visible<'a>) -> Result<(Page<R>, Scope<'a>), QueryError> {
         if !(1..=LIMIT_MAX).contains(&query.limit) {
             return Err(QueryError::InvalidLimit(query.limit));
         }
         let after = query.after.as_deref().map(Cursor::parse).transpose()?;
-        let mut scope = Scope::new(query.function.as_ref(), query.from, query.to);
+        let mut scope = Scope::new(query.function.as_ref(), query.from, query.to, visible);
         scope.from_us = scope.from_us.max(after.map_or(0, |after| after.start_us));
         Ok((Page { after, limit: query.limit as usize, found: BinaryHeap::new() }, scope))
     }
@@ -326,7 +332,9 @@ fn invocation(head: &Head<'_>, id: u64, row: &InvocationRow<'_>) -> InvocationRe
         start: time::rfc3339_ms(row.start_us),
         queued_ms: time::to_ms(row.queued_ns),
         handler_ms: time::to_ms(row.handler_ns),
+        executed_ms: time::to_ms(row.executed_ns),
         called_by: row.called_by,
+        key: row.key.map(|key| key.to_string()),
         attempt: row.attempt,
         outcome: row.outcome.to_owned(),
         delivered: row.delivered,

@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use super::time::{to_ns, to_unix_us};
 use super::varint::{self, Bytes};
-use crate::ids::InstanceId;
+use crate::ids::{InstanceId, KeyId};
 use crate::meter::{self, Basis, CalledBy, InvocationReading, WindowReading};
 
-/// Instances and outcomes that a block can refer back to. The more there are, the longer a search takes.
+/// Instances, keys and outcomes that a block can refer back to. The more there are, the longer a search takes.
 const KNOWN_MAX: usize = 32;
 
 /// References to an instance: none; a new one, whose eight bytes follow; from here on, a known one.
@@ -33,6 +33,15 @@ const UUID: u64 = 0;
 /// Precedes the identifier if the call was not a first attempt from the data plane. The caller and the attempt follow.
 /// No identifier is a text of this length.
 const ORIGIN: u64 = 1 << 20;
+
+/// Precedes the first invocation of a block whose rows have the executed time and a reference to the access key. Blocks of
+/// schema version 4 and before have neither.
+const WITH_KEYS: u64 = ORIGIN + 1;
+
+/// References to an access key: none; a new one, whose eight bytes follow; from here on, a known one.
+const NO_KEY: u64 = 0;
+const NEW_KEY: u64 = 1;
+const FIRST_KEY: u64 = 2;
 
 /// The caller and the attempt of nearly all calls.
 const USUAL: (CalledBy, u32) = (CalledBy::Data, 1);
@@ -135,6 +144,8 @@ pub(super) struct InvocationRow<'a> {
     pub(super) start_us: i64,
     pub(super) queued_ns: u64,
     pub(super) handler_ns: u64,
+    pub(super) executed_ns: u64,
+    pub(super) key: Option<KeyId>,
     pub(super) outcome: &'a str,
     pub(super) delivered: bool,
     pub(super) called_by: CalledBy,
@@ -146,6 +157,9 @@ pub(super) struct InvocationRow<'a> {
 pub(super) struct Memory<'a> {
     instances: Vec<InstanceId>,
     outcomes: Vec<&'a str>,
+    keys: Vec<KeyId>,
+    /// Whether the block's invocations have keys; none before its first invocation.
+    with_keys: Option<bool>,
     memory_bytes_peak: u64,
     parked_bytes: u64,
 }
@@ -177,6 +191,36 @@ impl<'a> Memory<'a> {
                 Some(instance)
             }
             known => Some(*self.instances.get((known - FIRST_INSTANCE) as usize)?),
+        })
+    }
+
+    fn learn_key(&mut self, key: KeyId) {
+        if self.keys.len() < KNOWN_MAX {
+            self.keys.push(key);
+        }
+    }
+
+    fn put_key(&mut self, key: Option<KeyId>, out: &mut Vec<u8>) {
+        let Some(key) = key else { return varint::put(out, NO_KEY) };
+        if let Some(place) = self.keys.iter().position(|known| *known == key) {
+            varint::put(out, FIRST_KEY + place as u64);
+        } else {
+            varint::put(out, NEW_KEY);
+            out.extend_from_slice(&key.as_u64().to_le_bytes());
+            self.learn_key(key);
+        }
+    }
+
+    /// Outer `None`: the bytes are damaged. Inner `None`: there is no key.
+    fn take_key(&mut self, bytes: &mut Bytes<'_>) -> Option<Option<KeyId>> {
+        Some(match bytes.number()? {
+            NO_KEY => None,
+            NEW_KEY => {
+                let key = KeyId::from_u64(u64::from_le_bytes(bytes.array()?));
+                self.learn_key(key);
+                Some(key)
+            }
+            known => Some(*self.keys.get((known - FIRST_KEY) as usize)?),
         })
     }
 
@@ -265,11 +309,17 @@ impl<'a> Memory<'a> {
 
     /// The next invocation of `bytes`. `None` if they are damaged.
     pub(super) fn take_invocation(&mut self, base_us: i64, bytes: &mut Bytes<'a>) -> Option<InvocationRow<'a>> {
+        let with_keys = match self.with_keys {
+            Some(known) => known,
+            None => *self.with_keys.insert(takes(WITH_KEYS, bytes)?),
+        };
         let (called_by, attempt) = take_origin(bytes)?;
         let request = take_request(bytes)?;
         let instance = self.take_instance(bytes)?;
         let start_us = base_us.wrapping_add(bytes.number()?.cast_signed());
         let (queued_ns, handler_ns) = (bytes.number()?, bytes.number()?);
+        let executed_ns = if with_keys { bytes.number()? } else { 0 };
+        let key = if with_keys { self.take_key(bytes)? } else { None };
         let (outcome, delivered) = self.take_outcome(bytes)?;
         Some(InvocationRow {
             request,
@@ -277,6 +327,8 @@ impl<'a> Memory<'a> {
             start_us,
             queued_ns,
             handler_ns,
+            executed_ns,
+            key,
             outcome,
             delivered,
             called_by,
@@ -288,6 +340,9 @@ impl<'a> Memory<'a> {
 impl Memory<'static> {
     /// Appends `reading`, which starts at `base_us` or later.
     pub(super) fn put_invocation(&mut self, reading: &InvocationReading, base_us: i64, out: &mut Vec<u8>) {
+        if self.with_keys.replace(true).is_none() {
+            varint::put(out, WITH_KEYS);
+        }
         if (reading.called_by, reading.attempt) != USUAL {
             varint::put(out, ORIGIN);
             varint::put(out, reading.called_by as u64);
@@ -301,6 +356,8 @@ impl Memory<'static> {
         varint::put(out, to_unix_us(reading.start).wrapping_sub(base_us).cast_unsigned());
         varint::put(out, to_ns(reading.queued));
         varint::put(out, to_ns(reading.handler));
+        varint::put(out, to_ns(reading.executed));
+        self.put_key(reading.key, out);
         self.put_outcome(reading.outcome, reading.delivered, out);
     }
 }
@@ -315,21 +372,27 @@ fn put_request(request: &str, out: &mut Vec<u8>) {
     }
 }
 
-fn take_origin(bytes: &mut Bytes<'_>) -> Option<(CalledBy, u32)> {
+/// Whether `mark` is next; then it is taken.
+fn takes(mark: u64, bytes: &mut Bytes<'_>) -> Option<bool> {
     let mut ahead = *bytes;
-    if ahead.number()? != ORIGIN {
+    let is_next = ahead.number()? == mark;
+    if is_next {
+        *bytes = ahead;
+    }
+    Some(is_next)
+}
+
+fn take_origin(bytes: &mut Bytes<'_>) -> Option<(CalledBy, u32)> {
+    if !takes(ORIGIN, bytes)? {
         return Some(USUAL);
     }
-    *bytes = ahead;
     let number = bytes.number()?;
     let called_by = CalledBy::ALL.into_iter().find(|called_by| *called_by as u64 == number)?;
     Some((called_by, bytes.small()?))
 }
 
 fn take_request<'a>(bytes: &mut Bytes<'a>) -> Option<Request<'a>> {
-    let mut ahead = *bytes;
-    if ahead.number()? == UUID {
-        *bytes = ahead;
+    if takes(UUID, bytes)? {
         return Some(Request::Uuid(bytes.array()?));
     }
     Some(Request::Text(bytes.text()?))
@@ -421,6 +484,8 @@ mod tests {
             reading.queued = Duration::from_nanos(1 << (number % 64));
             reading.called_by = CalledBy::ALL[number % CalledBy::ALL.len()];
             reading.attempt = 1 + number as u32 % 3;
+            reading.executed = Duration::from_micros(number as u64);
+            reading.key = (number % 3 > 0).then(|| KeyId::from_u64(number as u64 % (KNOWN_MAX as u64 + 5)));
             if number % 5 == 0 {
                 reading.request = crate::ids::RequestId::from_caller(&"x".repeat(1 + number)).unwrap();
             }
@@ -436,6 +501,22 @@ mod tests {
             assert_eq!((row.queued_ns, row.handler_ns), (to_ns(reading.queued), to_ns(reading.handler)));
             assert_eq!((row.outcome, row.delivered), (reading.outcome, reading.delivered));
             assert_eq!((row.called_by, row.attempt), (reading.called_by, reading.attempt));
+            assert_eq!((row.executed_ns, row.key), (to_ns(reading.executed), reading.key));
+        }
+        assert!(bytes.is_empty());
+    }
+
+    #[test]
+    fn rows_of_before_there_were_keys_are_read() {
+        // Two invocations as schema version 4 wrote them: a text of one letter, no instance, at the base, and `ok`.
+        let first = [1, b'x', 0, 0, 5, 7, 1, 2, b'o', b'k'];
+        let second = [1, b'y', 0, 1, 5, 7, 3];
+        let bytes = [&first[..], &second[..]].concat();
+        let (mut memory, mut bytes) = (Memory::default(), Bytes(&bytes));
+        for (request, start_us) in [("x", BASE), ("y", BASE + 1)] {
+            let row = memory.take_invocation(BASE, &mut bytes).unwrap();
+            assert_eq!((row.request, row.start_us, row.outcome), (Request::Text(request), start_us, "ok"));
+            assert_eq!((row.queued_ns, row.handler_ns, row.executed_ns, row.key), (5, 7, 0, None));
         }
         assert!(bytes.is_empty());
     }

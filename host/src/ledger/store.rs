@@ -18,10 +18,11 @@ use crate::meter::WindowReading;
 use crate::sqlite::{self, Schema};
 
 const SCHEMA: Schema = Schema {
-    version: 4,
+    version: 5,
     create: include_str!("schema.sql"),
-    // Version 1 was never released. Version 3 has rows that say who called (`rows.rs`), which version 2 cannot read.
-    migrations: &[(2, ""), (3, "ALTER TABLE heartbeat ADD COLUMN date_us INTEGER NOT NULL DEFAULT 0")],
+    // Version 1 was never released. Version 3 has rows that say who called, and version 5 rows that say with which key
+    // (`rows.rs`), which the versions before cannot read.
+    migrations: &[(2, ""), (3, "ALTER TABLE heartbeat ADD COLUMN date_us INTEGER NOT NULL DEFAULT 0"), (4, "")],
     unmarked_version: 0,
 };
 

@@ -10,11 +10,13 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::query::{GROUPS_MAX, Head, QueryError, Scope};
+use super::by_key::ByKey;
+use super::exact::Exact;
+use super::query::{GROUPS_MAX, Head, QueryError, Scope, Visible};
 use super::rows::WindowRow;
 use super::{Ledger, time};
-use crate::ids::{FunctionName, InstanceId};
-use crate::meter::{Basis, compute_units};
+use crate::ids::{FunctionName, InstanceId, KeyId};
+use crate::meter::compute_units;
 
 const BYTES_PER_GB: f64 = (1_u64 << 30) as f64;
 const HOUR_US: i64 = 3_600_000_000;
@@ -60,6 +62,9 @@ pub enum Group {
     Hour,
     /// Each day, in UTC.
     Day,
+    /// Each access key. What an instance used is divided among the keys of its requests, in proportion to the time that was
+    /// executed for them.
+    Key,
 }
 
 /// The answer to a [`UsageQuery`].
@@ -76,7 +81,8 @@ pub struct Usage {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UsageGroup {
-    /// The function's name, the instance's identifier, or the start of the hour or day in RFC 3339.
+    /// The function's name, the instance's identifier, the start of the hour or day in RFC 3339, or the access key's
+    /// identifier, which is `-` for what was used without a key.
     pub key: String,
     /// The sums.
     #[serde(flatten)]
@@ -128,14 +134,19 @@ impl Sums {
 }
 
 impl Ledger {
-    /// Adds up the windows of `query`. It blocks.
-    pub fn usage(&self, query: &UsageQuery) -> Result<Usage, QueryError> {
-        let scope = Scope::new(query.function.as_ref(), query.from, query.to);
+    /// Adds up the windows of `query`, of the functions that are visible. It blocks.
+    pub fn usage(&self, query: &UsageQuery, visible: Visible<'_>) -> Result<Usage, QueryError> {
+        let scope = Scope::new(query.function.as_ref(), query.from, query.to, visible);
+        let reader = self.reader()?;
+        let mut by_key = (query.group == Group::Key).then(|| ByKey::read(&reader, &scope)).transpose()?;
         let mut total = Exact::default();
         let mut groups: BTreeMap<Key, Exact> = BTreeMap::new();
         let mut function = Function::default();
-        self.reader()?.windows(&scope, |head, row| {
+        reader.windows(&scope, |head, row| {
             total.add(row);
+            if let Some(by_key) = &mut by_key {
+                by_key.add(row)?;
+            }
             if let Some(key) = Key::of(query.group, &mut function, head, row) {
                 groups.entry(key).or_default().add(row);
                 if groups.len() > GROUPS_MAX {
@@ -144,8 +155,11 @@ impl Ledger {
             }
             Ok(ControlFlow::Continue(()))
         })?;
-        let groups = groups.into_iter().map(|(key, exact)| UsageGroup { key: key.text(), sums: exact.sums() });
-        Ok(Usage { groups: groups.collect(), total: total.sums() })
+        if let Some(by_key) = by_key {
+            groups.extend(by_key.divided().into_iter().map(|(key, exact)| (Key::AccessKey(key), exact)));
+        }
+        let groups = groups.into_iter().map(|(key, exact)| UsageGroup { key: key.text(), sums: exact.into() });
+        Ok(Usage { groups: groups.collect(), total: total.into() })
     }
 }
 
@@ -156,6 +170,8 @@ enum Key {
     Instance(InstanceId),
     /// The start of the hour or day.
     Time(i64),
+    /// None: what was used without one.
+    AccessKey(Option<KeyId>),
 }
 
 /// The function of the last window. The next window is likely to be of the same function, so its name is shared.
@@ -175,7 +191,8 @@ impl Key {
     fn of(group: Group, function: &mut Function, head: &Head<'_>, row: &WindowRow) -> Option<Key> {
         let begin = |span| Some(Key::Time(row.start_us - row.start_us % span));
         match group {
-            Group::None => None,
+            // By key, windows are divided.
+            Group::None | Group::Key => None,
             Group::Function => Some(Key::Function(function.named(head.function))),
             Group::Instance => Some(Key::Instance(row.instance)),
             Group::Hour => begin(HOUR_US),
@@ -188,76 +205,29 @@ impl Key {
             Key::Function(name) => name.as_ref().to_owned(),
             Key::Instance(instance) => instance.to_string(),
             Key::Time(begin_us) => time::rfc3339(*begin_us),
+            Key::AccessKey(key) => key.map_or_else(|| "-".to_owned(), |key| key.to_string()),
         }
     }
 }
 
-/// Epochs, and epochs times configured MB.
-#[derive(Default)]
-struct Charge {
-    epochs: u64,
-    epoch_mb: u64,
-}
-
-impl Charge {
-    fn add(&mut self, epochs: u64, memory_mb: u32) {
-        self.epochs += epochs;
-        self.epoch_mb += epochs * u64::from(memory_mb);
-    }
-}
-
-/// Exact sums over windows. 64 bits hold only 584 years in nanoseconds, which the parked time of a few thousand
-/// instances exceeds.
-#[derive(Default)]
-struct Exact {
-    windows: u64,
-    requests: u64,
-    hook_calls: u64,
-    memory_bytes_peak: u64,
-    executed_ns: u128,
-    duration_ns: u128,
-    open_ns: u128,
-    parked_ns: u128,
-    by_execution: Charge,
-    by_duration: Charge,
-    charged: Charge,
-    parked_byte_ns: u128,
-}
-
-impl Exact {
-    fn add(&mut self, row: &WindowRow) {
-        self.windows += 1;
-        self.requests += u64::from(row.requests);
-        self.hook_calls += u64::from(row.hook_calls);
-        self.memory_bytes_peak = self.memory_bytes_peak.max(row.memory_bytes_peak);
-        self.executed_ns += u128::from(row.executed_ns);
-        self.duration_ns += u128::from(row.duration_ns);
-        self.open_ns += u128::from(row.open_ns);
-        self.parked_ns += u128::from(row.parked_ns);
-        self.by_execution.add(row.epochs_by(Basis::Execution), row.memory_mb);
-        self.by_duration.add(row.epochs_by(Basis::Duration), row.memory_mb);
-        self.charged.add(row.epochs(), row.memory_mb);
-        let byte_ns = u128::from(row.parked_ns) * u128::from(row.parked_bytes);
-        self.parked_byte_ns = self.parked_byte_ns.saturating_add(byte_ns);
-    }
-
-    fn sums(&self) -> Sums {
+impl From<Exact> for Sums {
+    fn from(exact: Exact) -> Sums {
         Sums {
-            requests: self.requests,
-            hook_calls: self.hook_calls,
-            windows: self.windows,
-            executed_ms: time::to_ms(self.executed_ns),
-            duration_ms: time::to_ms(self.duration_ns),
-            open_ms: time::to_ms(self.open_ns),
-            parked_ms: time::to_ms(self.parked_ns),
-            epochs: self.charged.epochs,
-            cu: compute_units(self.charged.epoch_mb),
-            execution_epochs: self.by_execution.epochs,
-            execution_cu: compute_units(self.by_execution.epoch_mb),
-            duration_epochs: self.by_duration.epochs,
-            duration_cu: compute_units(self.by_duration.epoch_mb),
-            memory_bytes_peak: self.memory_bytes_peak,
-            parked_gb_seconds: self.parked_byte_ns as f64 / 1e9 / BYTES_PER_GB,
+            requests: exact.requests,
+            hook_calls: exact.hook_calls,
+            windows: exact.windows,
+            executed_ms: time::to_ms(exact.executed_ns),
+            duration_ms: time::to_ms(exact.duration_ns),
+            open_ms: time::to_ms(exact.open_ns),
+            parked_ms: time::to_ms(exact.parked_ns),
+            epochs: exact.charged.epochs,
+            cu: compute_units(exact.charged.epoch_mb),
+            execution_epochs: exact.by_execution.epochs,
+            execution_cu: compute_units(exact.by_execution.epoch_mb),
+            duration_epochs: exact.by_duration.epochs,
+            duration_cu: compute_units(exact.by_duration.epoch_mb),
+            memory_bytes_peak: exact.memory_bytes_peak,
+            parked_gb_seconds: exact.parked_byte_ns as f64 / 1e9 / BYTES_PER_GB,
         }
     }
 }

@@ -19,7 +19,7 @@ use super::policy::{self, Bounds, Decision, Phase};
 use super::runner::Runner;
 use super::state::State;
 use crate::chance;
-use crate::ids::{RequestId, RevisionId};
+use crate::ids::{KeyId, RequestId, RevisionId};
 use crate::instance::{self, Answer, Caller, Input, Instance, Job, Order, Outcome, Start, Terms, Timings};
 use crate::meter::{AcceptedCall, CalledBy, InvocationMeter};
 
@@ -44,6 +44,8 @@ pub struct Request {
     pub version: Arc<str>,
     /// Who called.
     pub called_by: CalledBy,
+    /// The access key that was shown.
+    pub key: Option<KeyId>,
     /// Which attempt at the request this is, from 1.
     pub attempt: u32,
     /// What the handler gets.
@@ -141,18 +143,14 @@ impl Pinned {
         let (reply, mut answer) = oneshot::channel();
         let ticket = inner.tickets.fetch_add(1, Ordering::Relaxed);
         let now = Instant::now();
-        let call = AcceptedCall {
-            request: request.id.clone(),
-            function: inner.terms.function.clone(),
-            version: request.version,
-            called_by: request.called_by,
-            attempt: request.attempt,
-        };
+        let Request { id, version, called_by, key, attempt, input, traceparent } = request;
+        let function = inner.terms.function.clone();
+        let call = AcceptedCall { request: id.clone(), function, version, called_by, key, attempt };
         let job = Box::new(Job {
             ticket,
-            request: request.id,
-            input: request.input,
-            traceparent: request.traceparent,
+            request: id,
+            input,
+            traceparent,
             timeout: inner.settings.request_timeout,
             start: Start::Active,
             accepted: now,

@@ -23,7 +23,7 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout, timeout_at};
 use tokio_io_timeout::TimeoutWriter;
 use tokio_rustls::server::TlsStream;
 
-use super::service::{Client, Service};
+use super::service::{Client, Fingerprint, Service};
 use super::stream::{OnTasks, note_frame};
 use super::timer::ConnectionTimer;
 use super::tls::Tls;
@@ -98,13 +98,14 @@ pub(super) async fn serve<S: Service>(stream: TcpStream, address: IpAddr, plane:
     };
     let served = match begun {
         Ok(Begun::Plain(stream, version)) => {
-            let client = Client { address, has_certificate: false };
+            let client = Client { address, certificate: None };
             plane.http(stream, version, client, first_by).await
         }
         Ok(Begun::Tls(stream, version)) => {
             // One that is not signed as it must be has ended the handshake.
-            let has_certificate = stream.get_ref().1.peer_certificates().is_some();
-            plane.http(*stream, version, Client { address, has_certificate }, first_by).await
+            let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+            let certificate = shown.map(|certificate| Fingerprint::of(certificate));
+            plane.http(*stream, version, Client { address, certificate }, first_by).await
         }
         Err(error) => Err(error),
     };

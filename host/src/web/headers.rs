@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use hyper::body::Bytes;
 
@@ -34,6 +35,15 @@ const TRACEPARENT_BYTES: usize = 55;
 pub fn request_id(headers: &HeaderMap) -> RequestId {
     let own = headers.get(CALLERS_REQUEST_ID).and_then(|value| value.to_str().ok()).and_then(RequestId::from_caller);
     own.unwrap_or_default()
+}
+
+/// The token of `Authorization: Bearer TOKEN`, if the field is there once. The scheme may be written in any case (RFC 9110,
+/// section 11.1).
+pub fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let (value, None) = (values.next()?, values.next()) else { return None };
+    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_start_matches(' '))
 }
 
 /// The caller's trace context, if it has the form of one: `00-<32 hex>-<16 hex>-<2 hex>`, neither identifier all zeros.
@@ -110,6 +120,23 @@ mod tests {
         let mut longest = Vec::new();
         push_ms(&mut longest, Duration::MAX);
         assert_eq!(longest, (u64::MAX / 1000).to_string().into_bytes().into_iter().chain(*b".615").collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_token_is_taken_from_the_one_field_that_has_it() {
+        let read = |values: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(AUTHORIZATION, value.parse().unwrap());
+            }
+            bearer(&headers).map(str::to_owned)
+        };
+        for good in ["Bearer secret", "bearer secret", "BEARER  secret"] {
+            assert_eq!(read(&[good]).as_deref(), Some("secret"), "{good}");
+        }
+        for bad in [&["secret"][..], &["Basic secret"], &["Bearersecret"], &[], &["Bearer secret", "Bearer secret"]] {
+            assert_eq!(read(bad), None, "{bad:?}");
+        }
     }
 
     #[test]

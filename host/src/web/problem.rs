@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::headers;
+use crate::access::BadKey;
 use crate::ids::RequestId;
 
 /// Seconds after which a caller that was turned away may try again.
@@ -112,7 +113,7 @@ codes! {
     VersionInUse "version-in-use" CONFLICT
         "An alias names the version that was to be deleted",
     TooMany "too-many" CONFLICT
-        "The function has as many versions or aliases as this host allows",
+        "The function has as many versions or aliases, or the host as many access keys, as this host allows",
     FunctionDisabled "function-disabled" FORBIDDEN
         "An operator disabled the function; `detail` says why",
     FunctionFailed "function-failed" INTERNAL_SERVER_ERROR
@@ -140,9 +141,15 @@ codes! {
     LedgerBehind "ledger-behind" SERVICE_UNAVAILABLE
         "The ledger has not stored yet what was asked for; try again",
     Unauthorized "unauthorized" UNAUTHORIZED
-        "The admin token is missing or wrong",
+        "No access key was shown where one is wanted, or it is wrong, revoked or expired",
     Forbidden "forbidden" FORBIDDEN
-        "Only programs on this machine may use an admin plane without a token",
+        "The access key does not cover this; or a web page or another machine asks for what only programs on this one may have",
+    KeyLimitReached "key-limit-reached" TOO_MANY_REQUESTS
+        "The access key has made as many requests in this second as it may; try again after `Retry-After`",
+    KeyNotFound "key-not-found" NOT_FOUND
+        "There is no such access key; it may have been revoked",
+    KeyRefused "key-refused" UNPROCESSABLE_ENTITY
+        "The access key would make no sense: no functions, no rights, or an end that is over",
     Internal "internal" INTERNAL_SERVER_ERROR
         "A fault of the host; its log says more",
 }
@@ -187,6 +194,16 @@ impl Failure {
             fields.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
+    }
+}
+
+impl From<BadKey> for Failure {
+    fn from(bad: BadKey) -> Failure {
+        let code = match bad {
+            BadKey::Unknown | BadKey::Expired { .. } => Code::Unauthorized,
+            BadKey::TooManyRequests { .. } => Code::KeyLimitReached,
+        };
+        Failure::new(code, bad.to_string())
     }
 }
 

@@ -265,6 +265,7 @@ fn call(guest: &mut Guest, id: u64) {
         id: CallId(id),
         entry: Entry::Handler,
         request: RequestId::new(),
+        key: None,
         context: context(),
         input: Input::Event(b"you".to_vec().into()),
     });
@@ -315,7 +316,7 @@ impl Client {
 
     fn accept(&self, request: RequestId, now: tokio::time::Instant) -> InvocationMeter {
         let (function, version) = (self.function.clone(), self.version.clone());
-        let call = AcceptedCall { request, function, version, called_by: CalledBy::Data, attempt: 1 };
+        let call = AcceptedCall { request, function, version, called_by: CalledBy::Data, key: None, attempt: 1 };
         InvocationMeter::accept(call, now, self.post.clone())
     }
 }

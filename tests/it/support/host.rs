@@ -65,6 +65,12 @@ impl TestHostBuilder {
         self.state.path().to_owned()
     }
 
+    /// The flag for an address: the one that was added, or a port of the system's choice on loopback.
+    fn address(&self, name: &str) -> String {
+        let own = self.flags.iter().find(|flag| is_address(flag) && flag.starts_with(name));
+        own.cloned().unwrap_or_else(|| format!("{name}=127.0.0.1:0"))
+    }
+
     /// The command that starts the host.
     pub(crate) fn command(&self) -> Command {
         let program = env!("CARGO_BIN_EXE_host-under-test");
@@ -83,9 +89,10 @@ impl TestHostBuilder {
             None => Stdio::null(),
         };
         command
-            .args(["serve", "--json", "--data-addr=127.0.0.1:0", "--admin-addr=127.0.0.1:0", "--state-dir"])
+            .args(["serve", "--json", "--state-dir"])
             .arg(self.state.path())
-            .args(&self.flags)
+            .args(["--data-addr", "--admin-addr"].map(|name| self.address(name)))
+            .args(self.flags.iter().filter(|flag| !is_address(flag)))
             .env_remove("RUST_BACKTRACE")
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(input)
@@ -114,10 +121,17 @@ impl TestHostBuilder {
         let addresses: Value = serde_json::from_str(&first)
             .unwrap_or_else(|error| panic!("first line {first:?}: {error}; log: {}", log.lock().unwrap()));
         let scheme = if self.flags.iter().any(|flag| flag.starts_with("--tls-")) { "https" } else { "http" };
-        let url = |plane: &str| format!("{scheme}://{}", addresses[plane].as_str().expect("an address"));
+        // What listens on all addresses is called on loopback.
+        let url = |plane: &str| {
+            format!("{scheme}://{}", addresses[plane].as_str().expect("an address").replace("0.0.0.0", "127.0.0.1"))
+        };
         let client = tests::client();
         TestHost { data: url("data"), admin: url("admin"), client, child, stdout, log, builder: self }
     }
+}
+
+fn is_address(flag: &str) -> bool {
+    flag.starts_with("--data-addr=") || flag.starts_with("--admin-addr=")
 }
 
 impl TestHost {

@@ -80,7 +80,7 @@ fn metered_requests(ledger: &Ledger, requests: u32) -> Result<f64> {
         // Four readings of the clock, as on the host's path of a request.
         let (accepted, version) = (Instant::now(), account.version.clone());
         let called_by = CalledBy::Data;
-        let call = AcceptedCall { request: id, function: function.clone(), version, called_by, attempt: 1 };
+        let call = AcceptedCall { request: id, function: function.clone(), version, called_by, key: None, attempt: 1 };
         let mut meter = InvocationMeter::accept(call, accepted, ledger.post());
         meter.began(instance, Instant::now());
         let from = Instant::now();

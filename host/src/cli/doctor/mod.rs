@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use anyhow::bail;
 use serde::Serialize;
 
-use super::client::ClientArgs;
+use super::client_args::ClientArgs;
 use super::output;
 
 /// Check whether this machine is ready, and say what to do if not
@@ -30,7 +30,7 @@ pub(super) struct Doctor {
     #[arg(long, env = "RUST_BACKTRACE", hide = true)]
     rust_backtrace: Option<String>,
     #[command(flatten)]
-    client: ClientArgs,
+    pub(super) client: ClientArgs,
 }
 
 /// How bad it is.

@@ -5,38 +5,58 @@ use std::net::{IpAddr, TcpListener};
 use anyhow::Context;
 use reqwest::Url;
 
-use super::super::client::ClientArgs;
+use super::super::client::Client;
+use super::super::client_args::ClientArgs;
 use super::super::client_error::ClientError;
 use super::Finding;
 
 const DATA: &str = "data plane";
 const ADMIN: &str = "admin plane";
+/// How many functions are named that are open to everybody.
+const OPEN_NAMED_MAX: usize = 20;
 
 pub(super) async fn check(arguments: &ClientArgs) -> anyhow::Result<Vec<Finding>> {
     let client = arguments.client()?;
     let admin = match client.is_ready().await {
-        Ok(true) => Finding::ok(ADMIN, format!("a Dormouse serves {} and is ready", host_of(&arguments.admin)?)),
-        Ok(false) => Finding::warn(ADMIN, format!("a Dormouse serves {} and is not ready", host_of(&arguments.admin)?))
+        Ok(true) => Finding::ok(ADMIN, format!("a Dormouse serves {} and is ready", host_of(client.admin())?)),
+        Ok(false) => Finding::warn(ADMIN, format!("a Dormouse serves {} and is not ready", host_of(client.admin())?))
             .remedy("it may still be starting or draining; its log says more"),
-        Err(error) => nobody(ADMIN, &arguments.admin, error, "--admin-addr")?,
+        Err(error) => nobody(ADMIN, client.admin(), error, "--admin-addr")?,
     };
-    let address = client.data().await.clone();
+    // A host that does not let this client in does not say where its data plane is; what it answered is said already.
+    let Ok(address) = client.data().await.cloned() else { return Ok(vec![admin]) };
     let data = match client.recognise_data_plane().await {
         Ok(()) => Finding::ok(DATA, format!("a Dormouse serves {}", host_of(&address)?)),
         Err(error) => nobody(DATA, &address, error, "--data-addr")?,
     };
-    let on_the_way = [&address, &arguments.admin].into_iter().filter(|url| is_read_on_the_way(url)).map(|url| {
+    let open = open_to_strangers(&client, &address).await;
+    let on_the_way = [&address, client.admin()].into_iter().filter(|url| is_read_on_the_way(url)).map(|url| {
         Finding::warn("encryption", format!("whatever is sent to {url} can be read on the way there"))
             .remedy("give the host a certificate with `--tls-cert` and `--tls-key`, and use https://")
     });
-    Ok([data, admin].into_iter().chain(on_the_way).collect())
+    Ok([data, admin].into_iter().chain(on_the_way).chain(open).collect())
+}
+
+/// What callers on other machines can call without a key, as far as the host tells.
+async fn open_to_strangers(client: &Client, data: &Url) -> Option<Finding> {
+    let listed = if is_here(data) { return None } else { client.functions().await.ok()? };
+    let open: Vec<&str> =
+        listed.value.functions.iter().filter(|function| function.open).map(|function| function.name.as_str()).collect();
+    let named = open.iter().take(OPEN_NAMED_MAX).copied().collect::<Vec<_>>().join(", ");
+    let finding = Finding::warn("keys", format!("callers need no key for {} functions at {data}: {named}", open.len()))
+        .remedy("set their `auth` to `key`, and make keys with `dormouse keys create`");
+    Some(finding).filter(|_| !open.is_empty())
 }
 
 /// Whether requests to an address leave this machine without TLS.
 fn is_read_on_the_way(url: &Url) -> bool {
+    url.scheme() == "http" && !is_here(url)
+}
+
+/// Whether an address is one of this machine that no other reaches.
+fn is_here(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-    let is_here = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
-    url.scheme() == "http" && !is_here
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// What it means that no Dormouse answers at an address.
@@ -59,7 +79,7 @@ fn nobody(subject: &'static str, url: &Url, error: ClientError, flag: &str) -> a
         }
         ClientError::Refused(problem) => {
             Finding::warn(subject, format!("{address}: {} ({})", problem.detail, problem.code))
-                .remedy("pass the token with `--admin-token` or DORMOUSE_ADMIN_TOKEN")
+                .remedy("pass an access key with `--key` or DORMOUSE_KEY, or use `dormouse login`")
         }
         ClientError::Foreign { .. } | ClientError::Broken { .. } => {
             Finding::fail(subject, format!("{address} is taken by something that is no Dormouse")).remedy(elsewhere)
@@ -75,14 +95,12 @@ fn host_of(url: &Url) -> anyhow::Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::client::Client;
-    use super::super::super::trust::Trust;
     use super::super::Level;
     use super::*;
 
     fn arguments(address: std::net::SocketAddr) -> ClientArgs {
         let url: Url = format!("http://{address}").parse().unwrap();
-        ClientArgs { admin: url.clone(), data: Some(url), admin_token: None, trust: Trust::default(), json: false }
+        ClientArgs { admin: Some(url.clone()), data: Some(url), ..ClientArgs::default() }
     }
 
     #[test]
@@ -126,7 +144,7 @@ mod tests {
         drop(listener);
         let client: Client = arguments.client().unwrap();
         let error = client.functions().await.unwrap_err().to_string();
-        assert!(error.contains(arguments.admin.as_str().trim_end_matches('/')), "{error}");
+        assert!(error.contains(client.admin().as_str().trim_end_matches('/')), "{error}");
         assert!(error.contains("dormouse serve") && error.contains("refused"), "{error}");
     }
 }

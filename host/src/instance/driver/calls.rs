@@ -85,12 +85,10 @@ impl Instance {
         self.step(Event::Ready);
     }
 
-    pub(super) fn call(&mut self, entry: Entry, request: RequestId, context: CallContext, input: Input) -> CallId {
+    fn next_call(&mut self) -> CallId {
         self.calls += 1;
-        let id = CallId(self.calls);
-        self.guest.call(Call { id, entry, request, context, input });
         self.settled = false;
-        id
+        CallId(self.calls)
     }
 
     fn context(&self, request: &RequestId, timeout: Duration, told: Told) -> CallContext {
@@ -113,11 +111,12 @@ impl Instance {
         self.linger_ends = None;
         job.meter.began(self.id, now);
         let accepted = job.meter.reading();
-        let (version, attempt) = (accepted.version.clone(), accepted.attempt);
+        let (version, attempt, key) = (accepted.version.clone(), accepted.attempt, accepted.key);
         let told = Told { version, attempt, traceparent: job.traceparent.take() };
         let context = self.context(&job.request, job.timeout, told);
         let input = std::mem::take(&mut job.input);
-        let call = self.call(Entry::Handler, job.request.clone(), context, input);
+        let call = self.next_call();
+        self.guest.call(Call { id: call, entry: Entry::Handler, request: job.request.clone(), key, context, input });
         let mut executed_before = Duration::ZERO;
         if let Some(meter) = &mut self.meter {
             meter.request_began(now);
@@ -132,7 +131,9 @@ impl Instance {
         let request = RequestId::new();
         let told = Told { version: self.terms.version.get(), attempt: 1, traceparent: None };
         let context = self.context(&request, self.terms.timeout(entry), told);
-        let call = self.call(entry, request.clone(), context, Input::Nothing);
+        let call = self.next_call();
+        let (id, input) = (call, Input::Nothing);
+        self.guest.call(Call { id, entry, request: request.clone(), key: None, context, input });
         self.terms.metrics.hook_called(entry);
         self.wait_for_hook(call, entry, request, false);
     }

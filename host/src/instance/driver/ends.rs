@@ -2,7 +2,7 @@
 
 use super::{Answered, Instance, Report};
 use crate::guest::{CallId, Ending, Entry, MemoryLack, Preempted, Trap};
-use crate::ids::RequestId;
+use crate::ids::{KeyId, RequestId};
 use crate::instance::decide::LateHook;
 use crate::instance::job::{Outcome, Timings};
 use crate::instance::lifecycle::{Event, State};
@@ -183,13 +183,21 @@ impl Instance {
         self.terms.metrics.hook_failures.get_or_create(&labels).inc();
     }
 
+    /// The access key that the caller of a request in the guest showed.
+    fn key_of(&self, request: &RequestId) -> Option<KeyId> {
+        let running = self.running.iter().find(|running| running.job.request == *request)?;
+        running.job.meter.reading().key
+    }
+
     /// Says something about the instance, to the operator and in the function's log.
     pub(super) fn tell(&self, request: Option<&RequestId>, text: &str) {
         let shown = request.map_or("-", RequestId::as_str);
         // The operator's log gets one line; backtraces are in the function's log.
         let line = text.lines().next().unwrap_or_default();
-        tracing::warn!(function = %self.terms.function, instance = %self.id, request = shown, "{line}");
-        let author = request.map_or(Author::Nobody, |request| Author::Request(request.clone()));
+        let key = request.and_then(|request| self.key_of(request));
+        let shown_key = key.map(tracing::field::display);
+        tracing::warn!(function = %self.terms.function, instance = %self.id, request = shown, key = shown_key, "{line}");
+        let author = request.map_or(Author::Nobody, |id| Author::Request { id: id.clone(), key });
         self.terms.log.write(Stream::Host, self.id, author, text.to_owned());
     }
 }

@@ -12,7 +12,7 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::*;
-use crate::ids::{InstanceId, RequestId};
+use crate::ids::{InstanceId, KeyId, RequestId};
 use crate::meter::{Basis, CalledBy, InvocationReading, Reading, WindowReading};
 
 const MS: fn(u64) -> Duration = Duration::from_millis;
@@ -49,6 +49,8 @@ pub(super) fn window(function: &str) -> WindowReading {
 pub(super) fn invocation(function: &str) -> InvocationReading {
     InvocationReading {
         called_by: CalledBy::Data,
+        key: None,
+        executed: Duration::ZERO,
         attempt: 1,
         request: RequestId::new(),
         function: function.parse().unwrap(),
@@ -92,11 +94,11 @@ impl Fixture {
     }
 
     fn windows(&self) -> Vec<WindowRecord> {
-        self.ledger.windows(&RecordQuery::default()).unwrap().windows
+        self.ledger.windows(&RecordQuery::default(), EVERY_FUNCTION).unwrap().windows
     }
 
     fn usage(&self, group: Group) -> Usage {
-        self.ledger.usage(&UsageQuery { group, ..UsageQuery::default() }).unwrap()
+        self.ledger.usage(&UsageQuery { group, ..UsageQuery::default() }, EVERY_FUNCTION).unwrap()
     }
 
     /// Invocations in the file, counted without the ledger.

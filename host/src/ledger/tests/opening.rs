@@ -52,7 +52,7 @@ fn a_closed_ledger_has_stored_everything_and_can_be_closed_again() {
     let path = host.folder.path().join("ledger.db");
     host.ledger = Ledger::open(&path, FOR_EVER).unwrap();
     host.invocation(invocation("f"));
-    let page = host.ledger.invocations(&RecordQuery { limit: 2000, ..RecordQuery::default() }).unwrap();
+    let page = host.ledger.invocations(&RecordQuery { limit: 2000, ..RecordQuery::default() }, EVERY_FUNCTION).unwrap();
     assert_eq!(page.invocations.iter().map(|record| record.id).max(), Some(1001));
     assert_eq!(page.invocations.len(), 1001);
 }

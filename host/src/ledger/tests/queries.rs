@@ -58,10 +58,12 @@ fn a_record_tells_what_was_posted() {
         start: "2026-01-01T00:00:00.123Z".to_owned(),
         queued_ms: 1.0,
         handler_ms: 2.0,
+        executed_ms: 0.0,
+        key: None,
         outcome: "function-busy".to_owned(),
         delivered: false,
     };
-    let page = host.ledger.invocations(&RecordQuery::default()).unwrap();
+    let page = host.ledger.invocations(&RecordQuery::default(), EVERY_FUNCTION).unwrap();
     assert_eq!(page.invocations, [expected(1), expected(2)], "a request identifier may repeat");
 }
 
@@ -95,7 +97,7 @@ fn sums_of_groups_are_sums_of_records_and_each_window_is_rounded_up_by_itself() 
             let of_group: Vec<&WindowRecord> = records
                 .iter()
                 .filter(|record| match group {
-                    Group::None => true,
+                    Group::None | Group::Key => true,
                     Group::Function => record.function == *key,
                     Group::Instance => record.instance == *key,
                     Group::Hour => record.start[..13] == key[..13],
@@ -140,11 +142,11 @@ fn a_window_belongs_to_the_time_in_which_it_starts() {
         to: Some(noon + MS(1000)),
         group: Group::Hour,
     };
-    let usage = host.ledger.usage(&query).unwrap();
+    let usage = host.ledger.usage(&query, EVERY_FUNCTION).unwrap();
     assert_eq!(usage.total.windows, 2);
     assert_eq!(usage.groups.len(), 1);
     assert_eq!(usage.groups[0].key, "2024-10-04T12:00:00Z");
-    assert_eq!(host.ledger.usage(&UsageQuery { function: None, ..query }).unwrap().total.windows, 4);
+    assert_eq!(host.ledger.usage(&UsageQuery { function: None, ..query }, EVERY_FUNCTION).unwrap().total.windows, 4);
 }
 
 #[test]
@@ -186,7 +188,7 @@ fn pages_hold_every_record_once_in_the_order_of_their_starts() {
         let mut query = RecordQuery { function, limit: 4, ..RecordQuery::default() };
         let mut seen = Vec::new();
         loop {
-            let page = host.ledger.invocations(&query).unwrap();
+            let page = host.ledger.invocations(&query, EVERY_FUNCTION).unwrap();
             assert!(page.invocations.len() == 4 || page.next.is_none());
             seen.extend(page.invocations.into_iter().map(|record| (record.start, record.id)));
             query.after = page.next;
@@ -198,7 +200,7 @@ fn pages_hold_every_record_once_in_the_order_of_their_starts() {
         assert!(seen.is_sorted() && seen.windows(2).all(|pair| pair[0] != pair[1]));
     }
     let query = RecordQuery { limit: 25, ..RecordQuery::default() };
-    let page = host.ledger.windows(&query).unwrap();
+    let page = host.ledger.windows(&query, EVERY_FUNCTION).unwrap();
     assert_eq!((page.windows.len(), page.next), (25, None), "a full page is not always followed by another");
 }
 
@@ -209,10 +211,10 @@ fn a_window_that_ends_between_two_pages_is_on_one_of_them() {
     let windows: Vec<WindowReading> = (0..10).map(|_| WindowReading { start, ended: false, ..window("f") }).collect();
     windows.iter().for_each(|window| host.window(window.clone()));
     let mut query = RecordQuery { limit: 5, function: Some("f".parse().unwrap()), ..RecordQuery::default() };
-    let mut seen = host.ledger.windows(&query).unwrap();
+    let mut seen = host.ledger.windows(&query, EVERY_FUNCTION).unwrap();
     windows.into_iter().for_each(|window| host.window(WindowReading { ended: true, ..window }));
     query.after = seen.next.take();
-    let rest = host.ledger.windows(&query).unwrap();
+    let rest = host.ledger.windows(&query, EVERY_FUNCTION).unwrap();
     assert!(seen.windows.iter().all(|window| window.state == WindowState::Open));
     assert!(rest.windows.iter().all(|window| window.state == WindowState::Ended));
     let all = seen.windows.iter().chain(&rest.windows).map(|window| window.instance.clone());
@@ -228,10 +230,10 @@ fn open_windows_are_on_the_bill_and_among_the_records_of_their_function() {
     }
     assert_eq!(host.usage(Group::None).total.windows, 4);
     let query = UsageQuery { function: Some("f".parse().unwrap()), group: Group::Function, ..UsageQuery::default() };
-    let usage = host.ledger.usage(&query).unwrap();
+    let usage = host.ledger.usage(&query, EVERY_FUNCTION).unwrap();
     assert_eq!((usage.total.windows, usage.groups.len(), usage.groups[0].key.as_str()), (2, 1, "f"));
     let query = RecordQuery { function: Some("g".parse().unwrap()), ..RecordQuery::default() };
-    assert_eq!(host.ledger.windows(&query).unwrap().windows.len(), 2);
+    assert_eq!(host.ledger.windows(&query, EVERY_FUNCTION).unwrap().windows.len(), 2);
 }
 
 #[test]
@@ -251,7 +253,7 @@ fn records_of_long_ago_that_are_stored_late_are_in_their_place() {
         let mut query = RecordQuery { limit, ..RecordQuery::default() };
         let mut starts = Vec::new();
         loop {
-            let page = host.ledger.invocations(&query).unwrap();
+            let page = host.ledger.invocations(&query, EVERY_FUNCTION).unwrap();
             starts.extend(page.invocations.into_iter().map(|record| record.start));
             query.after = page.next;
             if query.after.is_none() {
@@ -263,7 +265,7 @@ fn records_of_long_ago_that_are_stored_late_are_in_their_place() {
     for (from, to, count) in [(3600, 3, 2), (3600, 2, 3), (4, 0, 4), (7201, 3601, 1)] {
         let at = |age| Some(now - Duration::from_secs(age));
         let query = RecordQuery { from: at(from), to: at(to), ..RecordQuery::default() };
-        assert_eq!(host.ledger.invocations(&query).unwrap().invocations.len(), count, "{from} to {to}");
+        assert_eq!(host.ledger.invocations(&query, EVERY_FUNCTION).unwrap().invocations.len(), count, "{from} to {to}");
     }
 }
 
@@ -279,9 +281,9 @@ fn a_damaged_block_is_an_error_and_no_short_answer() {
         let cut = format!("UPDATE {table} SET rows = substr(rows, 1, length(rows) - 1)");
         host.sqlite().execute_batch(&cut).unwrap();
     }
-    assert!(matches!(host.ledger.invocations(&RecordQuery::default()), Err(QueryError::Store(_))));
-    assert!(matches!(host.ledger.windows(&RecordQuery::default()), Err(QueryError::Store(_))));
-    assert!(matches!(host.ledger.usage(&UsageQuery::default()), Err(QueryError::Store(_))));
+    assert!(matches!(host.ledger.invocations(&RecordQuery::default(), EVERY_FUNCTION), Err(QueryError::Store(_))));
+    assert!(matches!(host.ledger.windows(&RecordQuery::default(), EVERY_FUNCTION), Err(QueryError::Store(_))));
+    assert!(matches!(host.ledger.usage(&UsageQuery::default(), EVERY_FUNCTION), Err(QueryError::Store(_))));
 }
 
 #[test]
@@ -291,7 +293,7 @@ fn an_answer_with_too_many_groups_is_refused() {
     for _ in 0..=query::GROUPS_MAX {
         post(Reading::Window(&WindowReading { instance: InstanceId::random(), ..reading.clone() }));
     }
-    let by = |group| host.ledger.usage(&UsageQuery { group, ..UsageQuery::default() });
+    let by = |group| host.ledger.usage(&UsageQuery { group, ..UsageQuery::default() }, EVERY_FUNCTION);
     assert!(matches!(by(Group::Instance), Err(QueryError::TooManyGroups)));
     assert_eq!(by(Group::Function).unwrap().total.windows, 1 + query::GROUPS_MAX as u64);
 }
@@ -301,11 +303,13 @@ fn bad_limits_and_cursors_are_refused() {
     let host = Fixture::new();
     for limit in [0, 10_001] {
         let query = RecordQuery { limit, ..RecordQuery::default() };
-        assert!(matches!(host.ledger.windows(&query), Err(QueryError::InvalidLimit(refused)) if refused == limit));
+        assert!(
+            matches!(host.ledger.windows(&query, EVERY_FUNCTION), Err(QueryError::InvalidLimit(refused)) if refused == limit)
+        );
     }
     for after in ["", "1", "1-", "a-b", "1-2-3"] {
         let query = RecordQuery { after: Some(after.to_owned()), ..RecordQuery::default() };
-        assert!(matches!(host.ledger.invocations(&query), Err(QueryError::InvalidCursor)), "{after}");
+        assert!(matches!(host.ledger.invocations(&query, EVERY_FUNCTION), Err(QueryError::InvalidCursor)), "{after}");
     }
 }
 
@@ -325,4 +329,34 @@ fn queries_are_json_with_times_in_rfc_3339() {
     let json = serde_json::to_value(&group).unwrap();
     assert_eq!((&json["key"], &json["requests"], &json["hookCalls"]), (&"f".into(), &3.into(), &0.into()));
     assert_eq!(serde_json::from_value::<UsageGroup>(json).unwrap(), group);
+}
+
+#[test]
+fn what_an_instance_used_is_divided_among_the_keys_of_its_requests() {
+    let host = Fixture::new();
+    let [one, other] = [1, 2].map(KeyId::from_u64);
+    let shared = InstanceId::random();
+    let of =
+        |key, ms, instance| InvocationReading { key, executed: MS(ms), instance: Some(instance), ..invocation("f") };
+    for (key, ms) in [(Some(one), 10), (Some(other), 20), (Some(one), 10), (None, 40)] {
+        host.invocation(of(key, ms, shared));
+    }
+    host.window(WindowReading { instance: shared, executed: MS(160), requests: 4, ..window("f") });
+    // One of `other` alone, and one that no request had.
+    let own = InstanceId::random();
+    host.invocation(of(Some(other), 5, own));
+    host.window(WindowReading { instance: own, executed: MS(6), requests: 1, ..window("f") });
+    host.window(WindowReading { executed: MS(3), requests: 0, hook_calls: 1, ..window("g") });
+    let usage = host.usage(Group::Key);
+    let found: Vec<_> = usage
+        .groups
+        .iter()
+        .map(|group| (group.key.as_str(), group.sums.requests, group.sums.executed_ms, group.sums.epochs))
+        .collect();
+    let (one, other) = (one.to_string(), other.to_string());
+    assert_eq!(found, [("-", 1, 83.0, 83), (one.as_str(), 2, 40.0, 40), (other.as_str(), 2, 46.0, 46)]);
+    assert_eq!(usage.total, host.usage(Group::None).total);
+    let query = UsageQuery { group: Group::Key, ..UsageQuery::default() };
+    let seen = host.ledger.usage(&query, &|function| function == "g").unwrap();
+    assert_eq!((seen.groups.len(), seen.total.executed_ms, seen.groups[0].key.as_str()), (1, 3.0, "-"));
 }

@@ -139,7 +139,7 @@ fn a_flood_and_queries() {
     let middle = begin_of_page(&host, 5000);
     for after in [None, Some(middle)] {
         let begin = clock();
-        let page = host.ledger.invocations(&RecordQuery { after, ..RecordQuery::default() }).unwrap();
+        let page = host.ledger.invocations(&RecordQuery { after, ..RecordQuery::default() }, EVERY_FUNCTION).unwrap();
         println!("a page of {} invocations: {:?}", page.invocations.len(), begin.elapsed());
     }
 }
@@ -147,7 +147,7 @@ fn a_flood_and_queries() {
 /// The cursor after `records` invocations.
 fn begin_of_page(host: &Fixture, records: u32) -> String {
     let query = RecordQuery { limit: records, ..RecordQuery::default() };
-    host.ledger.invocations(&query).unwrap().next.unwrap()
+    host.ledger.invocations(&query, EVERY_FUNCTION).unwrap().next.unwrap()
 }
 
 #[test]

@@ -9,7 +9,7 @@ fn a_query_sees_everything_posted_before_it() {
         host.window(window("f"));
         host.invocation(invocation("f"));
         assert_eq!(host.usage(Group::None).total.windows, posted);
-        let page = host.ledger.invocations(&RecordQuery::default()).unwrap();
+        let page = host.ledger.invocations(&RecordQuery::default(), EVERY_FUNCTION).unwrap();
         assert_eq!(page.invocations.len() as u64, posted);
     }
     assert_eq!(host.ledger.backlog(), 0);
@@ -146,7 +146,7 @@ fn while_sqlite_refuses_the_readings_wait_and_nothing_is_lost() {
     sqlite.execute_batch("COMMIT").unwrap();
     assert!(comes(|| host.ledger.healthy()), "it tries again by itself");
     assert_eq!(host.usage(Group::None).total.windows, 1);
-    assert_eq!(host.ledger.invocations(&RecordQuery::default()).unwrap().invocations.len(), 2);
+    assert_eq!(host.ledger.invocations(&RecordQuery::default(), EVERY_FUNCTION).unwrap().invocations.len(), 2);
     assert_eq!(host.ledger.backlog(), 0);
 }
 
