@@ -140,14 +140,14 @@ impl Ledger {
         let reader = self.reader()?;
         let mut by_key = (query.group == Group::Key).then(|| ByKey::read(&reader, &scope)).transpose()?;
         let mut total = Exact::default();
-        let mut groups: BTreeMap<Key, Exact> = BTreeMap::new();
+        let mut groups: BTreeMap<GroupKey, Exact> = BTreeMap::new();
         let mut function = Function::default();
         reader.windows(&scope, |head, row| {
             total.add(row);
             if let Some(by_key) = &mut by_key {
                 by_key.add(row)?;
             }
-            if let Some(key) = Key::of(query.group, &mut function, head, row) {
+            if let Some(key) = GroupKey::of(query.group, &mut function, head, row) {
                 groups.entry(key).or_default().add(row);
                 if groups.len() > GROUPS_MAX {
                     return Err(QueryError::TooManyGroups);
@@ -156,7 +156,7 @@ impl Ledger {
             Ok(ControlFlow::Continue(()))
         })?;
         if let Some(by_key) = by_key {
-            groups.extend(by_key.divided().into_iter().map(|(key, exact)| (Key::AccessKey(key), exact)));
+            groups.extend(by_key.divided().into_iter().map(|(key, exact)| (GroupKey::AccessKey(key), exact)));
         }
         let groups = groups.into_iter().map(|(key, exact)| UsageGroup { key: key.text(), sums: exact.into() });
         Ok(Usage { groups: groups.collect(), total: total.into() })
@@ -165,7 +165,7 @@ impl Ledger {
 
 /// Identifies a group. Groups are in this order.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Key {
+enum GroupKey {
     Function(Arc<str>),
     Instance(InstanceId),
     /// The start of the hour or day.
@@ -187,14 +187,14 @@ impl Function {
     }
 }
 
-impl Key {
-    fn of(group: Group, function: &mut Function, head: &Head<'_>, row: &WindowRow) -> Option<Key> {
-        let begin = |span| Some(Key::Time(row.start_us - row.start_us % span));
+impl GroupKey {
+    fn of(group: Group, function: &mut Function, head: &Head<'_>, row: &WindowRow) -> Option<GroupKey> {
+        let begin = |span| Some(GroupKey::Time(row.start_us - row.start_us % span));
         match group {
             // By key, windows are divided.
             Group::None | Group::Key => None,
-            Group::Function => Some(Key::Function(function.named(head.function))),
-            Group::Instance => Some(Key::Instance(row.instance)),
+            Group::Function => Some(GroupKey::Function(function.named(head.function))),
+            Group::Instance => Some(GroupKey::Instance(row.instance)),
             Group::Hour => begin(HOUR_US),
             Group::Day => begin(DAY_US),
         }
@@ -202,10 +202,10 @@ impl Key {
 
     fn text(&self) -> String {
         match self {
-            Key::Function(name) => name.as_ref().to_owned(),
-            Key::Instance(instance) => instance.to_string(),
-            Key::Time(begin_us) => time::rfc3339(*begin_us),
-            Key::AccessKey(key) => key.map_or_else(|| "-".to_owned(), |key| key.to_string()),
+            GroupKey::Function(name) => name.as_ref().to_owned(),
+            GroupKey::Instance(instance) => instance.to_string(),
+            GroupKey::Time(begin_us) => time::rfc3339(*begin_us),
+            GroupKey::AccessKey(key) => key.map_or_else(|| "-".to_owned(), |key| key.to_string()),
         }
     }
 }
