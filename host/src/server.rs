@@ -25,6 +25,8 @@ use crate::{admin, data, private};
 /// How often the files of TLS are looked at.
 const FILES_INTERVAL: Duration = Duration::from_secs(10);
 
+/// The shortest admin token that cannot be guessed.
+const TOKEN_BYTES_MIN: usize = 20;
 /// How many functions the log names that are open to everybody.
 const OPEN_NAMED_MAX: usize = 20;
 
@@ -82,6 +84,7 @@ impl Server {
         let tls = PlanesTls::load(&config, addresses)?;
         let host = Host::open(&config, &machine, vec![addresses.data, addresses.admin], tasks.clone())?;
         check_operators(&config, &host)?;
+        warn_of_short_token(&config);
         host.start();
         tasks.spawn(data::serve(data_listener, tls.data.clone(), host.clone(), config.data));
         tasks.spawn(admin::serve(admin_listener, tls.admin.clone(), host.clone(), config.admin, addresses.data));
@@ -237,6 +240,17 @@ fn check_operators(config: &Config, host: &Host) -> anyhow::Result<()> {
          with `dormouse keys create --functions '*' --allow manage` while it is on loopback"
     );
     Ok(())
+}
+
+/// A token that people make up is guessed by machines.
+fn warn_of_short_token(config: &Config) {
+    let is_reached = [config.data.address, config.admin.address].iter().any(|address| !address.ip().is_loopback());
+    if is_reached && config.access.admin_token.as_ref().is_some_and(|token| token.len() < TOKEN_BYTES_MIN) {
+        tracing::warn!(
+            "the admin token is shorter than {TOKEN_BYTES_MIN} characters, and other machines can guess it; \
+             `openssl rand -hex 20` makes a good one"
+        );
+    }
 }
 
 /// Says what callers on other machines can do without a key, and what others can read of it.

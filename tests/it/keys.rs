@@ -181,6 +181,34 @@ async fn revoked_rotated_and_expired_keys_are_worth_nothing_at_once() {
 }
 
 #[tokio::test]
+async fn who_follows_a_log_sees_no_more_of_it_once_the_key_is_revoked() {
+    let host = with_token().await;
+    let package = "guest-probe";
+    let url = format!("{}/v1/functions/probe/code", host.admin);
+    let deployed = host.client.put(url).bearer_auth(ADMIN_TOKEN).body(tests::component(package)).send().await.unwrap();
+    assert_eq!(deployed.status().as_u16(), 201);
+    let probe = host.function("probe");
+    let (id, own) = create(&host, json!({"functions": ["probe"], "rights": ["read"]})).await;
+    let print = async |text: &str| assert_eq!(probe.script(json!([{"print": text}])).await.status, 200);
+    print("before").await;
+    let url = format!("{}/v1/functions/probe/logs?follow=true", host.admin);
+    let mut stream = host.client.get(url).bearer_auth(&own).send().await.unwrap();
+    let mut read = String::new();
+    let next =
+        async |stream: &mut reqwest::Response| timeout(PATIENCE, stream.chunk()).await.expect("in time").unwrap();
+    while !read.contains("before") {
+        read.push_str(&String::from_utf8_lossy(&next(&mut stream).await.expect("the log goes on")));
+    }
+    let path = format!("/v1/keys/{id}");
+    assert_eq!(ask(&host, Some(ADMIN_TOKEN), "DELETE", &path, Value::Null).await.status, 204);
+    print("after").await;
+    while let Some(chunk) = next(&mut stream).await {
+        read.push_str(&String::from_utf8_lossy(&chunk));
+    }
+    assert!(!read.contains("after"), "{read}");
+}
+
+#[tokio::test]
 async fn the_key_that_called_is_in_records_logs_and_the_bill() {
     let host = TestHost::start().await;
     let probe = host.deploy("probe", "guest-probe", json!({"auth": "key"})).await;

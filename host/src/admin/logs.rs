@@ -8,15 +8,17 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
+use futures::future;
 use futures::stream::{self, StreamExt as _};
 use serde::Deserialize;
 
 use super::Plane;
 use super::model::{LogLine, LogLines, Problem};
+use super::operator::Operator;
 use super::reject::{Named, find};
+use crate::host::Host;
 use crate::ids::FunctionName;
 use crate::log::{Author, Line, Log};
-use crate::shutdown::Tasks;
 use crate::web::problem::Failure;
 
 /// What to show.
@@ -42,24 +44,43 @@ impl Default for LogQuery {
     responses((status = 200, body = LogLines), (status = 404, body = Problem)))]
 pub(super) async fn read(
     State(plane): State<Arc<Plane>>,
+    operator: Operator,
     Named(name): Named<FunctionName>,
     query: Result<Query<LogQuery>, QueryRejection>,
 ) -> Result<Response, Failure> {
     let Query(query) = query?;
     let function = find(&plane.host, &name)?;
     if query.follow {
-        return Ok(follow(name, &function.log, query.tail, plane.host.tasks().clone()));
+        return Ok(follow(name, &function.log, query.tail, Reader { host: plane.host.clone(), operator }));
     }
     let lines = function.log.tail(query.tail).iter().map(|line| view(&name, line)).collect();
     Ok(Json(LogLines { lines }).into_response())
 }
 
-fn follow(name: FunctionName, log: &Log, tail: usize, tasks: Tasks) -> Response {
+/// Who follows a log.
+struct Reader {
+    host: Arc<Host>,
+    operator: Operator,
+}
+
+impl Reader {
+    /// Whether it may still read: its key may be revoked meanwhile.
+    fn may_go_on(&self) -> bool {
+        match &self.operator {
+            Operator::Key(key) => self.host.access().is_current(key),
+            Operator::Local | Operator::Certificate(_) => true,
+        }
+    }
+}
+
+fn follow(name: FunctionName, log: &Log, tail: usize, reader: Reader) -> Response {
+    let tasks = reader.host.tasks().clone();
     let before = log.tail(tail);
     let newest = before.last().map_or_else(|| log.newest(), |line| line.sequence);
     let follower = log.follow(newest);
     let later = stream::unfold(follower, async |mut follower| Some((follower.next().await, follower)));
     let lines = stream::iter([before]).chain(later).flat_map(stream::iter);
+    let lines = lines.take_while(move |_| future::ready(reader.may_go_on()));
     let events = lines.map(move |line| Event::default().json_data(view(&name, &line)).unwrap_or_default());
     let until_closed = events.map(Ok::<_, Infallible>).take_until(async move { tasks.closing().await });
     Sse::new(until_closed).keep_alive(KeepAlive::default()).into_response()

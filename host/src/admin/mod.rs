@@ -29,7 +29,8 @@ use http::header;
 use hyper::body::Incoming;
 use tokio::net::TcpListener;
 use tower::ServiceExt as _;
-use utoipa::OpenApi;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::{Modify, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -66,9 +67,24 @@ struct Plane {
         description = "Deploys functions, shows and steers their instances, and answers what they used. Errors are \
                        `application/problem+json`."
     ),
-    components(schemas(model::Problem))
+    components(schemas(model::Problem)),
+    modifiers(&Keys),
+    security(("key" = []), ())
 )]
 struct Document;
+
+/// Says how keys are sent.
+struct Keys;
+
+impl Modify for Keys {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let key = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some("An access key, or the admin token; a plane on loopback without them asks for none"));
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("key", SecurityScheme::Http(key.build()));
+    }
+}
 
 /// Serves operators until the host closes.
 pub async fn serve(listener: TcpListener, tls: Option<Tls>, host: Arc<Host>, config: AdminConfig, data: SocketAddr) {

@@ -23,6 +23,7 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout, timeout_at};
 use tokio_io_timeout::TimeoutWriter;
 use tokio_rustls::server::TlsStream;
 
+use super::gather::Gathered;
 use super::service::{Client, Fingerprint, Service};
 use super::stream::{OnTasks, note_frame};
 use super::timer::ConnectionTimer;
@@ -170,7 +171,7 @@ impl<S: Service> Plane<S> {
         let io = TokioIo::new(stream);
         match version {
             Version::Http1 => self.http_1(io, client, first_by - Instant::now()).await?,
-            Version::Http2 => self.http_2(io, client, first_by).await?,
+            Version::Http2 => self.http_2(Gathered::new(io), client, first_by).await?,
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 //! Nothing here knows what is asked for, or of whom.
 
 mod connection;
+mod gather;
 pub mod headers;
 pub mod linger;
 pub mod listener;

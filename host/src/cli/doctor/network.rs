@@ -5,9 +5,9 @@ use std::net::{IpAddr, TcpListener};
 use anyhow::Context;
 use reqwest::Url;
 
-use super::super::client::Client;
 use super::super::client_args::ClientArgs;
 use super::super::client_error::ClientError;
+use super::super::output;
 use super::Finding;
 
 const DATA: &str = "data plane";
@@ -29,23 +29,24 @@ pub(super) async fn check(arguments: &ClientArgs) -> anyhow::Result<Vec<Finding>
         Ok(()) => Finding::ok(DATA, format!("a Dormouse serves {}", host_of(&address)?)),
         Err(error) => nobody(DATA, &address, error, "--data-addr")?,
     };
-    let open = open_to_strangers(&client, &address).await;
+    let functions = client.functions().await.map(|listed| listed.value.functions).unwrap_or_default();
+    let open: Vec<&str> =
+        functions.iter().filter(|function| function.open).map(|function| function.name.as_str()).collect();
     let on_the_way = [&address, client.admin()].into_iter().filter(|url| is_read_on_the_way(url)).map(|url| {
         Finding::warn("encryption", format!("whatever is sent to {url} can be read on the way there"))
             .remedy("give the host a certificate with `--tls-cert` and `--tls-key`, and use https://")
     });
-    Ok([data, admin].into_iter().chain(on_the_way).chain(open).collect())
+    Ok([data, admin].into_iter().chain(on_the_way).chain(open_to_strangers(&open, &address)).collect())
 }
 
-/// What callers on other machines can call without a key, as far as the host tells.
-async fn open_to_strangers(client: &Client, data: &Url) -> Option<Finding> {
-    let listed = if is_here(data) { return None } else { client.functions().await.ok()? };
-    let open: Vec<&str> =
-        listed.value.functions.iter().filter(|function| function.open).map(|function| function.name.as_str()).collect();
+/// What callers on other machines can call without a key.
+fn open_to_strangers(open: &[&str], data: &Url) -> Option<Finding> {
+    if open.is_empty() || is_here(data) {
+        return None;
+    }
     let named = open.iter().take(OPEN_NAMED_MAX).copied().collect::<Vec<_>>().join(", ");
-    let finding = Finding::warn("keys", format!("callers need no key for {} functions at {data}: {named}", open.len()))
-        .remedy("set their `auth` to `key`, and make keys with `dormouse keys create`");
-    Some(finding).filter(|_| !open.is_empty())
+    let text = format!("callers need no key for {} at {data}: {named}", output::several(open.len() as u64, "function"));
+    Some(Finding::warn("keys", text).remedy("set their `auth` to `key`, and make keys with `dormouse keys create`"))
 }
 
 /// Whether requests to an address leave this machine without TLS.
@@ -115,6 +116,15 @@ mod tests {
         ] {
             assert_eq!(is_read_on_the_way(&url.parse().unwrap()), is_read, "{url}");
         }
+    }
+
+    #[test]
+    fn functions_that_strangers_can_call_are_named() {
+        let told = |open: &[&str], url: &str| open_to_strangers(open, &url.parse().unwrap());
+        let finding = told(&["a", "c"], "https://shop.example").unwrap();
+        assert!(finding.level == Level::Warn && finding.text.ends_with(": a, c"), "{finding:?}");
+        assert_eq!(told(&["a"], "http://127.0.0.1:8080"), None);
+        assert_eq!(told(&[], "https://shop.example"), None);
     }
 
     #[tokio::test]
