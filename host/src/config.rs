@@ -37,7 +37,8 @@ pub struct ServeArgs {
     /// A key for everything: operators must send it, or a key made with `dormouse keys`, as `Authorization: Bearer TOKEN`
     #[arg(long, env = "DORMOUSE_ADMIN_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     pub admin_token: Option<String>,
-    /// What callers of functions must show that do not say so themselves [default: none on loopback, else key]
+    /// Whether callers need an access key for functions that do not set `auth` [default: none if --data-addr is loopback, else
+    /// key]
     #[arg(long, env = "DORMOUSE_AUTH", value_name = "AUTH")]
     pub auth: Option<Auth>,
     /// Where the key is that secrets are encrypted under; made if it is not there [default: secret.key in --state-dir]

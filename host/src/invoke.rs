@@ -67,7 +67,7 @@ pub enum Refusal {
     },
     /// The function wants a key, and none was shown. There may be no such function.
     #[error(
-        "function `{0}` wants an access key: send it as `Authorization: Bearer KEY`; the command line takes it from `--key` or \
+        "function `{0}` wants an access key, and none of this host's was sent: send it as `Authorization: Bearer KEY`; the command line takes it from `--key` or \
          DORMOUSE_KEY. The host's operator makes one with `dormouse keys create`, or lets everybody call the function with \
          `auth` set to `none`"
     )]

@@ -6,9 +6,32 @@ use serde_json::{Value, json};
 
 use crate::support::{TestHost, Up, dormouse, eventually, write_examples};
 
-const COMMANDS: [&str; 24] = [
-    "serve", "up", "new", "build", "deploy", "invoke", "list", "show", "logs", "usage", "publish", "versions", "alias",
-    "rollback", "disable", "enable", "suspend", "resume", "stop", "delete", "login", "keys", "audit", "doctor",
+const COMMANDS: [&str; 25] = [
+    "serve",
+    "up",
+    "new",
+    "build",
+    "deploy",
+    "invoke",
+    "list",
+    "show",
+    "logs",
+    "usage",
+    "publish",
+    "versions",
+    "alias",
+    "rollback",
+    "disable",
+    "enable",
+    "suspend",
+    "resume",
+    "stop",
+    "delete",
+    "login",
+    "keys",
+    "audit",
+    "configure",
+    "doctor",
 ];
 
 /// The program as a client of `host`.

@@ -66,6 +66,13 @@ async fn the_page_about_versions_prints_what_it_says() {
     run(&parts[1], &host).await;
 }
 
+#[tokio::test]
+async fn the_page_about_keys_prints_what_it_says() {
+    let host = TestHost::start().await;
+    host.deploy("cart", "example-hello", json!({})).await;
+    run(&tests::repository().join("host/docs/keys.md"), &host).await;
+}
+
 #[test]
 fn every_page_is_reached_from_the_readme_and_every_link_leads_somewhere() {
     let docs = tests::repository().join("host/docs");

@@ -26,7 +26,7 @@ pub struct Key {
     pub scope: Scope,
     /// For people.
     pub description: String,
-    /// Requests that it may make in a second; none: any number.
+    /// Calls of functions that it may make in a second; none: any number.
     pub requests_per_second: Option<NonZeroU32>,
     /// When it was made.
     pub created: SystemTime,
@@ -67,9 +67,9 @@ pub enum BadKey {
         /// When.
         at: SystemTime,
     },
-    /// It makes more requests than it may.
-    #[error("the key {id} may make {limit} requests a second; try again later")]
-    TooManyRequests {
+    /// It makes more calls than it may.
+    #[error("the key {id} may call functions {limit} times a second; try again later")]
+    TooManyCalls {
         /// The key.
         id: KeyId,
         /// What it may make.
@@ -123,7 +123,7 @@ impl Key {
         self.expires.is_some_and(|expires| expires <= now)
     }
 
-    /// Takes the key for one request.
+    /// Takes the key, if the secret is right and it has not ended.
     pub(super) fn take(&self, secret: &str, now: SystemTime) -> Result<(), BadKey> {
         let is_previous = || self.previous.is_some_and(|(previous, until)| now < until && previous.is_of(secret));
         if !self.secret.is_of(secret) && !is_previous() {
@@ -132,13 +132,18 @@ impl Key {
         if let Some(at) = self.expires.filter(|_| self.has_expired(now)) {
             return Err(BadKey::Expired { id: self.id, at });
         }
-        if let (Some(limit), Some(bound)) = (&self.uses.limit, self.requests_per_second)
-            && limit.check().is_err()
-        {
-            return Err(BadKey::TooManyRequests { id: self.id, limit: bound.get() });
-        }
         self.uses.note(now);
         Ok(())
+    }
+
+    /// Counts a call of a function.
+    pub fn count_call(&self) -> Result<(), BadKey> {
+        match (&self.uses.limit, self.requests_per_second) {
+            (Some(limit), Some(bound)) if limit.check().is_err() => {
+                Err(BadKey::TooManyCalls { id: self.id, limit: bound.get() })
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -218,12 +223,13 @@ mod tests {
     }
 
     #[test]
-    fn a_key_with_a_limit_makes_no_more_requests_than_that() {
+    fn a_key_with_a_limit_makes_no_more_calls_than_that() {
         let limit = NonZeroU32::new(3);
         let key = Key { requests_per_second: limit, uses: Uses::new(None, limit), ..key("s") };
-        let taken = (0..100).filter(|_| key.take("s", AT(1)).is_ok()).count();
+        let taken = (0..100).filter(|_| key.count_call().is_ok()).count();
         assert!((3..=4).contains(&taken), "{taken}");
-        assert_eq!(key.take("s", AT(1)), Err(BadKey::TooManyRequests { id: key.id, limit: 3 }));
+        assert_eq!(key.count_call(), Err(BadKey::TooManyCalls { id: key.id, limit: 3 }));
+        assert!(key.take("s", AT(1)).is_ok(), "to look is no call");
     }
 
     #[test]

@@ -79,7 +79,7 @@ pub struct NewKey {
     pub scope: Scope,
     /// For people.
     pub description: String,
-    /// Requests that it may make in a second.
+    /// Calls of functions that it may make in a second.
     pub requests_per_second: Option<NonZeroU32>,
     /// From when on it is worth nothing.
     pub expires: Option<SystemTime>,
@@ -146,7 +146,7 @@ impl Access {
         })
     }
 
-    /// The key that a caller shows, taken for one request. None: it has not the form of a key of this host, and may be meant
+    /// The key that somebody shows. None: it has not the form of a key of this host, and may be meant
     /// for somebody else.
     pub fn recognise(&self, token: &str) -> Result<Option<Arc<Key>>, BadKey> {
         let now = clock::date();

@@ -70,11 +70,13 @@ pub(super) async fn deploy(
     fields: HeaderMap,
     body: Body,
 ) -> Result<impl IntoResponse, Failure> {
-    let patch = fields.get(headers::SETTINGS).map(|value| parse(value.as_bytes())).transpose()?;
+    let patch: Option<Value> = fields.get(headers::SETTINGS).map(|value| parse(value.as_bytes())).transpose()?;
+    let settings = patch.as_ref().map(names_in).filter(|names| !names.is_empty());
     let (component, _share) = read_component(&plane, &fields, body).await?;
     let (function, created) = plane.host.deploy(name, component, patch).await?;
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
-    let detail = Detail(format!("revision {}, SHA-256 {}", function.latest.id, function.latest.sha256));
+    let settings = settings.map(|names| format!(", settings: {names}")).unwrap_or_default();
+    let detail = Detail(format!("revision {}, SHA-256 {}{settings}", function.latest.id, function.latest.sha256));
     Ok((status, detail.attached(), Json(view(&plane.host, &function))))
 }
 
@@ -90,10 +92,9 @@ pub(super) async fn configure(
     body: Body,
 ) -> Result<impl IntoResponse, Failure> {
     let patch: Value = parse(&read_json(body).await?)?;
-    // Which settings, and not their values: secrets are among them.
-    let settings: Vec<String> = patch.as_object().into_iter().flat_map(|patch| patch.keys().cloned()).collect();
+    let settings = names_in(&patch);
     let function = plane.host.configure(name, patch).await?;
-    Ok((Detail(settings.join(", ")).attached(), Json(view(&plane.host, &function))))
+    Ok((Detail(settings).attached(), Json(view(&plane.host, &function))))
 }
 
 /// Deletes a function with its versions and aliases. Requests that were accepted are answered, and every instance's pre-stop runs.
@@ -146,6 +147,12 @@ pub(super) async fn disable(
 pub(super) async fn enable(State(plane): Shared, Named(name): Name) -> Result<Json<FunctionView>, Failure> {
     let function = plane.host.disable(name, None).await?;
     Ok(Json(view(&plane.host, &function)))
+}
+
+/// The settings that a patch names, without their values: secrets are among them.
+fn names_in(patch: &Value) -> String {
+    let names: Vec<&str> = patch.as_object().into_iter().flat_map(|patch| patch.keys().map(String::as_str)).collect();
+    names.join(", ")
 }
 
 /// Reads a request's JSON.

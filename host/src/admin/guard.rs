@@ -90,8 +90,8 @@ pub(super) async fn admit(State(plane): State<Arc<Plane>>, mut request: Request,
 /// Who sends a request.
 fn recognise(plane: &Plane, request: &Request) -> Result<Operator, Failure> {
     let client = request.extensions().get::<Client>();
-    if only(request.headers(), &header::AUTHORIZATION)?.is_some()
-        && let Some(token) = headers::bearer(request.headers())
+    let shown = only(request.headers(), &header::AUTHORIZATION)?.is_some();
+    if let Some(token) = headers::bearer(request.headers())
         && let Some(key) = plane.host.access().recognise(token)?
     {
         return Ok(Operator::Key(key));
@@ -107,8 +107,9 @@ fn recognise(plane: &Plane, request: &Request) -> Result<Operator, Failure> {
     } else {
         ""
     };
+    let wrong = if shown { "what was sent is no key of this host: " } else { "" };
     let detail = format!(
-        "send an access key or the admin token as `Authorization: Bearer KEY`; the command line takes it from `--key`, \
+        "{wrong}send an access key or the admin token as `Authorization: Bearer KEY`; the command line takes it from `--key`, \
          DORMOUSE_KEY or `dormouse login`{certificate}"
     );
     Err(Failure::new(Code::Unauthorized, detail))

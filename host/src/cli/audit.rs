@@ -43,7 +43,7 @@ impl Audit {
 
 fn entries(newest_first: &[AuditEntry]) -> String {
     if newest_first.is_empty() {
-        return "nothing was changed yet".to_owned();
+        return "no changes that you may read".to_owned();
     }
     let mut table = output::table(["number", "time", "operator", "from", "action", "function", "status", "detail"]);
     for entry in newest_first.iter().rev() {

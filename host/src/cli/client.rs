@@ -12,6 +12,7 @@ use futures::{Stream, StreamExt, future};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use sse_stream::{Sse, SseByteStream};
 use tokio::sync::OnceCell;
 
@@ -128,6 +129,15 @@ impl Client {
             .header("dormouse-settings", settings)
             .body(component.body);
         answered(request).await
+    }
+
+    /// `PATCH /v1/functions/{name}`, with a merge patch of settings.
+    pub(super) async fn configure(
+        &self,
+        name: &FunctionName,
+        patch: &Value,
+    ) -> Result<Answer<FunctionView>, ClientError> {
+        answered(self.admin_request(Method::PATCH, &["v1", "functions", name.as_str()], &[]).json(patch)).await
     }
 
     /// `DELETE /v1/functions/{name}`.
@@ -391,7 +401,7 @@ async fn sent(request: RequestBuilder) -> Result<Response, ClientError> {
     match serde_json::from_str::<Problem>(&body) {
         Ok(problem) => Err(ClientError::Refused(Box::new(problem))),
         Err(_) => {
-            let body = output::plain(&body.chars().take(ODD_BODY_CHARS_MAX).collect::<String>());
+            let body = output::plain(&body.trim().chars().take(ODD_BODY_CHARS_MAX).collect::<String>());
             Err(ClientError::Foreign { address, status, body })
         }
     }

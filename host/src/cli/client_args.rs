@@ -25,8 +25,8 @@ pub(super) struct ClientArgs {
     /// The data plane's address [default: the host at the admin address says where it is]
     #[arg(long, env = "DORMOUSE_DATA", value_name = "URL", value_parser = address)]
     pub(super) data: Option<Url>,
-    /// An access key, or the host's admin token, for both planes [default: DORMOUSE_ADMIN_TOKEN, or what `dormouse login` has
-    /// of the host]
+    /// An access key, or the host's admin token, for both planes [default: what `dormouse login` keeps for the host; for a host
+    /// that it does not know, DORMOUSE_ADMIN_TOKEN]
     #[arg(long, env = "DORMOUSE_KEY", value_name = "KEY", hide_env_values = true)]
     pub(super) key: Option<String>,
     /// So that the variable that `serve` reads serves its operator as well.

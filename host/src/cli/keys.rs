@@ -1,7 +1,8 @@
 //! `dormouse keys`: access keys of a host.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use anyhow::Context as _;
 use clap::Subcommand;
 
 use crate::access::{FunctionPattern, Right};
@@ -12,6 +13,9 @@ use crate::ids::KeyId;
 use super::client_args::ClientArgs;
 use super::output;
 use super::units::{self, Later};
+
+/// The longest time for which an old secret may still work.
+const GRACE_MAX: Duration = Duration::from_secs(30 * 86_400);
 
 /// Make, list, rotate and revoke access keys
 ///
@@ -56,7 +60,7 @@ struct Create {
     /// When it ends: in how long (`12h`, `90d`), a day, or RFC 3339 [default: never]
     #[arg(long, value_name = "TIME")]
     expires: Option<Later>,
-    /// Requests that it may make in a second [default: any number]
+    /// Calls of functions that it may make in a second [default: any number]
     #[arg(long, value_name = "COUNT")]
     requests_per_second: Option<u32>,
     #[command(flatten)]
@@ -71,21 +75,27 @@ struct List {
 
 #[derive(clap::Args)]
 struct Rotate {
-    /// The key's identifier
+    /// The key's identifier: what is before the dot
     id: KeyId,
-    /// For how long the secret before is taken too, such as `1h`; at most 30 days
-    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
-    grace: std::time::Duration,
+    /// For how long the old secret still works, such as `1h` or `7d`; at most 30 days
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = grace)]
+    grace: Duration,
     #[command(flatten)]
     client: ClientArgs,
 }
 
 #[derive(clap::Args)]
 struct Revoke {
-    /// The key's identifier
+    /// The key's identifier: what is before the dot
     id: KeyId,
     #[command(flatten)]
     client: ClientArgs,
+}
+
+/// Reads for how long an old secret still works.
+fn grace(text: &str) -> anyhow::Result<Duration> {
+    let time = humantime::parse_duration(text).ok().filter(|time| *time <= GRACE_MAX);
+    time.context("write a time of at most 30 days, such as `30m`, `12h` or `7d`")
 }
 
 impl Keys {
@@ -95,6 +105,16 @@ impl Keys {
             Command::List(command) => &mut command.client,
             Command::Rotate(command) => &mut command.client,
             Command::Revoke(command) => &mut command.client,
+        }
+    }
+
+    /// What it means if it fails.
+    pub(super) fn failure(&self) -> String {
+        match &self.command {
+            Command::Create(_) => "failed to make a key".to_owned(),
+            Command::List(_) => "failed to list the keys".to_owned(),
+            Command::Rotate(command) => format!("failed to rotate `{}`", command.id),
+            Command::Revoke(command) => format!("failed to revoke `{}`", command.id),
         }
     }
 

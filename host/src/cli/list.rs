@@ -28,7 +28,7 @@ impl List {
 
 fn functions(list: &FunctionList, now: SystemTime) -> String {
     if list.functions.is_empty() {
-        return "no functions yet; run `dormouse deploy` or `dormouse up` to add one".to_owned();
+        return "no functions that you may read; `dormouse deploy` or `dormouse up` adds one".to_owned();
     }
     let mut table = output::table(["function", "instances", "memory", "revision", "updated", "description"]);
     for function in &list.functions {

@@ -5,9 +5,12 @@ use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
+use reqwest::{StatusCode, Url};
+use serde_json::json;
 
 use super::client::Client;
 use super::client_args::ClientArgs;
+use super::client_error::ClientError;
 use super::output;
 use super::profiles::{DEFAULT, Profile, Profiles};
 
@@ -44,7 +47,7 @@ impl Login {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let mut profiles = Profiles::read()?;
         if self.list {
-            return Ok(output::print(&hosts(&profiles))?);
+            return Ok(output::print(&if self.client.json { hosts_as_json(&profiles) } else { hosts(&profiles) })?);
         }
         if self.forget {
             profiles.get(&self.name)?;
@@ -67,7 +70,13 @@ impl Login {
             profile.key = Some(asked.trim().to_owned()).filter(|key| !key.is_empty());
         }
         let client = Client::new(admin, profile.data.clone(), profile.key.as_deref(), &profile.trust)?;
-        let host = client.host().await?;
+        let host = client.host().await;
+        if let (None, Err(ClientError::Refused(problem))) = (&profile.key, &host)
+            && problem.status == StatusCode::UNAUTHORIZED.as_u16()
+        {
+            bail!("the host wants an access key: give it with `--key`, or use a terminal to be asked for it");
+        }
+        let host = host?;
         profiles.hosts.insert(self.name.clone(), profile);
         profiles.write()?;
         let call = if self.name == DEFAULT {
@@ -86,6 +95,16 @@ fn absolute(path: &PathBuf) -> anyhow::Result<PathBuf> {
     fs::canonicalize(path).with_context(|| format!("find {}", path.display()))
 }
 
+/// A key without its secret; the identifier is none.
+fn shown_key(key: Option<&str>) -> Option<&str> {
+    key.map(|key| key.split_once('.').map_or("admin-token", |(id, _)| id))
+}
+
+fn hosts_as_json(profiles: &Profiles) -> String {
+    let host = |(name, profile): (&String, &Profile)| json!({"name": name, "admin": profile.admin.as_ref().map(Url::as_str), "key": shown_key(profile.key.as_deref())});
+    json!({"hosts": profiles.hosts.iter().map(host).collect::<Vec<_>>()}).to_string()
+}
+
 fn hosts(profiles: &Profiles) -> String {
     if profiles.hosts.is_empty() {
         return format!(
@@ -95,12 +114,10 @@ fn hosts(profiles: &Profiles) -> String {
     }
     let mut table = output::table(["host", "admin", "key"]);
     for (name, Profile { admin, key, .. }) in &profiles.hosts {
-        // The identifier is no secret.
-        let key = key.as_deref().map_or("none", |key| key.split_once('.').map_or("admin token", |(id, _)| id));
         table.add_row([
             output::text(name),
-            output::text(admin.as_ref().map_or("", reqwest::Url::as_str)),
-            output::text(key),
+            output::text(admin.as_ref().map_or("", Url::as_str)),
+            output::text(shown_key(key.as_deref()).unwrap_or("none")),
         ]);
     }
     output::rendered(&table)

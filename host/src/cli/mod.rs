@@ -18,6 +18,7 @@ mod client_args;
 mod client_error;
 mod compile;
 pub mod component;
+mod configure;
 mod delete;
 mod deploy;
 mod disable;
@@ -89,6 +90,7 @@ enum Command {
     New(new::New),
     Build(build::Build),
     Deploy(deploy::Deploy),
+    Configure(configure::Configure),
     Invoke(invoke::Invoke),
     List(list::List),
     Show(show::Show),
@@ -162,6 +164,7 @@ impl Command {
             Command::New(command) => command.run(),
             Command::Build(command) => command.run().await,
             Command::Deploy(command) => Box::pin(command.run()).await,
+            Command::Configure(command) => command.run().await,
             Command::Invoke(command) => command.run().await,
             Command::List(command) => command.run().await,
             Command::Show(command) => command.run().await,
@@ -193,6 +196,7 @@ impl Command {
             Command::New(command) => format!("failed to create `{}`", command.name()),
             Command::Build(_) => "failed to build".to_owned(),
             Command::Deploy(_) => "failed to deploy".to_owned(),
+            Command::Configure(command) => format!("failed to configure `{}`", command.name()),
             Command::Invoke(command) => format!("failed to invoke `{}`", command.name()),
             Command::List(_) => "failed to list functions".to_owned(),
             Command::Show(command) => format!("failed to show `{}`", command.name()),
@@ -209,7 +213,7 @@ impl Command {
             Command::Stop(command) => format!("failed to stop `{}`", command.instance()),
             Command::Delete(command) => format!("failed to delete `{}`", command.name()),
             Command::Login(command) => format!("failed to log in to `{}`", command.name()),
-            Command::Keys(_) => "failed to look at or change access keys".to_owned(),
+            Command::Keys(command) => command.failure(),
             Command::Audit(_) => "failed to read the audit log".to_owned(),
             Command::Doctor(_) => "this machine is not ready".to_owned(),
             Command::Compile(_) => "failed to compile".to_owned(),
@@ -223,6 +227,7 @@ impl Command {
                 return None;
             }
             Command::Deploy(command) => &mut command.client,
+            Command::Configure(command) => &mut command.client,
             Command::Invoke(command) => &mut command.client,
             Command::List(command) => &mut command.client,
             Command::Show(command) => &mut command.client,

@@ -110,8 +110,8 @@ impl FromStr for Later {
         if let Ok(span) = humantime::parse_duration(text) {
             return clock::date().checked_add(span).map(Later).context("that is too far away");
         }
-        let Moment(time) = moment(text, clock::date())?;
-        Ok(Later(time))
+        let wanted = "write a time like `2027-05-01T12:00:00Z`, a day like `2027-05-01`, or in how long: `12h`, `90d`";
+        Ok(Later(absolute(text).context(wanted)?))
     }
 }
 
@@ -126,13 +126,13 @@ fn moment(text: &str, now: SystemTime) -> anyhow::Result<Moment> {
     if let Ok(age) = humantime::parse_duration(text) {
         return now.checked_sub(age).map(Moment).context("that is too long ago");
     }
-    humantime::parse_rfc3339_weak(text)
-        .or_else(|_| humantime::parse_rfc3339(&format!("{text}T00:00:00Z")))
-        .map(Moment)
-        .ok()
-        .context(
-            "write a time like `2026-05-01T12:00:00Z`, a day like `2026-05-01`, or how long ago: `30m`, `1h`, `7d`",
-        )
+    let wanted =
+        "write a time like `2026-05-01T12:00:00Z`, a day like `2026-05-01`, or how long ago: `30m`, `1h`, `7d`";
+    absolute(text).map(Moment).context(wanted)
+}
+
+fn absolute(text: &str) -> Option<SystemTime> {
+    humantime::parse_rfc3339_weak(text).or_else(|_| humantime::parse_rfc3339(&format!("{text}T00:00:00Z"))).ok()
 }
 
 #[cfg(test)]

@@ -99,8 +99,9 @@ fn take_key(host: &Host, fields: &mut HeaderMap) -> Result<Option<Arc<Key>>, Fai
         None => return Ok(None),
         Some(token) => host.access().recognise(token)?,
     };
-    if key.is_some() {
+    if let Some(key) = &key {
         fields.remove(header::AUTHORIZATION);
+        key.count_call()?;
     }
     Ok(key)
 }

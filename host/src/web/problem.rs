@@ -145,7 +145,7 @@ codes! {
     Forbidden "forbidden" FORBIDDEN
         "The access key does not cover this; or a web page or another machine asks for what only programs on this one may have",
     KeyLimitReached "key-limit-reached" TOO_MANY_REQUESTS
-        "The access key has made as many requests in this second as it may; try again after `Retry-After`",
+        "The access key has called functions as often in this second as it may; try again after `Retry-After`",
     KeyNotFound "key-not-found" NOT_FOUND
         "There is no such access key; it may have been revoked",
     KeyRefused "key-refused" UNPROCESSABLE_ENTITY
@@ -201,7 +201,7 @@ impl From<BadKey> for Failure {
     fn from(bad: BadKey) -> Failure {
         let code = match bad {
             BadKey::Unknown | BadKey::Expired { .. } => Code::Unauthorized,
-            BadKey::TooManyRequests { .. } => Code::KeyLimitReached,
+            BadKey::TooManyCalls { .. } => Code::KeyLimitReached,
         };
         Failure::new(code, bad.to_string())
     }

@@ -17,7 +17,7 @@ pub struct KeyView {
     pub functions: Vec<String>,
     /// What it may do with them; `manage` includes the others.
     pub rights: Vec<Right>,
-    /// Requests that it may make in a second; absent: any number.
+    /// Calls of functions that it may make in a second; absent: any number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests_per_second: Option<u32>,
     /// When it was made; RFC 3339, UTC. Absent for the admin token, as are the times below.
@@ -68,7 +68,7 @@ pub struct CreateKeyRequest {
     /// From when on it is worth nothing; RFC 3339, UTC. Left out: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<String>,
-    /// Requests that it may make in a second, at least 1. Left out: any number.
+    /// Calls of functions that it may make in a second, at least 1. Left out: any number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests_per_second: Option<u32>,
 }

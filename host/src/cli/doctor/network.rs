@@ -152,7 +152,7 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let arguments = arguments(listener.local_addr().unwrap());
         drop(listener);
-        let client: Client = arguments.client().unwrap();
+        let client = arguments.client().unwrap();
         let error = client.functions().await.unwrap_err().to_string();
         assert!(error.contains(client.admin().as_str().trim_end_matches('/')), "{error}");
         assert!(error.contains("dormouse serve") && error.contains("refused"), "{error}");
