@@ -305,7 +305,7 @@ fn lock_state(state_dir: &Path) -> anyhow::Result<File> {
             tracing::warn!("other users can enter the state directory {}: {error}", state_dir.display());
         }
         for entry in ours {
-            private::close(&entry.path())?;
+            private::close(&entry.path()).with_context(|| format!("close {} to others", entry.path().display()))?;
         }
         let file = private::file(&state_dir.join("lock"))?;
         match file.try_lock() {

@@ -87,7 +87,7 @@ async fn a_function_that_asks_for_a_key_is_for_those_who_have_one_for_it() {
         assert_eq!(invoke(&open, foreign).await.status, 200, "it may be meant for the function");
     }
     let twice = shop.request("").header("Authorization", format!("Bearer {own}")).bearer_auth(&own);
-    Reply::of(twice.send().await.unwrap()).await.problem(401, "unauthorized");
+    Reply::of(twice.send().await.unwrap()).await.problem(400, "invalid-request");
     // It is the function's setting, not a version's, and changes without new instances.
     let before = ask(&host, Some(ADMIN_TOKEN), "GET", "/v1/functions/open", Value::Null).await.json();
     assert_eq!((before.get("auth"), &before["open"]), (None, &json!(true)));
@@ -131,6 +131,18 @@ async fn a_key_is_for_the_host_and_other_tokens_are_for_the_function() {
     };
     assert_eq!(seen("its-own.token").await.as_deref(), Some("Bearer its-own.token"));
     assert_eq!(seen(&own).await, None, "a function never gets its callers' keys");
+    for odd in [
+        own.clone(),
+        format!("Bearer\t{own}"),
+        format!("Token {own}"),
+        format!("Bearer \"{own}\""),
+        format!("Bearer {own}\u{e9}"),
+    ] {
+        let request = host.client.get(host.function("http").url("/about"));
+        let value = reqwest::header::HeaderValue::from_bytes(odd.as_bytes()).unwrap();
+        let reply = Reply::of(request.header("Authorization", value).send().await.unwrap()).await;
+        reply.problem(401, "unauthorized");
+    }
 }
 
 #[tokio::test]
@@ -465,6 +477,10 @@ async fn the_audit_log_says_who_changed_what_when_and_from_where() {
     // To look, and to be refused for who one is, are no changes.
     assert_eq!(ask(&host, Some(&own), "GET", "/v1/functions/f", Value::Null).await.status, 200);
     assert_eq!(ask(&host, Some(&own), "DELETE", "/v1/functions/g", Value::Null).await.status, 403);
+    for id in ["x", "i-0123456789abcdef"] {
+        let reply = ask(&host, Some(&own), "POST", &format!("/v1/instances/{id}/stop"), Value::Null).await;
+        assert!(matches!(reply.status, 400 | 404), "{reply:?}");
+    }
     let audit = ask(&host, Some(ADMIN_TOKEN), "GET", "/v1/audit", Value::Null).await;
     assert!(!audit.text().contains("hush") && !audit.text().contains(&own[21..]), "{audit:?}");
     let audit = audit.json();
@@ -665,7 +681,10 @@ async fn hosts_are_known_by_name_and_their_keys_shown_to_no_other() {
         assert!(user.printed(arguments).await.contains("there"), "{arguments:?}");
     }
     user.printed(&["--host", "prod", "invoke", "there"]).await;
-    // Another address gets nothing of it.
+    // Another address gets nothing of it, also if it is said to be the data plane.
+    let elsewhere = ["--host", "prod", "invoke", "there", "--data", &host.data];
+    assert!(user.complaint(&elsewhere).await.contains("wants an access key"));
+    user.printed(&[&elsewhere[..], &["--key", ADMIN_TOKEN]].concat()).await;
     assert!(user.complaint(&["list", "--admin", &host.admin]).await.contains("(unauthorized)"));
     user.printed(&["login", "--admin", &other.admin]).await;
     assert!(user.printed(&["list"]).await.contains("here"), "the default host");

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use rusqlite::{Row, params};
 
 use super::key::microseconds;
-use super::store::Store;
+use super::store::{EntryId, Store};
 
 /// A change that an operator asks for.
 #[derive(Clone, Debug)]
@@ -47,10 +47,6 @@ pub struct Entry {
     /// The status that the operator got; none: the host ended before.
     pub status: Option<u16>,
 }
-
-/// The number of an entry whose change has not ended.
-#[derive(Clone, Copy, Debug)]
-pub struct EntryId(i64);
 
 impl Store {
     /// Notes a change before it is made, and forgets the oldest entries beyond `entries_max`.

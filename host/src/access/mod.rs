@@ -20,10 +20,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 
-pub use self::audit::{Change, Entry, EntryId};
+pub use self::audit::{Change, Entry};
 pub use self::key::{BadKey, Key, token};
 use self::key::{SecretDigest, Uses, new_secret, parts};
 pub use self::scope::{FunctionPattern, InvalidPattern, Right, Scope};
+pub use self::store::EntryId;
 use self::store::Store;
 use self::vault::Vault;
 use crate::clock;
@@ -172,8 +173,8 @@ impl Access {
         self.admin_token.iter().cloned().chain(keys).collect()
     }
 
-    /// Makes a key.
-    pub fn create(&self, new: NewKey) -> Result<WithSecret, KeyChangeError> {
+    /// Makes a key. The entry of the audit log that is about it names it from the same moment on.
+    pub fn create(&self, new: NewKey, entry: Option<EntryId>) -> Result<WithSecret, KeyChangeError> {
         let faults = faults(&new);
         if !faults.is_empty() {
             return Err(KeyChangeError::Refused(faults));
@@ -196,7 +197,7 @@ impl Access {
             previous: None,
             uses: Uses::new(None, new.requests_per_second),
         };
-        self.store.add(&key, &self.vault.seal(id, &secret)?)?;
+        self.store.add(&key, &self.vault.seal(id, &secret)?, entry)?;
         Ok(WithSecret { key: self.show(key), token: token(id, &secret) })
     }
 

@@ -16,6 +16,10 @@ use crate::sqlite::{self, Schema};
 
 const SCHEMA: Schema = Schema { version: 1, create: include_str!("schema.sql"), migrations: &[], unmarked_version: 0 };
 
+/// The number of an entry of the audit log whose change has not ended.
+#[derive(Clone, Copy, Debug)]
+pub struct EntryId(pub(super) i64);
+
 /// The tables. One connection: changes are rare, and keys are read once, at start.
 pub(super) struct Store {
     connection: Mutex<Connection>,
@@ -53,8 +57,8 @@ impl Store {
         Ok(keys)
     }
 
-    /// Stores a new key with its encrypted secret.
-    pub(super) fn add(&self, key: &Key, secret: &[u8]) -> anyhow::Result<()> {
+    /// Stores a new key with its encrypted secret, and its identifier in an entry of the audit log.
+    pub(super) fn add(&self, key: &Key, secret: &[u8], entry: Option<EntryId>) -> anyhow::Result<()> {
         let (functions, rights) =
             (serde_json::to_string(&key.scope.functions)?, serde_json::to_string(&key.scope.rights)?);
         let values = params![
@@ -67,11 +71,17 @@ impl Store {
             microseconds(key.created),
             key.expires.map(microseconds),
         ];
-        self.execute(
+        let mut connection = self.lock();
+        let transaction = connection.transaction()?;
+        transaction.execute(
             "INSERT INTO keys (id, secret, description, functions, rights, requests_per_second, created_us, expires_us, \
              last_used_us) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0)",
             values,
-        )
+        )?;
+        if let Some(EntryId(entry)) = entry {
+            transaction.execute("UPDATE audit SET detail = ?2 WHERE id = ?1", params![entry, key.id.to_string()])?;
+        }
+        transaction.commit().context("write the access keys")
     }
 
     /// Replaces the secret of a key. The one before is kept if it is taken for some time more.

@@ -30,7 +30,7 @@ fn id_of(access: &Access, token: &str) -> Option<KeyId> {
 fn a_key_is_what_it_was_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let access = open(&folder);
-    let made = access.create(new_key()).unwrap();
+    let made = access.create(new_key(), None).unwrap();
     assert_eq!(id_of(&access, &made.token), Some(made.key.id));
     access.store_uses().unwrap();
     drop(access);
@@ -47,7 +47,7 @@ fn a_key_is_what_it_was_after_a_restart() {
 fn neither_the_database_nor_its_log_holds_a_secret() {
     let folder = tempfile::tempdir().unwrap();
     let access = open(&folder);
-    let secret = access.create(new_key()).unwrap().token.split_once('.').unwrap().1.to_owned();
+    let secret = access.create(new_key(), None).unwrap().token.split_once('.').unwrap().1.to_owned();
     let holds = |name: &str| {
         let bytes = std::fs::read(folder.path().join(name)).unwrap_or_default();
         let raw = hex::decode(&secret).unwrap();
@@ -62,8 +62,11 @@ fn neither_the_database_nor_its_log_holds_a_secret() {
 fn a_revoked_or_rotated_key_is_worth_nothing_at_once_and_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let access = open(&folder);
-    let (revoked, rotated, soft) =
-        (access.create(new_key()).unwrap(), access.create(new_key()).unwrap(), access.create(new_key()).unwrap());
+    let (revoked, rotated, soft) = (
+        access.create(new_key(), None).unwrap(),
+        access.create(new_key(), None).unwrap(),
+        access.create(new_key(), None).unwrap(),
+    );
     access.revoke(revoked.key.id).unwrap();
     let renewed = access.rotate(rotated.key.id, Duration::ZERO).unwrap();
     let softly = access.rotate(soft.key.id, Duration::from_secs(60)).unwrap();
@@ -85,7 +88,7 @@ fn what_has_not_the_form_of_a_key_may_be_meant_for_others() {
     for other in ["", "Admin", "admi", "eyJh.x.y"] {
         assert_eq!(id_of(&access, other), None, "{other}");
     }
-    let made = access.create(new_key()).unwrap();
+    let made = access.create(new_key(), None).unwrap();
     let id = made.key.id.to_string();
     for wrong in ["dmk-", &id, &format!("{id}."), &format!("{id}.00"), &format!("{}0", made.token)] {
         assert_eq!(access.recognise(wrong).err(), Some(BadKey::Unknown), "{wrong}");
@@ -97,13 +100,13 @@ fn keys_have_bounds_and_the_admin_token_is_a_setting() {
     let folder = tempfile::tempdir().unwrap();
     let access = open(&folder);
     for _ in 0..3 {
-        access.create(new_key()).unwrap();
+        access.create(new_key(), None).unwrap();
     }
     let said = |changed: Result<WithSecret, KeyChangeError>| changed.err().unwrap().to_string();
-    assert!(said(access.create(new_key())).contains("keys-max"));
+    assert!(said(access.create(new_key(), None)).contains("keys-max"));
     let scope = Scope { functions: [].into(), rights: [].into() };
     let wrong = NewKey { scope, description: "x".repeat(257), expires: Some(UNIX_EPOCH), requests_per_second: None };
-    let all = said(access.create(wrong));
+    let all = said(access.create(wrong, None));
     for name in ["functions", "rights", "description", "expiresAt"] {
         assert!(all.contains(name), "{all}");
     }
@@ -115,11 +118,30 @@ fn keys_have_bounds_and_the_admin_token_is_a_setting() {
 fn without_its_key_file_a_host_with_keys_does_not_start() {
     let folder = tempfile::tempdir().unwrap();
     let access = open(&folder);
-    access.create(new_key()).unwrap();
+    access.create(new_key(), None).unwrap();
     drop(access);
     std::fs::rename(folder.path().join("secret.key"), folder.path().join("elsewhere.key")).unwrap();
     let error = |options: &AccessOptions| format!("{:#}", Access::open(folder.path(), options).err().unwrap());
     assert!(error(&options()).contains("secret.key") && error(&options()).contains("restore it"));
     let moved = AccessOptions { key_file: Some(folder.path().join("elsewhere.key")), ..options() };
     assert_eq!(Access::open(folder.path(), &moved).unwrap().list().len(), 2);
+}
+
+#[test]
+fn the_audit_log_names_a_key_from_the_moment_it_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let access = open(&folder);
+    let change = Change {
+        operator: "local".to_owned(),
+        address: std::net::Ipv4Addr::LOCALHOST.into(),
+        action: "createKey".to_owned(),
+        function: None,
+        detail: String::new(),
+    };
+    let entry = access.note_change(&change).unwrap();
+    let made = access.create(new_key(), Some(entry)).unwrap();
+    // The host is killed before the answer.
+    drop(access);
+    let entries = open(&folder).audit(None, 10, |_| true).unwrap();
+    assert_eq!((entries[0].detail.as_str(), entries[0].status), (made.key.id.to_string().as_str(), None));
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, ensure};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::rand::{SecureRandom as _, SystemRandom};
 
@@ -23,7 +23,10 @@ impl Vault {
     /// Reads the key from its file. The file is made if `may_make`, which must not be where something is encrypted already.
     pub(super) fn open(path: &Path, may_make: bool) -> anyhow::Result<Vault> {
         let read = || -> anyhow::Result<Vault> {
-            let text = match fs::read_to_string(path) {
+            // What is no file, a pipe for instance, could keep the reader waiting.
+            let is_other = fs::metadata(path).is_ok_and(|found| !found.is_file());
+            ensure!(!is_other, "it is no regular file");
+            let text = match fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound && may_make => make(path)?,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     return Err(anyhow!(
@@ -119,8 +122,11 @@ mod tests {
         let path = folder.path().join("secret.key");
         let said = |opened: anyhow::Result<Vault>| format!("{:#}", opened.err().unwrap());
         assert!(said(Vault::open(&path, false)).contains("restore it"));
-        fs::write(&path, "abc").unwrap();
-        assert!(said(Vault::open(&path, true)).contains("64 hexadecimal digits"));
+        for wrong in [&b"abc"[..], b"", &[0xff; 64]] {
+            fs::write(&path, wrong).unwrap();
+            assert!(said(Vault::open(&path, true)).contains("64 hexadecimal digits"));
+        }
+        assert!(said(Vault::open(folder.path(), true)).contains("no regular file"));
         fs::remove_file(&path).unwrap();
         Vault::open(&path, true).unwrap();
         assert!(!private::is_open(&path).unwrap());

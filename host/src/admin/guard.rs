@@ -82,7 +82,7 @@ pub(super) async fn admit(State(plane): State<Arc<Plane>>, mut request: Request,
     };
     match admitted.await {
         Ok(None) => next.run(request).await,
-        Ok(Some(change)) => noted(&plane, change, next.run(request)).await.unwrap_or_else(Failure::into_response),
+        Ok(Some(change)) => noted(&plane, change, request, next).await.unwrap_or_else(Failure::into_response),
         Err(failure) => failure.into_response(),
     }
 }
@@ -141,15 +141,11 @@ async fn check(plane: &Plane, operator: &Operator, need: Need, request: &mut Req
             Ok(Subject { function: None, detail: shown(first) })
         }
         Need::Instance(right) => {
-            let found = first.parse().ok().and_then(|id: InstanceId| Some((id, plane.host.instance(id)?)));
-            let function = match found {
-                // That it is there is not for everybody to know.
-                Some((id, found)) if !operator.may(right, found.function.as_str()) => {
-                    return Err(instance_not_found(id));
-                }
-                found => found.map(|(_, found)| found.function.to_string()),
-            };
-            Ok(Subject { function, detail: shown(first) })
+            let id: InstanceId = first.parse()?;
+            let found = plane.host.instance(id).filter(|found| operator.may(right, found.function.as_str()));
+            // Another's instance is like one that is not there: that it is is not for everybody to know.
+            let function = found.ok_or_else(|| instance_not_found(id))?.function.to_string();
+            Ok(Subject { function: Some(function), detail: shown(first) })
         }
     }
 }
@@ -160,10 +156,11 @@ fn shown(text: &str) -> String {
 }
 
 /// Makes a change between its two notes in the audit log.
-async fn noted(plane: &Plane, change: Change, made: impl Future<Output = Response>) -> Result<Response, Failure> {
+async fn noted(plane: &Plane, change: Change, mut request: Request, next: Next) -> Result<Response, Failure> {
     let about = change.detail.clone();
     let entry = plane.host.change_access(move |access| access.note_change(&change)).await??;
-    let mut response = made.await;
+    request.extensions_mut().insert(entry);
+    let mut response = next.run(request).await;
     let status = response.status().as_u16();
     let failed = response.extensions().get::<Failure>().map(|failure| failure.code.as_str().to_owned());
     let told = response.extensions_mut().remove::<Detail>().map(|Detail(text)| text).or(failed).unwrap_or_default();

@@ -5,10 +5,10 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::IntoResponse;
+use axum::{Extension, Json};
 use http::StatusCode;
 
 use super::Plane;
@@ -16,7 +16,7 @@ use super::audit::Detail;
 use super::functions::{json, json_or_default};
 use super::model::{CreateKeyRequest, KeyList, KeyView, KeyWithSecret, Problem, RotateKeyRequest};
 use super::reject::Named;
-use crate::access::{Key, KeyChangeError, NewKey, Scope, WithSecret};
+use crate::access::{EntryId, Key, KeyChangeError, NewKey, Scope, WithSecret};
 use crate::ids::KeyId;
 use crate::web::problem::{Code, Failure};
 
@@ -34,9 +34,13 @@ pub(super) async fn list(State(plane): Shared) -> Json<KeyList> {
 /// Makes an access key. The answer has its secret, which is never shown again.
 #[utoipa::path(post, path = "/v1/keys", operation_id = "createKey", request_body = CreateKeyRequest,
     responses((status = 201, body = KeyWithSecret), (status = 409, body = Problem), (status = 422, body = Problem)))]
-pub(super) async fn create(State(plane): Shared, body: Body) -> Result<impl IntoResponse, Failure> {
+pub(super) async fn create(
+    State(plane): Shared,
+    Extension(entry): Extension<EntryId>,
+    body: Body,
+) -> Result<impl IntoResponse, Failure> {
     let new = read(json(body).await?)?;
-    let made = plane.host.change_access(move |access| access.create(new)).await??;
+    let made = plane.host.change_access(move |access| access.create(new, Some(entry))).await??;
     let (functions, rights) = (view(&made.key).functions.join(", "), &made.key.scope.rights);
     let rights: Vec<&str> = rights.iter().map(|right| right.as_str()).collect();
     let detail = Detail(format!("{}: {} for {functions}", made.key.id, rights.join(", ")));

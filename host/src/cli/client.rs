@@ -3,21 +3,21 @@
 //! A method per endpoint, thin and typed. An answer keeps the host's own JSON beside the value, so that `--json` shows
 //! exactly what the API said. Nothing here prints.
 
-use std::io;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use futures::{Stream, StreamExt, future};
+use futures::Stream;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use sse_stream::{Sse, SseByteStream};
 use tokio::sync::OnceCell;
 
 use super::address::{DATA_ADDRESS, data_url, joined};
+use super::answer::Answer;
 use super::client_error::{ClientError, root_cause};
+use super::log_stream;
 use super::output;
 use super::trust::Trust;
 use crate::admin::model::{
@@ -30,18 +30,8 @@ use crate::ledger::Usage;
 
 /// A host on this network answers a connection at once, or not at all.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The longest event that is still a log line.
-const EVENT_BYTES_MAX: usize = 1 << 20;
 /// How much of an answer that is no problem document is shown.
 const ODD_BODY_CHARS_MAX: usize = 300;
-
-/// An endpoint's answer.
-#[derive(Clone, Debug)]
-pub(super) struct Answer<T> {
-    /// As the host wrote it.
-    pub(super) json: String,
-    pub(super) value: T,
-}
 
 /// The data plane's answer to an invocation.
 #[derive(Debug)]
@@ -58,6 +48,8 @@ pub(super) struct Client {
     /// None: the host is asked, once.
     data: OnceCell<Url>,
     authorization: Option<HeaderValue>,
+    /// Whether the data plane gets the key too.
+    key_for_data: bool,
 }
 
 impl Client {
@@ -68,7 +60,12 @@ impl Client {
         let mut authorization = authorization.context("the key has characters that no key has")?;
         authorization.iter_mut().for_each(|value| value.set_sensitive(true));
         let http = trust.apply(reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT))?.build()?;
-        Ok(Client { http, admin, data: OnceCell::new_with(data), authorization })
+        Ok(Client { http, admin, data: OnceCell::new_with(data), authorization, key_for_data: true })
+    }
+
+    /// The same client, whose key is for the admin plane only.
+    pub(super) fn without_key_for_data(self) -> Client {
+        Client { key_for_data: false, ..self }
     }
 
     /// Where callers reach the host's functions. A host whose admin plane cannot be reached is taken to listen where hosts
@@ -246,7 +243,9 @@ impl Client {
         let request = self
             .admin_request(Method::GET, &["v1", "functions", name.as_str(), "logs"], &query)
             .header(ACCEPT, "text/event-stream");
-        Ok(events(sent(request).await?))
+        let response = sent(request).await?;
+        let address = address_of(response.url());
+        Ok(log_stream::lines(response, address))
     }
 
     /// `GET /v1/usage`.
@@ -314,7 +313,8 @@ impl Client {
     ) -> Result<Reply, ClientError> {
         let query: Vec<_> = qualifier.map(|qualifier| ("qualifier", qualifier.to_owned())).into_iter().collect();
         let url = joined(self.data().await?, &["invoke", name.as_str()], &query);
-        let request = self.with_key(self.http.post(url)).body(event);
+        let request = self.http.post(url).body(event);
+        let request = if self.key_for_data { self.with_key(request) } else { request };
         let response = sent(request).await?;
         let headers = response.headers().clone();
         let address = address_of(response.url());
@@ -429,65 +429,9 @@ fn broken(address: String, error: &reqwest::Error) -> ClientError {
     ClientError::Broken { address, cause: root_cause(error) }
 }
 
-/// The log lines of a stream of server-sent events. It ends with the first error.
-fn events(response: Response) -> impl Stream<Item = Result<Answer<LogLine>, ClientError>> {
-    let address = address_of(response.url());
-    SseByteStream::new(bounded(response.bytes_stream())).filter_map(move |event| {
-        future::ready(match event {
-            Ok(event) => log_line(event).map(Ok),
-            Err(error) => Some(Err(ClientError::Broken { address: address.clone(), cause: root_cause(&error) })),
-        })
-    })
-}
-
-/// The same bytes, up to the first event that is too long: the decoder keeps an event until its end, which is an empty line.
-fn bounded<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
-    chunks: impl Stream<Item = Result<Bytes, E>>,
-) -> impl Stream<Item = io::Result<Bytes>> {
-    let mut event_bytes = 0;
-    chunks.map(move |chunk| {
-        let chunk = chunk.map_err(io::Error::other)?;
-        event_bytes = match chunk.windows(2).rposition(|pair| pair == b"\n\n") {
-            Some(end) => chunk.len() - end,
-            None => event_bytes + chunk.len(),
-        };
-        if event_bytes > EVENT_BYTES_MAX { Err(io::Error::other("an event is too long")) } else { Ok(chunk) }
-    })
-}
-
-/// The log line in an event; keep-alives hold none.
-fn log_line(event: Sse) -> Option<Answer<LogLine>> {
-    let json = event.data?;
-    let value = serde_json::from_str(&json).ok()?;
-    Some(Answer { json, value })
-}
-
 #[cfg(test)]
 mod tests {
-    use futures::stream;
-
     use super::*;
-
-    #[tokio::test]
-    async fn events_are_cut_into_log_lines() {
-        let chunks = [
-            ": keep-alive\r\n\r\nevent: line\ndata: {\"time\":\"t\",\"sequence\":1,\"stream\":\"stdout\",",
-            "\"function\":\"f\",\"version\":\"1\",\"instance\":\"i-1\",\"text\":\"hi\"}\n\ndata: rest",
-        ];
-        let chunks = stream::iter(chunks).map(|chunk| Ok::<_, io::Error>(Bytes::from(chunk)));
-        let events: Vec<_> = SseByteStream::new(bounded(chunks)).collect().await;
-        let lines: Vec<_> = events.into_iter().filter_map(|event| log_line(event.unwrap())).collect();
-        let [line] = lines.as_slice() else { panic!("{lines:?}") };
-        assert_eq!(line.value.text, "hi");
-    }
-
-    #[tokio::test]
-    async fn an_event_that_never_ends_is_refused() {
-        let chunks = stream::repeat(Bytes::from(vec![b'x'; EVENT_BYTES_MAX / 2])).map(Ok::<_, io::Error>);
-        let events: Vec<_> = SseByteStream::new(bounded(chunks)).collect().await;
-        let [Err(error)] = events.as_slice() else { panic!("{events:?}") };
-        assert_eq!(root_cause(error), "an event is too long");
-    }
 
     #[test]
     fn a_refusal_reads_as_a_sentence() {

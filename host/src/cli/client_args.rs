@@ -4,7 +4,8 @@ use anyhow::bail;
 use reqwest::Url;
 
 use super::address::address;
-use super::client::{Answer, Client};
+use super::answer::Answer;
+use super::client::Client;
 use super::output;
 use super::profiles::{DEFAULT, Profile, Profiles};
 use super::trust::Trust;
@@ -43,9 +44,12 @@ impl ClientArgs {
     /// A client for that host.
     pub(super) fn client(&self) -> anyhow::Result<Client> {
         let profile = self.profile()?;
+        // A key that is kept for the host is not for whoever else is said to have its data plane.
+        let own_data = self.data.is_none() || self.key.is_some() || self.admin.is_some();
         let key = profile.key.as_deref().filter(|key| !key.is_empty());
         let admin = profile.admin.map_or_else(|| address(ADMIN_ADDRESS), Ok)?;
-        Client::new(admin, profile.data, key, &profile.trust)
+        let client = Client::new(admin, profile.data, key, &profile.trust)?;
+        Ok(if own_data { client } else { client.without_key_for_data() })
     }
 
     /// What is known of the host: what was written for this command, over what `dormouse login` keeps. What it keeps is for

@@ -13,8 +13,9 @@ use crate::admin::model::{AliasRequest, AliasView, FunctionView};
 use crate::catalog::SettingsSpec;
 use crate::ids::FunctionName;
 
+use super::answer::Answer;
 use super::build;
-use super::client::{Answer, Client, Upload};
+use super::client::{Client, Upload};
 use super::client_args::ClientArgs;
 use super::component;
 use super::manifest::{Manifest, ManifestAlias, ManifestFunction};

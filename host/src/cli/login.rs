@@ -26,8 +26,8 @@ use super::profiles::{DEFAULT, Profile, Profiles};
     dormouse login --list\n  \
     dormouse login prod --forget")]
 pub(super) struct Login {
-    /// The name of the host
-    #[arg(default_value = DEFAULT)]
+    /// The name of the host: letters, digits, `.`, `_` and `-`
+    #[arg(default_value = DEFAULT, value_parser = name)]
     name: String,
     /// List the known hosts, without their keys
     #[arg(long, conflicts_with = "forget")]
@@ -37,6 +37,14 @@ pub(super) struct Login {
     forget: bool,
     #[command(flatten)]
     pub(super) client: ClientArgs,
+}
+
+fn name(text: &str) -> anyhow::Result<String> {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '_' | '-');
+    if text.is_empty() || !text.chars().all(is_plain) {
+        bail!("choose letters, digits, `.`, `_` and `-`");
+    }
+    Ok(text.to_owned())
 }
 
 impl Login {

@@ -6,11 +6,12 @@
 //!
 //! Beside the commands: `manifest.rs` reads `dormouse.toml`, `spelling.rs` knows how settings are spelled, `language.rs` what
 //! languages need, `hosting.rs` starts a host for `serve` and `up`, `output.rs`, `progress.rs` and `units.rs` are what
-//! people see. `client_args.rs` says which host a command talks to, `profiles.rs` remembers hosts, `trust.rs` knows whom a client
-//! trusts, and `client_error.rs` why it has no answer.
+//! people see. `client_args.rs` says which host a command talks to, `profiles.rs` remembers hosts, `trust.rs` knows whom a
+//! client trusts, `client_error.rs` why it has no answer, and `log_stream.rs` follows a log.
 
 mod address;
 mod alias;
+mod answer;
 mod audit;
 mod build;
 mod client;
@@ -29,6 +30,7 @@ mod invoke;
 mod keys;
 mod language;
 mod list;
+mod log_stream;
 mod login;
 mod logs;
 mod manifest;

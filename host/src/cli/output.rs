@@ -51,11 +51,16 @@ pub(super) fn plain(text: &str) -> String {
     for letter in text.chars() {
         match letter {
             '\t' => shown.push(letter),
-            letter if letter.is_control() => shown.extend(letter.escape_default()),
+            letter if letter.is_control() || turns(letter) => shown.extend(letter.escape_default()),
             letter => shown.push(letter),
         }
     }
     shown
+}
+
+/// Whether a character changes in which direction the text around it is shown (Unicode Standard Annex 9).
+fn turns(letter: char) -> bool {
+    matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Something good, as a word.
@@ -96,6 +101,7 @@ mod tests {
     #[test]
     fn guests_cannot_send_escapes_to_the_terminal() {
         assert_eq!(plain("a\tb\u{1b}[2Jc\r"), "a\tb\\u{1b}[2Jc\\r");
+        assert_eq!(plain("a\u{202e}b\u{e9}"), "a\\u{202e}b\u{e9}");
     }
 
     #[test]

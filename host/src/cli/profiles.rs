@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
 
@@ -66,8 +66,11 @@ impl Profiles {
             }
             read => read.with_context(|| format!("read the known hosts from {}", path.display()))?,
         };
-        let hosts = toml::from_str(&text).with_context(|| {
-            format!("{} cannot be read; repair it, or delete it and use `dormouse login` again", path.display())
+        let hosts = toml::from_str(&text).map_err(|error| {
+            // Not the line itself, as the error has it: there may be a key in it.
+            let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+            let remedy = "repair it, or delete it and use `dormouse login` again";
+            anyhow!("line {line} of {} cannot be read; {remedy}", path.display())
         })?;
         if private::is_open(&path).unwrap_or(false) {
             output::note(&format!("{0} has keys and others can read it; `chmod 600 {0}` closes it", path.display()));
@@ -94,12 +97,14 @@ impl Profiles {
     /// Writes the file anew, whole or not at all; only its owner can read it.
     pub(super) fn write(&self) -> anyhow::Result<()> {
         let write = || -> anyhow::Result<()> {
-            let folder = self.path.parent().context("it is in no folder")?;
+            // It may be a link to where somebody keeps such files.
+            let path = fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
+            let folder = path.parent().context("it is in no folder")?;
             private::folder(folder)?;
             let file = tempfile::NamedTempFile::new_in(folder)?;
             fs::write(file.path(), toml::to_string(&self.hosts)?)?;
             file.as_file().sync_all()?;
-            file.persist(&self.path)?;
+            file.persist(&path)?;
             Ok(())
         };
         write().with_context(|| format!("write the known hosts to {}", self.path.display()))
@@ -159,6 +164,9 @@ mod tests {
             let said = format!("{:#}", Profiles::read_from(path.clone()).unwrap_err());
             assert!(said.contains("hosts.toml"), "{said}");
         }
+        fs::write(&path, "[prod]\nkey = dmk-1.hush\n").unwrap();
+        let said = format!("{:?}", Profiles::read_from(path.clone()).unwrap_err());
+        assert!(said.contains("line 2") && !said.contains("hush"), "{said}");
     }
 
     #[test]

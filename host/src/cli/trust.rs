@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+use reqwest::redirect::Policy;
 use serde::{Deserialize, Serialize};
 
 /// Whom a client trusts over https, and how it shows who it is.
@@ -45,6 +46,7 @@ impl Trust {
             let needs = || format!("{} must hold a certificate and its private key, both in PEM", path.display());
             builder = builder.identity(identity.with_context(needs)?);
         }
-        Ok(builder.tls_danger_accept_invalid_certs(self.insecure))
+        // A host sends nobody elsewhere; whoever does is none.
+        Ok(builder.redirect(Policy::none()).tls_danger_accept_invalid_certs(self.insecure))
     }
 }

@@ -156,7 +156,7 @@ impl ServeArgs {
                  `admin-without-tls` if a proxy has it"
             ));
         }
-        let is_open = address.ip().is_loopback() && self.admin_token().is_none() && client_ca.is_none();
+        let is_open = address.ip().is_loopback() && self.admin_token.is_none() && client_ca.is_none();
         let component_bytes_max = self.component_bytes_max.unwrap_or(100 << 20);
         within("component-bytes-max", component_bytes_max as u64, 1..=4 << 30, faults);
         // At least one of the largest has room.
@@ -166,16 +166,19 @@ impl ServeArgs {
         AdminConfig { address, connections, is_open, client_ca, component_bytes_max, uploads_memory_mb_max }
     }
 
-    fn admin_token(&self) -> Option<&String> {
-        self.admin_token.as_ref().filter(|token| !token.is_empty())
-    }
-
     fn access(&self, faults: &mut Vec<String>) -> AccessOptions {
         let keys_max = self.keys_max.unwrap_or(1000);
         within("keys-max", keys_max as u64, 1..=100_000, faults);
         let audit_entries_max = self.audit_entries_max.unwrap_or(100_000);
         within("audit-entries-max", audit_entries_max, 1..=10_000_000, faults);
-        let (admin_token, key_file) = (self.admin_token().cloned(), self.key_file.clone());
+        let (admin_token, key_file) = (self.admin_token.clone(), self.key_file.clone());
+        if admin_token.as_ref().is_some_and(|token| !is_sendable(token)) {
+            faults.push(
+                "`admin-token` must be of printable ASCII characters, without a space at either end; leave it out if there \
+                 shall be none"
+                    .to_owned(),
+            );
+        }
         if admin_token.as_ref().is_some_and(|token| KeyId::begins(token)) {
             faults.push(
                 "`admin-token` looks like an access key of a host; choose one that does not begin with `dmk-`"
@@ -222,6 +225,11 @@ fn within(name: &str, value: u64, bounds: RangeInclusive<u64>, faults: &mut Vec<
         faults.push(format!("`{name}` is {value}; it must be {} to {}", bounds.start(), bounds.end()));
     }
     value
+}
+
+/// Whether a token can stand in a field of HTTP as it is.
+fn is_sendable(token: &str) -> bool {
+    !token.is_empty() && token.trim() == token && token.bytes().all(|byte| (b' '..=b'~').contains(&byte))
 }
 
 fn read_file(path: &Path) -> anyhow::Result<ServeArgs> {
@@ -277,14 +285,17 @@ mod tests {
             ("0.0.0.0:1", None, None, (Auth::Key, true)),
             ("[::]:1", None, Some(Auth::None), (Auth::None, true)),
             ("[::1]:1", token(), None, (Auth::None, false)),
-            ("127.0.0.1:1", Some(String::new()), Some(Auth::Key), (Auth::Key, true)),
+            ("127.0.0.1:1", None, Some(Auth::Key), (Auth::Key, true)),
         ] {
             let args = ServeArgs { data_addr: Some(data.to_owned()), admin_token, auth, ..ServeArgs::default() };
             let config = args.resolve().unwrap();
             assert_eq!((config.data.auth, config.admin.is_open), expected, "{data}");
         }
-        let like_a_key = ServeArgs { admin_token: Some("dmk-1".to_owned()), ..ServeArgs::default() };
-        assert!(like_a_key.resolve().unwrap_err().to_string().contains("dmk-"));
+        let refused = |token: &str| ServeArgs { admin_token: Some(token.to_owned()), ..ServeArgs::default() }.resolve();
+        assert!(refused("dmk-1").unwrap_err().to_string().contains("dmk-"));
+        for token in ["", " x", "x ", "\u{fc}", "a\nb"] {
+            assert!(refused(token).unwrap_err().to_string().contains("`admin-token` must be"), "{token:?}");
+        }
     }
 
     #[test]

@@ -12,10 +12,10 @@ use super::Plane;
 use super::event::EventReader;
 use super::reply::{self, Response};
 use super::route::{Route, Way, invalid};
-use crate::access::Key;
+use crate::access::{BadKey, Key};
 use crate::guest::{self, BodyError, Protocol};
 use crate::host::Host;
-use crate::ids::RequestId;
+use crate::ids::{KEY_PREFIX, RequestId};
 use crate::instance::Answer;
 use crate::invoke::{Call, Payload};
 use crate::meter::CalledBy;
@@ -95,15 +95,32 @@ async fn call(
 /// The access key that a request shows. It is meant for the host, so the function does not get it; what has not the form of
 /// this host's keys is the function's own.
 fn take_key(host: &Host, fields: &mut HeaderMap) -> Result<Option<Arc<Key>>, Failure> {
+    let mut values = fields.get_all(header::AUTHORIZATION).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(invalid("the field `Authorization` is there more than once"));
+    }
     let key = match headers::bearer(fields) {
+        // What looks like a key in another form must not reach the function either.
+        None if holds_key(value.as_bytes()) => {
+            return Err(Failure::new(Code::Unauthorized, "send the access key as `Authorization: Bearer KEY`"));
+        }
         None => return Ok(None),
-        Some(token) => host.access().recognise(token)?,
+        Some(token) => match host.access().recognise(token)? {
+            None if holds_key(value.as_bytes()) => return Err(BadKey::Unknown.into()),
+            key => key,
+        },
     };
     if let Some(key) = &key {
         fields.remove(header::AUTHORIZATION);
         key.count_call()?;
     }
     Ok(key)
+}
+
+/// Whether there is something like an access key in a field.
+fn holds_key(value: &[u8]) -> bool {
+    value.windows(KEY_PREFIX.len()).any(|part| part.eq_ignore_ascii_case(KEY_PREFIX.as_bytes()))
 }
 
 /// Other protocols may be offered, and nobody need take them up. One who asks for a WebSocket expects nothing else.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// What every identifier of a key begins with, so that it is not taken for anything else.
-const PREFIX: &str = "dmk-";
+pub const KEY_PREFIX: &str = "dmk-";
 const ADMIN_TOKEN: &str = "admin-token";
 
 /// An access key's identifier: `dmk-` and 16 hexadecimal digits, never used twice; `admin-token` for the host's admin token.
@@ -43,7 +43,7 @@ impl KeyId {
 
     /// Whether a text was meant to be a key's identifier, or to begin with one.
     pub fn begins(text: &str) -> bool {
-        text.starts_with(PREFIX)
+        text.starts_with(KEY_PREFIX)
     }
 }
 
@@ -51,7 +51,7 @@ impl fmt::Display for KeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             KeyId::ADMIN_TOKEN => f.write_str(ADMIN_TOKEN),
-            KeyId(number) => write!(f, "{PREFIX}{number:016x}"),
+            KeyId(number) => write!(f, "{KEY_PREFIX}{number:016x}"),
         }
     }
 }
@@ -64,7 +64,7 @@ impl FromStr for KeyId {
             return Ok(KeyId::ADMIN_TOKEN);
         }
         let is_digit = |letter: u8| letter.is_ascii_digit() || (b'a'..=b'f').contains(&letter);
-        text.strip_prefix(PREFIX)
+        text.strip_prefix(KEY_PREFIX)
             .filter(|digits| digits.len() == 16 && digits.bytes().all(is_digit))
             .and_then(|digits| u64::from_str_radix(digits, 16).ok())
             .filter(|number| *number != 0)
