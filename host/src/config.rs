@@ -5,7 +5,7 @@
 
 mod check;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -248,6 +248,12 @@ pub struct AdminConfig {
     pub component_bytes_max: usize,
     /// What all uploaded components may take together until they are deployed, in MB.
     pub uploads_memory_mb_max: u64,
+}
+
+/// Whether a host's name, as it stands in addresses, is one of this machine that no other reaches.
+pub fn is_loopback_name(host: &str) -> bool {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 impl Config {

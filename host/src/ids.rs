@@ -15,7 +15,7 @@ use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use uuid::{NoContext, Timestamp, Uuid};
 
-pub use key::{InvalidKeyId, KEY_PREFIX, KeyId};
+pub use key::{InvalidKeyId, KeyId};
 
 use crate::clock;
 

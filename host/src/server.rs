@@ -34,7 +34,7 @@ const OPEN_NAMED_MAX: usize = 20;
 pub struct Server {
     host: Arc<Host>,
     addresses: Addresses,
-    with_tls: bool,
+    has_tls: bool,
     /// Lets the files of TLS be read again.
     reload: mpsc::Sender<()>,
     drain_timeout: Duration,
@@ -88,17 +88,17 @@ impl Server {
         host.start();
         tasks.spawn(data::serve(data_listener, tls.data.clone(), host.clone(), config.data));
         tasks.spawn(admin::serve(admin_listener, tls.admin.clone(), host.clone(), config.admin, addresses.data));
-        let with_tls = tls.data.is_some();
+        let has_tls = tls.data.is_some();
         let reload = tls.follow_files()?;
-        tracing::info!(data = %addresses.data, admin = %addresses.admin, with_tls, connections_max, "listening");
+        tracing::info!(data = %addresses.data, admin = %addresses.admin, has_tls, connections_max, "listening");
         if !addresses.data.ip().is_loopback() {
-            warn_of_strangers(&host, with_tls);
+            warn_of_strangers(&host, has_tls);
         }
         let drain_timeout = config.drain_timeout;
         Ok(Server {
             host,
             addresses,
-            with_tls,
+            has_tls,
             reload,
             drain_timeout,
             terminate,
@@ -116,7 +116,7 @@ impl Server {
 
     /// Whether its planes speak TLS.
     pub fn has_tls(&self) -> bool {
-        self.with_tls
+        self.has_tls
     }
 
     /// Ends at SIGTERM, at Ctrl-C, and when the terminal is closed. They are listened for since the host started, so none
@@ -254,8 +254,8 @@ fn warn_of_short_token(config: &Config) {
 }
 
 /// Says what callers on other machines can do without a key, and what others can read of it.
-fn warn_of_strangers(host: &Host, with_tls: bool) {
-    if !with_tls {
+fn warn_of_strangers(host: &Host, has_tls: bool) {
+    if !has_tls {
         tracing::warn!(
             "callers on other machines reach the data plane without TLS; `tls-cert` and `tls-key` set it up"
         );

@@ -67,6 +67,14 @@ pub fn open(path: &Path, schema: &Schema) -> anyhow::Result<Connection> {
     Ok(connection)
 }
 
+/// The same for a file whose changes survive a power cut once they are acknowledged.
+pub fn open_durable(path: &Path, schema: &Schema) -> anyhow::Result<Connection> {
+    let connection = open(path, schema)?;
+    write_ahead(&connection)?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    Ok(connection)
+}
+
 /// Lets readers go on while somebody writes (SQLite's write-ahead log).
 pub fn write_ahead(connection: &Connection) -> anyhow::Result<()> {
     let mode: String = connection.query_row("PRAGMA journal_mode = WAL", (), |row| row.get(0))?;

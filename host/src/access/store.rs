@@ -28,9 +28,7 @@ pub(super) struct Store {
 impl Store {
     pub(super) fn open(path: &Path) -> anyhow::Result<Store> {
         let open = || -> anyhow::Result<Connection> {
-            let connection = sqlite::open(path, &SCHEMA)?;
-            sqlite::write_ahead(&connection)?;
-            connection.pragma_update(None, "synchronous", "FULL")?;
+            let connection = sqlite::open_durable(path, &SCHEMA)?;
             // What is deleted, an encrypted secret for instance, is overwritten.
             connection.pragma_update(None, "secure_delete", true)?;
             Ok(connection)

@@ -9,7 +9,6 @@
 //! What a path needs is decided here for all of them ([`need`]), so that a new one is closed until it is listed. Changes are
 //! noted in the audit log before they are made.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::RequestExt as _;
@@ -22,8 +21,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use super::Plane;
 use super::audit::Detail;
 use super::operator::Operator;
-use super::reject::instance_not_found;
+use super::reject::{instance_not_found, invalid};
 use crate::access::{Change, Right};
+use crate::config::is_loopback_name;
 use crate::ids::InstanceId;
 use crate::web::headers;
 use crate::web::problem::{Code, Failure};
@@ -125,10 +125,13 @@ struct Subject {
 
 /// Checks what an operator may do, and says what it is about.
 async fn check(plane: &Plane, operator: &Operator, need: Need, request: &mut Request) -> Result<Subject, Failure> {
-    // A path without parts to name has none.
-    let Ok(params) = request.extract_parts::<RawPathParams>().await else { return Ok(Subject::default()) };
+    if matches!(need, Need::Nothing | Need::Admission) {
+        return Ok(Subject::default());
+    }
+    let params = request.extract_parts::<RawPathParams>().await;
+    let params = params.map_err(|_| invalid("the path cannot be read; it must be UTF-8"))?;
     let mut params = params.iter();
-    let first = if need == Need::Admission { "" } else { params.next().map_or("", |(_, value)| value) };
+    let first = params.next().map_or("", |(_, value)| value);
     let rest: Vec<String> = params.map(|(name, value)| format!("{name} {}", shown(value))).collect();
     match need {
         Need::Nothing | Need::Admission => Ok(Subject::default()),
@@ -202,9 +205,7 @@ fn only<'a>(fields: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>,
 }
 
 fn is_loopback(authority: &str) -> bool {
-    let Ok(authority) = authority.parse::<Authority>() else { return false };
-    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    authority.parse::<Authority>().is_ok_and(|authority| is_loopback_name(authority.host()))
 }
 
 #[cfg(test)]

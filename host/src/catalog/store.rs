@@ -35,10 +35,7 @@ pub(super) struct Store {
 impl Store {
     pub(super) fn open(path: &Path) -> anyhow::Result<Store> {
         let open = || -> anyhow::Result<Connection> {
-            let connection = sqlite::open(path, &SCHEMA)?;
-            sqlite::write_ahead(&connection)?;
-            // A deployment that was acknowledged survives a power cut too.
-            connection.pragma_update(None, "synchronous", "FULL")?;
+            let connection = sqlite::open_durable(path, &SCHEMA)?;
             connection.pragma_update(None, "foreign_keys", true)?;
             Ok(connection)
         };

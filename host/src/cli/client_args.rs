@@ -43,36 +43,40 @@ pub(super) struct ClientArgs {
 impl ClientArgs {
     /// A client for that host.
     pub(super) fn client(&self) -> anyhow::Result<Client> {
-        let profile = self.profile()?;
+        let kept = self.kept()?;
         // A key that is kept for the host is not for whoever else is said to have its data plane.
-        let own_data = self.data.is_none() || self.key.is_some() || self.admin.is_some();
+        let elsewhere = kept.is_some() && self.key.is_none() && self.data.is_some();
+        let profile = self.over(kept);
         let key = profile.key.as_deref().filter(|key| !key.is_empty());
         let admin = profile.admin.map_or_else(|| address(ADMIN_ADDRESS), Ok)?;
         let client = Client::new(admin, profile.data, key, &profile.trust)?;
-        Ok(if own_data { client } else { client.without_key_for_data() })
+        Ok(if elsewhere { client.without_key_for_data() } else { client })
     }
 
-    /// What is known of the host: what was written for this command, over what `dormouse login` keeps. What it keeps is for
-    /// the host that it is of, and shown to no other.
-    pub(super) fn profile(&self) -> anyhow::Result<Profile> {
-        let kept = match (&self.host, &self.admin) {
+    /// What `dormouse login` keeps of the host. It is for that host, and shown to no other.
+    fn kept(&self) -> anyhow::Result<Option<Profile>> {
+        Ok(match (&self.host, &self.admin) {
             (Some(_), Some(_)) => {
                 bail!("--host (DORMOUSE_HOST) and --admin (DORMOUSE_ADMIN) both say which host; leave one out")
             }
             (Some(name), None) => Some(Profiles::read()?.get(name)?),
             (None, Some(_)) => None,
             (None, None) => Profiles::read()?.hosts.remove(DEFAULT),
-        };
+        })
+    }
+
+    /// What was written for this command, over what is kept.
+    pub(super) fn over(&self, kept: Option<Profile>) -> Profile {
         let own = Profile {
             admin: self.admin.clone(),
             data: self.data.clone(),
             key: self.key.clone(),
             trust: self.trust.clone(),
         };
-        Ok(match kept {
+        match kept {
             Some(kept) => own.over(kept),
             None => Profile { key: own.key.or_else(|| self.admin_token.clone()), ..own },
-        })
+        }
     }
 
     /// Prints an answer: as it came for programs, as `people` puts it otherwise.

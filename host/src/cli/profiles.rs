@@ -68,7 +68,8 @@ impl Profiles {
         };
         let hosts = toml::from_str(&text).map_err(|error| {
             // Not the line itself, as the error has it: there may be a key in it.
-            let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+            let before = error.span().map_or(0, |span| span.start.min(text.len()));
+            let line = text.as_bytes()[..before].iter().filter(|byte| **byte == b'\n').count() + 1;
             let remedy = "repair it, or delete it and use `dormouse login` again";
             anyhow!("line {line} of {} cannot be read; {remedy}", path.display())
         })?;
@@ -100,7 +101,9 @@ impl Profiles {
             // It may be a link to where somebody keeps such files.
             let path = fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
             let folder = path.parent().context("it is in no folder")?;
-            private::folder(folder)?;
+            if !folder.exists() {
+                private::folder(folder)?;
+            }
             let file = tempfile::NamedTempFile::new_in(folder)?;
             fs::write(file.path(), toml::to_string(&self.hosts)?)?;
             file.as_file().sync_all()?;

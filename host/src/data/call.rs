@@ -12,10 +12,10 @@ use super::Plane;
 use super::event::EventReader;
 use super::reply::{self, Response};
 use super::route::{Route, Way, invalid};
-use crate::access::{BadKey, Key};
+use crate::access::Key;
 use crate::guest::{self, BodyError, Protocol};
 use crate::host::Host;
-use crate::ids::{KEY_PREFIX, RequestId};
+use crate::ids::{KeyId, RequestId};
 use crate::instance::Answer;
 use crate::invoke::{Call, Payload};
 use crate::meter::CalledBy;
@@ -100,27 +100,16 @@ fn take_key(host: &Host, fields: &mut HeaderMap) -> Result<Option<Arc<Key>>, Fai
     if values.next().is_some() {
         return Err(invalid("the field `Authorization` is there more than once"));
     }
-    let key = match headers::bearer(fields) {
+    let shown = headers::bearer(fields).map(|token| host.access().recognise(token)).transpose()?.flatten();
+    let Some(key) = shown else {
         // What looks like a key in another form must not reach the function either.
-        None if holds_key(value.as_bytes()) => {
-            return Err(Failure::new(Code::Unauthorized, "send the access key as `Authorization: Bearer KEY`"));
-        }
-        None => return Ok(None),
-        Some(token) => match host.access().recognise(token)? {
-            None if holds_key(value.as_bytes()) => return Err(BadKey::Unknown.into()),
-            key => key,
-        },
+        let detail = "send the access key as `Authorization: Bearer KEY`";
+        let odd = KeyId::is_in(value.as_bytes()).then(|| Failure::new(Code::Unauthorized, detail));
+        return odd.map_or(Ok(None), Err);
     };
-    if let Some(key) = &key {
-        fields.remove(header::AUTHORIZATION);
-        key.count_call()?;
-    }
-    Ok(key)
-}
-
-/// Whether there is something like an access key in a field.
-fn holds_key(value: &[u8]) -> bool {
-    value.windows(KEY_PREFIX.len()).any(|part| part.eq_ignore_ascii_case(KEY_PREFIX.as_bytes()))
+    fields.remove(header::AUTHORIZATION);
+    key.count_call()?;
+    Ok(Some(key))
 }
 
 /// Other protocols may be offered, and nobody need take them up. One who asks for a WebSocket expects nothing else.

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// What every identifier of a key begins with, so that it is not taken for anything else.
-pub const KEY_PREFIX: &str = "dmk-";
+const PREFIX: &str = "dmk-";
+const DIGITS: usize = 16;
 const ADMIN_TOKEN: &str = "admin-token";
 
 /// An access key's identifier: `dmk-` and 16 hexadecimal digits, never used twice; `admin-token` for the host's admin token.
@@ -43,7 +44,13 @@ impl KeyId {
 
     /// Whether a text was meant to be a key's identifier, or to begin with one.
     pub fn begins(text: &str) -> bool {
-        text.starts_with(KEY_PREFIX)
+        text.starts_with(PREFIX)
+    }
+
+    /// Whether there is an identifier somewhere in a text. Four letters are not enough: tokens of others may hold them.
+    pub fn is_in(text: &[u8]) -> bool {
+        let is_one = |part: &[u8]| str::from_utf8(part).is_ok_and(|part| part.parse::<KeyId>().is_ok());
+        text.windows(PREFIX.len() + DIGITS).any(|part| part.starts_with(PREFIX.as_bytes()) && is_one(part))
     }
 }
 
@@ -51,7 +58,7 @@ impl fmt::Display for KeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             KeyId::ADMIN_TOKEN => f.write_str(ADMIN_TOKEN),
-            KeyId(number) => write!(f, "{KEY_PREFIX}{number:016x}"),
+            KeyId(number) => write!(f, "{PREFIX}{number:016x}"),
         }
     }
 }
@@ -64,8 +71,8 @@ impl FromStr for KeyId {
             return Ok(KeyId::ADMIN_TOKEN);
         }
         let is_digit = |letter: u8| letter.is_ascii_digit() || (b'a'..=b'f').contains(&letter);
-        text.strip_prefix(KEY_PREFIX)
-            .filter(|digits| digits.len() == 16 && digits.bytes().all(is_digit))
+        text.strip_prefix(PREFIX)
+            .filter(|digits| digits.len() == DIGITS && digits.bytes().all(is_digit))
             .and_then(|digits| u64::from_str_radix(digits, 16).ok())
             .filter(|number| *number != 0)
             .map(KeyId)
@@ -90,6 +97,16 @@ impl From<KeyId> for String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_identifier_is_found_in_other_text_and_its_beginning_alone_is_none() {
+        for text in ["dmk-0123456789abcdef", "Token \"dmk-0123456789abcdef.x\"", "dmk-dmk-0123456789abcdef"] {
+            assert!(KeyId::is_in(text.as_bytes()), "{text}");
+        }
+        for text in ["", "dmk-", "eyJdmk-0123456789abcxyz", "dmk-0123456789ABCDEF", "admin-token"] {
+            assert!(!KeyId::is_in(text.as_bytes()), "{text}");
+        }
+    }
 
     #[test]
     fn identifiers_have_one_spelling() {

@@ -1,6 +1,6 @@
 //! Whether the ports are free, or a Dormouse has them already.
 
-use std::net::{IpAddr, TcpListener};
+use std::net::TcpListener;
 
 use anyhow::Context;
 use reqwest::Url;
@@ -9,6 +9,7 @@ use super::super::client_args::ClientArgs;
 use super::super::client_error::ClientError;
 use super::super::output;
 use super::Finding;
+use crate::config::is_loopback_name;
 
 const DATA: &str = "data plane";
 const ADMIN: &str = "admin plane";
@@ -54,10 +55,8 @@ fn is_read_on_the_way(url: &Url) -> bool {
     url.scheme() == "http" && !is_here(url)
 }
 
-/// Whether an address is one of this machine that no other reaches.
 fn is_here(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    url.host_str().is_some_and(is_loopback_name)
 }
 
 /// What it means that no Dormouse answers at an address.
