@@ -1,6 +1,6 @@
 //! The date. A machine's clock may show any, also one before 1970, which most libraries take for impossible and panic at.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The date and time that the machine shows; 1970 if it shows an earlier one.
 pub fn date() -> SystemTime {
@@ -10,6 +10,16 @@ pub fn date() -> SystemTime {
 /// The date `time` ago, 1970 at the earliest.
 pub fn ago(time: Duration) -> SystemTime {
     date().checked_sub(time).map_or(SystemTime::UNIX_EPOCH, from_1970)
+}
+
+/// A date as databases keep it: microseconds since 1970.
+pub fn microseconds(date: SystemTime) -> u64 {
+    date.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
+}
+
+/// The date that a database kept.
+pub fn from_microseconds(microseconds: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_micros(microseconds)
 }
 
 fn from_1970(shown: SystemTime) -> SystemTime {

@@ -4,13 +4,13 @@
 //! here, whenever the host is killed. It keeps a bounded number of entries.
 
 use std::net::IpAddr;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use anyhow::Context as _;
 use rusqlite::{Row, params};
 
-use super::key::microseconds;
 use super::store::{EntryId, Store};
+use crate::clock::{self, microseconds};
 
 /// A change that an operator asks for.
 #[derive(Clone, Debug)]
@@ -44,7 +44,7 @@ pub struct Entry {
     pub function: Option<String>,
     /// More about it, without secrets.
     pub detail: String,
-    /// The status that the operator got; none: the host ended before.
+    /// The status that the operator got; none: the operator left, or the host ended, before.
     pub status: Option<u16>,
 }
 
@@ -100,7 +100,7 @@ impl Store {
 fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
     Ok(Entry {
         id: row.get("id")?,
-        at: UNIX_EPOCH + Duration::from_micros(row.get("at_us")?),
+        at: clock::from_microseconds(row.get("at_us")?),
         operator: row.get("operator")?,
         address: row.get("address")?,
         action: row.get("action")?,
@@ -113,6 +113,7 @@ fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
+    use std::time::UNIX_EPOCH;
 
     use super::*;
 

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use sha2::{Digest as _, Sha256};
@@ -11,6 +11,7 @@ use subtle::ConstantTimeEq as _;
 
 use super::scope::Scope;
 use super::vault;
+use crate::clock::{self, microseconds};
 use crate::ids::KeyId;
 
 /// Random bytes of a secret; it is written in hexadecimal digits.
@@ -32,10 +33,10 @@ pub struct Key {
     pub created: SystemTime,
     /// When its secret was last replaced.
     pub rotated: Option<SystemTime>,
-    /// From when on it is worth nothing.
+    /// When it expires.
     pub expires: Option<SystemTime>,
     pub(super) secret: SecretDigest,
-    /// The secret before, and until when it is taken too.
+    /// The secret before the last rotation, and until when it still works.
     pub(super) previous: Option<(SecretDigest, SystemTime)>,
     pub(super) uses: Arc<Uses>,
 }
@@ -110,10 +111,10 @@ impl SecretDigest {
 impl Key {
     /// When it was last used, to the second.
     pub fn last_used(&self) -> Option<SystemTime> {
-        Some(self.uses.last_us()).filter(|us| *us > 0).map(|us| UNIX_EPOCH + Duration::from_micros(us))
+        Some(self.uses.last_us()).filter(|us| *us > 0).map(clock::from_microseconds)
     }
 
-    /// Until when the secret before the last rotation is taken too.
+    /// Until when the secret before the last rotation still works.
     pub fn previous_until(&self) -> Option<SystemTime> {
         self.previous.map(|(_, until)| until)
     }
@@ -153,7 +154,7 @@ pub(super) fn new_secret() -> anyhow::Result<String> {
 }
 
 /// A key as callers send it: `dmk-0123456789abcdef.SECRET`.
-pub fn token(id: KeyId, secret: &str) -> String {
+pub(super) fn token(id: KeyId, secret: &str) -> String {
     format!("{id}.{secret}")
 }
 
@@ -166,12 +167,10 @@ pub(super) fn parts(token: &str) -> Option<(Option<KeyId>, &str)> {
     Some((id.parse().ok(), secret))
 }
 
-pub(super) fn microseconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
     use super::*;
 
     fn key(secret: &str) -> Key {

@@ -21,8 +21,8 @@ use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 
 pub use self::audit::{Change, Entry};
-pub use self::key::{BadKey, Key, token};
-use self::key::{SecretDigest, Uses, new_secret, parts};
+pub use self::key::{BadKey, Key};
+use self::key::{SecretDigest, Uses, new_secret, parts, token};
 pub use self::scope::{FunctionPattern, InvalidPattern, Right, Scope};
 pub use self::store::EntryId;
 use self::store::Store;
@@ -82,7 +82,7 @@ pub struct NewKey {
     pub description: String,
     /// Calls of functions that it may make in a second.
     pub requests_per_second: Option<NonZeroU32>,
-    /// From when on it is worth nothing.
+    /// When it expires.
     pub expires: Option<SystemTime>,
 }
 
@@ -201,7 +201,7 @@ impl Access {
         Ok(WithSecret { key: self.show(key), token: token(id, &secret) })
     }
 
-    /// Gives a key another secret. The one before is taken for `grace` more.
+    /// Gives a key another secret. The old one still works for `grace`.
     pub fn rotate(&self, id: KeyId, grace: Duration) -> Result<WithSecret, KeyChangeError> {
         let _changing = self.changing();
         let (before, now, secret) = (self.find(id)?, clock::date(), new_secret()?);

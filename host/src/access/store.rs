@@ -3,14 +3,15 @@
 use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use rusqlite::{Connection, Row, params};
 
-use super::key::{Key, SecretDigest, Uses, microseconds};
+use super::key::{Key, SecretDigest, Uses};
 use super::scope::Scope;
 use super::vault::Vault;
+use crate::clock::{self, microseconds};
 use crate::ids::KeyId;
 use crate::sqlite::{self, Schema};
 
@@ -82,7 +83,7 @@ impl Store {
         transaction.commit().context("write the access keys")
     }
 
-    /// Replaces the secret of a key. The one before is kept if it is taken for some time more.
+    /// Replaces the secret of a key. The one before is kept if it still works for some time.
     pub(super) fn rotate(&self, key: &Key, secret: &[u8]) -> anyhow::Result<()> {
         let until = key.previous_until().map(microseconds);
         let values = params![key.id.as_u64().cast_signed(), secret, until, key.rotated.map(microseconds)];
@@ -142,6 +143,5 @@ fn key(row: &Row<'_>, vault: &Vault) -> anyhow::Result<Key> {
 }
 
 fn time(row: &Row<'_>, column: &str) -> anyhow::Result<Option<SystemTime>> {
-    let microseconds: Option<u64> = row.get(column)?;
-    Ok(microseconds.map(|microseconds| UNIX_EPOCH + Duration::from_micros(microseconds)))
+    Ok(row.get::<_, Option<u64>>(column)?.map(clock::from_microseconds))
 }

@@ -38,7 +38,7 @@ fn a_key_is_what_it_was_after_a_restart() {
     let key = &again.list()[1];
     assert_eq!((key.id, &key.scope, &key.description), (made.key.id, &new_key().scope, &made.key.description));
     assert_eq!(key.requests_per_second, NonZeroU32::new(50));
-    assert_eq!(key.expires.map(key::microseconds), made.key.expires.map(key::microseconds));
+    assert_eq!(key.expires.map(clock::microseconds), made.key.expires.map(clock::microseconds));
     assert!(key.last_used().is_some());
     assert_eq!(id_of(&again, &made.token), Some(made.key.id));
 }

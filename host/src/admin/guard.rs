@@ -125,32 +125,35 @@ struct Subject {
 
 /// Checks what an operator may do, and says what it is about.
 async fn check(plane: &Plane, operator: &Operator, need: Need, request: &mut Request) -> Result<Subject, Failure> {
-    if matches!(need, Need::Nothing | Need::Admission) {
-        return Ok(Subject::default());
-    }
-    let params = request.extract_parts::<RawPathParams>().await;
-    let params = params.map_err(|_| invalid("the path cannot be read; it must be UTF-8"))?;
-    let mut params = params.iter();
-    let first = params.next().map_or("", |(_, value)| value);
-    let rest: Vec<String> = params.map(|(name, value)| format!("{name} {}", shown(value))).collect();
     match need {
         Need::Nothing | Need::Admission => Ok(Subject::default()),
         Need::Function(right) => {
-            operator.check(right, first)?;
-            Ok(Subject { function: Some(shown(first)), detail: rest.join(", ") })
+            let (name, detail) = named_in(request).await?;
+            operator.check(right, &name)?;
+            Ok(Subject { function: Some(shown(&name)), detail })
         }
         Need::Everything(right) => {
             operator.check_with_all(right)?;
-            Ok(Subject { function: None, detail: shown(first) })
+            Ok(Subject { function: None, detail: shown(&named_in(request).await?.0) })
         }
         Need::Instance(right) => {
-            let id: InstanceId = first.parse()?;
+            let id: InstanceId = named_in(request).await?.0.parse()?;
             let found = plane.host.instance(id).filter(|found| operator.may(right, found.function.as_str()));
             // Another's instance is like one that is not there: that it is is not for everybody to know.
             let function = found.ok_or_else(|| instance_not_found(id))?.function.to_string();
-            Ok(Subject { function: Some(function), detail: shown(first) })
+            Ok(Subject { function: Some(function), detail: id.to_string() })
         }
     }
+}
+
+/// The first name in a path, and what is named behind it: `alias prod`.
+async fn named_in(request: &mut Request) -> Result<(String, String), Failure> {
+    let params = request.extract_parts::<RawPathParams>().await;
+    let params = params.map_err(|_| invalid("the path cannot be read; it must be UTF-8"))?;
+    let mut params = params.iter();
+    let first = params.next().map_or("", |(_, value)| value).to_owned();
+    let rest: Vec<String> = params.map(|(name, value)| format!("{name} {}", shown(value))).collect();
+    Ok((first, rest.join(", ")))
 }
 
 /// Text of a stranger's, of a length that is fit to keep.

@@ -20,7 +20,7 @@ use crate::access::{EntryId, Key, KeyChangeError, NewKey, Scope, WithSecret};
 use crate::ids::KeyId;
 use crate::web::problem::{Code, Failure};
 
-/// The longest time for which a secret that was replaced is still taken.
+/// The longest time for which an old secret still works.
 const GRACE_MS_MAX: u64 = 30 * 86_400_000;
 
 type Shared = State<Arc<Plane>>;
@@ -41,10 +41,10 @@ pub(super) async fn create(
 ) -> Result<impl IntoResponse, Failure> {
     let new = read(json(body).await?)?;
     let made = plane.host.change_access(move |access| access.create(new, Some(entry))).await??;
-    let (functions, rights) = (view(&made.key).functions.join(", "), &made.key.scope.rights);
-    let rights: Vec<&str> = rights.iter().map(|right| right.as_str()).collect();
-    let detail = Detail(format!("{}: {} for {functions}", made.key.id, rights.join(", ")));
-    Ok((StatusCode::CREATED, detail.attached(), Json(with_secret(&made))))
+    let made = with_secret(&made);
+    let rights: Vec<&str> = made.key.rights.iter().map(|right| right.as_str()).collect();
+    let detail = Detail(format!("{}: {} for {}", made.key.id, rights.join(", "), made.key.functions.join(", ")));
+    Ok((StatusCode::CREATED, detail.attached(), Json(made)))
 }
 
 /// One access key, without its secret.
@@ -56,7 +56,7 @@ pub(super) async fn show(State(plane): Shared, Named(id): Named<KeyId>) -> Resul
     key.map(|key| Json(view(&key))).ok_or_else(|| KeyChangeError::NotFound(id).into())
 }
 
-/// Gives an access key another secret, which the answer has. The one before is worth nothing at once, or after `graceMs`.
+/// Gives an access key another secret, which the answer has. The old one stops working at once, or after `graceMs`.
 #[utoipa::path(post, path = "/v1/keys/{id}/rotate", operation_id = "rotateKey",
     params(("id" = String, Path, description = "The key's identifier")), request_body = RotateKeyRequest,
     responses((status = 200, body = KeyWithSecret), (status = 404, body = Problem), (status = 422, body = Problem)))]
@@ -75,7 +75,7 @@ pub(super) async fn rotate(
     Ok(Json(with_secret(&rotated)))
 }
 
-/// Revokes an access key: it is worth nothing from now on.
+/// Revokes an access key: it stops working at once.
 #[utoipa::path(delete, path = "/v1/keys/{id}", operation_id = "revokeKey",
     params(("id" = String, Path, description = "The key's identifier")),
     responses((status = 204), (status = 404, body = Problem), (status = 422, body = Problem)))]

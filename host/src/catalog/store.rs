@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use anyhow::Context as _;
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
@@ -13,6 +13,7 @@ use super::function::{Function, Version};
 use super::revision::Revision;
 use super::spec::SettingsSpec;
 use crate::access::Auth;
+use crate::clock::{self, microseconds};
 use crate::ids::{FunctionName, RevisionId, VersionNumber};
 use crate::sqlite::{self, Schema};
 
@@ -314,10 +315,5 @@ fn number(number: u64) -> anyhow::Result<VersionNumber> {
 }
 
 fn time(row: &Row<'_>, column: &str) -> anyhow::Result<SystemTime> {
-    let microseconds: u64 = row.get(column)?;
-    Ok(UNIX_EPOCH + Duration::from_micros(microseconds))
-}
-
-fn microseconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
+    Ok(clock::from_microseconds(row.get(column)?))
 }

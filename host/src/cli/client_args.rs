@@ -47,9 +47,8 @@ impl ClientArgs {
         // A key that is kept for the host is not for whoever else is said to have its data plane.
         let elsewhere = kept.is_some() && self.key.is_none() && self.data.is_some();
         let profile = self.over(kept);
-        let key = profile.key.as_deref().filter(|key| !key.is_empty());
         let admin = profile.admin.map_or_else(|| address(ADMIN_ADDRESS), Ok)?;
-        let client = Client::new(admin, profile.data, key, &profile.trust)?;
+        let client = Client::new(admin, profile.data, profile.key.as_deref(), &profile.trust)?;
         Ok(if elsewhere { client.without_key_for_data() } else { client })
     }
 

@@ -42,7 +42,7 @@ enum Command {
     List(List),
     /// Give a key another secret, and show it
     Rotate(Rotate),
-    /// Make a key worthless, at once
+    /// Revoke a key: it stops working at once
     Revoke(Revoke),
 }
 

@@ -63,12 +63,12 @@ async fn call(
     events: &EventReader,
     request: &RequestId,
     route: Route<'_>,
-    sent: Sent<'_>,
+    mut sent: Sent<'_>,
 ) -> Result<Answer, Failure> {
     if route.way == Way::Invoke {
         check_invocation_type(&sent.headers)?;
     }
-    let key = sent.key.clone();
+    let key = sent.key.take();
     let affinity = sent.headers.get(headers::AFFINITY).cloned();
     let call = Call {
         function: &route.function,

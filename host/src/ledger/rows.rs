@@ -17,10 +17,10 @@ use crate::meter::{self, Basis, CalledBy, InvocationReading, WindowReading};
 /// Instances, keys and outcomes that a block can refer back to. The more there are, the longer a search takes.
 const KNOWN_MAX: usize = 32;
 
-/// References to an instance: none; a new one, whose eight bytes follow; from here on, a known one.
-const NO_INSTANCE: u64 = 0;
-const NEW_INSTANCE: u64 = 1;
-const FIRST_INSTANCE: u64 = 2;
+/// References to an instance or an access key: none; a new one, whose eight bytes follow; from here on, a known one.
+const NO_ID: u64 = 0;
+const NEW_ID: u64 = 1;
+const FIRST_ID: u64 = 2;
 
 /// References to an outcome, stored above the lowest bit: a new one, whose text follows; from here on, a known one.
 const NEW_OUTCOME: u64 = 0;
@@ -37,11 +37,6 @@ const ORIGIN: u64 = 1 << 20;
 /// Precedes the first invocation of a block whose rows have the executed time and a reference to the access key. Blocks of
 /// schema version 4 and before have neither.
 const WITH_KEYS: u64 = ORIGIN + 1;
-
-/// References to an access key: none; a new one, whose eight bytes follow; from here on, a known one.
-const NO_KEY: u64 = 0;
-const NEW_KEY: u64 = 1;
-const FIRST_KEY: u64 = 2;
 
 /// The caller and the attempt of nearly all calls.
 const USUAL: (CalledBy, u32) = (CalledBy::Data, 1);
@@ -152,12 +147,48 @@ pub(super) struct InvocationRow<'a> {
     pub(super) attempt: u32,
 }
 
+/// Identifiers of a block's earlier rows, so that later ones refer back to them.
+#[derive(Default)]
+struct Ids(Vec<u64>);
+
+impl Ids {
+    fn learn(&mut self, id: u64) {
+        if self.0.len() < KNOWN_MAX {
+            self.0.push(id);
+        }
+    }
+
+    fn put(&mut self, id: Option<u64>, out: &mut Vec<u8>) {
+        let Some(id) = id else { return varint::put(out, NO_ID) };
+        if let Some(place) = self.0.iter().position(|known| *known == id) {
+            varint::put(out, FIRST_ID + place as u64);
+        } else {
+            varint::put(out, NEW_ID);
+            out.extend_from_slice(&id.to_le_bytes());
+            self.learn(id);
+        }
+    }
+
+    /// Outer `None`: the bytes are damaged. Inner `None`: there is no identifier.
+    fn take(&mut self, bytes: &mut Bytes<'_>) -> Option<Option<u64>> {
+        Some(match bytes.number()? {
+            NO_ID => None,
+            NEW_ID => {
+                let id = u64::from_le_bytes(bytes.array()?);
+                self.learn(id);
+                Some(id)
+            }
+            known => Some(*self.0.get((known - FIRST_ID) as usize)?),
+        })
+    }
+}
+
 /// The values of a block's earlier rows. At every row, the code that writes and the code that reads have the same ones.
 #[derive(Default)]
 pub(super) struct Memory<'a> {
-    instances: Vec<InstanceId>,
+    instances: Ids,
     outcomes: Vec<&'a str>,
-    keys: Vec<KeyId>,
+    keys: Ids,
     /// Whether the block's invocations have keys; none before its first invocation.
     with_keys: Option<bool>,
     memory_bytes_peak: u64,
@@ -165,65 +196,6 @@ pub(super) struct Memory<'a> {
 }
 
 impl<'a> Memory<'a> {
-    fn learn_instance(&mut self, instance: InstanceId) {
-        if self.instances.len() < KNOWN_MAX {
-            self.instances.push(instance);
-        }
-    }
-
-    fn put_instance(&mut self, instance: InstanceId, out: &mut Vec<u8>) {
-        if let Some(place) = self.instances.iter().position(|known| *known == instance) {
-            varint::put(out, FIRST_INSTANCE + place as u64);
-        } else {
-            varint::put(out, NEW_INSTANCE);
-            out.extend_from_slice(&instance.as_u64().to_le_bytes());
-            self.learn_instance(instance);
-        }
-    }
-
-    /// Outer `None`: the bytes are damaged. Inner `None`: there is no instance.
-    fn take_instance(&mut self, bytes: &mut Bytes<'_>) -> Option<Option<InstanceId>> {
-        Some(match bytes.number()? {
-            NO_INSTANCE => None,
-            NEW_INSTANCE => {
-                let instance = InstanceId::from_u64(u64::from_le_bytes(bytes.array()?));
-                self.learn_instance(instance);
-                Some(instance)
-            }
-            known => Some(*self.instances.get((known - FIRST_INSTANCE) as usize)?),
-        })
-    }
-
-    fn learn_key(&mut self, key: KeyId) {
-        if self.keys.len() < KNOWN_MAX {
-            self.keys.push(key);
-        }
-    }
-
-    fn put_key(&mut self, key: Option<KeyId>, out: &mut Vec<u8>) {
-        let Some(key) = key else { return varint::put(out, NO_KEY) };
-        if let Some(place) = self.keys.iter().position(|known| *known == key) {
-            varint::put(out, FIRST_KEY + place as u64);
-        } else {
-            varint::put(out, NEW_KEY);
-            out.extend_from_slice(&key.as_u64().to_le_bytes());
-            self.learn_key(key);
-        }
-    }
-
-    /// Outer `None`: the bytes are damaged. Inner `None`: there is no key.
-    fn take_key(&mut self, bytes: &mut Bytes<'_>) -> Option<Option<KeyId>> {
-        Some(match bytes.number()? {
-            NO_KEY => None,
-            NEW_KEY => {
-                let key = KeyId::from_u64(u64::from_le_bytes(bytes.array()?));
-                self.learn_key(key);
-                Some(key)
-            }
-            known => Some(*self.keys.get((known - FIRST_KEY) as usize)?),
-        })
-    }
-
     fn learn_outcome(&mut self, outcome: &'a str) {
         if self.outcomes.len() < KNOWN_MAX {
             self.outcomes.push(outcome);
@@ -255,7 +227,7 @@ impl<'a> Memory<'a> {
 
     /// Appends `row`, which starts at `base_us` or later.
     pub(super) fn put_window(&mut self, row: &WindowRow, base_us: i64, out: &mut Vec<u8>) {
-        self.put_instance(row.instance, out);
+        self.instances.put(Some(row.instance.as_u64()), out);
         varint::put(out, row.sequence.into());
         varint::put(out, row.start_us.wrapping_sub(base_us).cast_unsigned());
         varint::put_signed(out, row.at_us.wrapping_sub(row.start_us));
@@ -274,7 +246,7 @@ impl<'a> Memory<'a> {
 
     /// The next window of `bytes`. `None` if they are damaged.
     pub(super) fn take_window(&mut self, base_us: i64, bytes: &mut Bytes<'a>) -> Option<WindowRow> {
-        let instance = self.take_instance(bytes)??;
+        let instance = InstanceId::from_u64(self.instances.take(bytes)??);
         let sequence = bytes.small()?;
         let start_us = base_us.wrapping_add(bytes.number()?.cast_signed());
         let at_us = start_us.wrapping_add(bytes.signed()?);
@@ -315,11 +287,11 @@ impl<'a> Memory<'a> {
         };
         let (called_by, attempt) = take_origin(bytes)?;
         let request = take_request(bytes)?;
-        let instance = self.take_instance(bytes)?;
+        let instance = self.instances.take(bytes)?.map(InstanceId::from_u64);
         let start_us = base_us.wrapping_add(bytes.number()?.cast_signed());
         let (queued_ns, handler_ns) = (bytes.number()?, bytes.number()?);
         let executed_ns = if with_keys { bytes.number()? } else { 0 };
-        let key = if with_keys { self.take_key(bytes)? } else { None };
+        let key = if with_keys { self.keys.take(bytes)?.map(KeyId::from_u64) } else { None };
         let (outcome, delivered) = self.take_outcome(bytes)?;
         Some(InvocationRow {
             request,
@@ -349,15 +321,12 @@ impl Memory<'static> {
             varint::put(out, reading.attempt.into());
         }
         put_request(reading.request.as_str(), out);
-        match reading.instance {
-            None => varint::put(out, NO_INSTANCE),
-            Some(instance) => self.put_instance(instance, out),
-        }
+        self.instances.put(reading.instance.map(InstanceId::as_u64), out);
         varint::put(out, to_unix_us(reading.start).wrapping_sub(base_us).cast_unsigned());
         varint::put(out, to_ns(reading.queued));
         varint::put(out, to_ns(reading.handler));
         varint::put(out, to_ns(reading.executed));
-        self.put_key(reading.key, out);
+        self.keys.put(reading.key.map(KeyId::as_u64), out);
         self.put_outcome(reading.outcome, reading.delivered, out);
     }
 }

@@ -23,13 +23,13 @@ pub struct KeyView {
     /// When it was made; RFC 3339, UTC. Absent for the admin token, as are the times below.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_at: Option<String>,
-    /// From when on it is worth nothing; absent: never.
+    /// When it expires; absent: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<String>,
     /// When its secret was last replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotated_at: Option<String>,
-    /// Until when the secret before that is taken too.
+    /// Until when the secret before that still works.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous_until: Option<String>,
     /// When it was last used, to the second; after a kill of the host it may be up to a minute too early.
@@ -65,7 +65,7 @@ pub struct CreateKeyRequest {
     /// For people; at most 256 characters.
     #[serde(default)]
     pub description: String,
-    /// From when on it is worth nothing; RFC 3339, UTC. Left out: never.
+    /// When it expires; RFC 3339, UTC. Left out: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<String>,
     /// Calls of functions that it may make in a second, at least 1. Left out: any number.
@@ -77,7 +77,7 @@ pub struct CreateKeyRequest {
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RotateKeyRequest {
-    /// For how long the secret before is taken too, in ms: at most 2 592 000 000, which are 30 days.
+    /// For how long the old secret still works, in ms: at most 2 592 000 000, which are 30 days.
     #[serde(default)]
     pub grace_ms: u64,
 }
