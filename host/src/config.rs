@@ -50,6 +50,25 @@ pub struct ServeArgs {
     /// Changes that the audit log remembers [default: 100000]
     #[arg(long, env = "DORMOUSE_AUDIT_ENTRIES_MAX", value_name = "COUNT")]
     pub audit_entries_max: Option<u64>,
+    /// What asynchronous invocations may take on disk together, in MB; one function at most half of it [default: 4096]
+    #[arg(long, env = "DORMOUSE_QUEUE_MAX_MB", value_name = "MB")]
+    pub queue_max_mb: Option<u64>,
+    /// Attempts at asynchronous invocations that may run at once, of all functions [default: 256]
+    #[arg(long, env = "DORMOUSE_QUEUE_CONCURRENCY_MAX", value_name = "COUNT")]
+    pub queue_concurrency_max: Option<usize>,
+    /// How long asynchronous invocations are kept after their end, in ms; 0: not at all [default: 86400000]
+    #[arg(long, env = "DORMOUSE_QUEUE_KEPT_MS", value_name = "MS")]
+    pub queue_kept_ms: Option<u64>,
+    /// How many asynchronous invocations are kept after their end [default: 100000]
+    #[arg(long, env = "DORMOUSE_QUEUE_KEPT_MAX", value_name = "COUNT")]
+    pub queue_kept_max: Option<u64>,
+    /// The largest event, and the largest reply, that is kept after the end of an asynchronous invocation, in bytes
+    /// [default: 1048576]
+    #[arg(long, env = "DORMOUSE_QUEUE_KEPT_BYTES_MAX", value_name = "BYTES")]
+    pub queue_kept_bytes_max: Option<usize>,
+    /// Destinations in a row that one event may lead to [default: 16]
+    #[arg(long, env = "DORMOUSE_QUEUE_CHAIN_MAX", value_name = "COUNT")]
+    pub queue_chain_max: Option<usize>,
     /// Certificate chains in PEM for TLS on both planes; separated by commas, or repeated. A client gets the first that has
     /// the name it asks for
     #[arg(long, env = "DORMOUSE_TLS_CERT", value_name = "FILE", value_delimiter = ',', requires = "tls_key")]
@@ -157,6 +176,8 @@ pub struct Config {
     pub admin: AdminConfig,
     /// Access keys and the audit log.
     pub access: AccessOptions,
+    /// Asynchronous invocations.
+    pub queue: QueueConfig,
     /// Certificates of both planes; none: they speak without TLS.
     pub tls: Option<TlsConfig>,
     /// Connections of functions to others.
@@ -199,6 +220,23 @@ pub struct CompileBounds {
     pub cpu_max: Duration,
     /// Time, not counting that for which it waits for others.
     pub timeout: Duration,
+}
+
+/// How asynchronous invocations are kept and run.
+#[derive(Clone, Debug)]
+pub struct QueueConfig {
+    /// What they may take on disk together.
+    pub bytes_max: u64,
+    /// Attempts at once, of all functions.
+    pub concurrency_max: usize,
+    /// How long they are kept after their end.
+    pub kept_for: Duration,
+    /// How many of those are kept.
+    pub ended_max: u64,
+    /// The largest event, and the largest reply, that is kept after the end.
+    pub kept_bytes_max: usize,
+    /// Destinations in a row.
+    pub chain_max: usize,
 }
 
 /// The data plane's settings.

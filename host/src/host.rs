@@ -20,7 +20,7 @@ use self::pools::Preparing;
 use crate::access::{Access, Auth};
 use crate::catalog::{Alias, AliasChange, Catalog, CatalogBounds, ChangeError, Function, Version};
 use crate::config::Config;
-use crate::guest::{Engine, Network};
+use crate::guest::{Engine, Network, Sender};
 use crate::ids::{AliasName, FunctionName, InstanceId, VersionNumber};
 use crate::instance;
 use crate::ledger::{Group, Ledger, Options, QueryError, Usage, UsageQuery, Visible};
@@ -45,6 +45,7 @@ pub struct Host {
     preparing: Preparing,
     billing_basis: Basis,
     guest_memory_bytes: Arc<AtomicU64>,
+    network: Arc<Network>,
     metrics: Arc<instance::Metrics>,
     charges: Charges,
     events: Held,
@@ -87,7 +88,8 @@ impl Host {
         let memory_bytes_max = config.memory_bytes_max.unwrap_or_else(|| machine.instance_memory_bytes_max());
         log_capacity(machine, bounds, memory_bytes_max);
         let governor = Governor::new(memory_bytes_max, resident_bytes);
-        let engine = Engine::new(governor.clone(), Network::new(listeners, config.outgoing_connections_max))?;
+        let network = Arc::new(Network::new(listeners, config.outgoing_connections_max));
+        let engine = Engine::new(governor.clone(), network.clone())?;
         let options = Options { retention: config.invocation_retention, ..Options::default() };
         let ledger = Ledger::open(&config.state_dir.join("ledger.sqlite"), options)?;
         let guest_memory_bytes = engine.memory_bytes_total();
@@ -119,6 +121,7 @@ impl Host {
             preparing: Preparing::default(),
             billing_basis: config.billing_basis,
             guest_memory_bytes,
+            network,
             metrics,
             charges,
             events,
@@ -312,6 +315,11 @@ impl Host {
             changed
         });
         finished.await?
+    }
+
+    /// Sends requests on behalf of a function, where its own may go.
+    pub fn sender(&self, function: &Function) -> Sender {
+        Sender::new(&function.latest.settings.outbound_hosts, self.network.clone())
     }
 
     /// How many instances of a function are in which state.

@@ -314,6 +314,19 @@ impl RequestId {
     }
 }
 
+/// A text that is no request's identifier.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is not an identifier: 1 to {REQUEST_ID_MAX} letters, digits and `._:/+=@-`")]
+pub struct InvalidRequestId(String);
+
+impl std::str::FromStr for RequestId {
+    type Err = InvalidRequestId;
+
+    fn from_str(text: &str) -> Result<RequestId, InvalidRequestId> {
+        RequestId::from_caller(text).ok_or_else(|| InvalidRequestId(text.chars().take(REQUEST_ID_MAX).collect()))
+    }
+}
+
 impl Default for RequestId {
     fn default() -> RequestId {
         RequestId::new()

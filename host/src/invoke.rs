@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt as _, Full};
 use sha2::{Digest as _, Sha256};
+use tokio_util::sync::CancellationToken;
 
 use crate::access::{Auth, Key, Right};
 use crate::catalog::{Alias, Function, Target};
@@ -36,11 +37,42 @@ pub struct Call<'a> {
     /// The caller's W3C trace context.
     pub traceparent: Option<String>,
     /// Who calls.
-    pub called_by: CalledBy,
-    /// The access key that the caller showed.
-    pub key: Option<&'a Key>,
+    pub caller: Caller<'a>,
     /// Which attempt at the request this is, from 1.
     pub attempt: u32,
+    /// Ends the call when it is cancelled.
+    pub stop: Option<CancellationToken>,
+}
+
+/// Who calls a function.
+#[derive(Clone, Copy)]
+pub enum Caller<'a> {
+    /// Somebody outside, with the access key that was shown.
+    Outside(Option<&'a Key>),
+    /// The host itself, with work that was let in before.
+    Host {
+        /// On whose behalf.
+        called_by: CalledBy,
+        /// The access key that was shown when it was let in.
+        key: Option<KeyId>,
+    },
+}
+
+impl Caller<'_> {
+    fn called_by(self) -> CalledBy {
+        match self {
+            Caller::Outside(_) => CalledBy::Data,
+            Caller::Host { called_by, .. } => called_by,
+        }
+    }
+
+    /// The identifier of the access key.
+    pub fn key(self) -> Option<KeyId> {
+        match self {
+            Caller::Outside(key) => key.map(|key| key.id),
+            Caller::Host { key, .. } => key,
+        }
+    }
 }
 
 /// What a call brings.
@@ -105,6 +137,26 @@ pub enum Refusal {
     Pool(#[from] pool::Refused),
 }
 
+impl Refusal {
+    /// The stable code of the problem, as in [`crate::instance::Outcome::code`].
+    #[deny(clippy::wildcard_enum_match_arm, reason = "each refusal's code is chosen, never defaulted")]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Refusal::NoFunction(_) | Refusal::NoQualifier { .. } => "function-not-found",
+            Refusal::NoKey(_) => "unauthorized",
+            Refusal::OutOfScope { .. } => "forbidden",
+            Refusal::Disabled { .. } => "function-disabled",
+            Refusal::LedgerFull => "host-full",
+            Refusal::Unavailable => "function-unavailable",
+            Refusal::HookPath(_) => "not-found",
+            Refusal::NotHttp => "invalid-request",
+            Refusal::Pool(pool::Refused::Busy) => "function-busy",
+            Refusal::Pool(pool::Refused::Lost) => "instance-lost",
+            Refusal::Pool(pool::Refused::Draining) => "host-draining",
+        }
+    }
+}
+
 impl Host {
     /// Runs a function. `input` is asked for the call's payload once it is known what the function takes.
     pub async fn invoke<E, F>(&self, call: Call<'_>, input: impl FnOnce(Protocol) -> F) -> Result<Answer, E>
@@ -112,7 +164,7 @@ impl Host {
         E: From<Refusal>,
         F: Future<Output = Result<Payload, E>>,
     {
-        let (function, target) = self.resolve(&call)?;
+        let (function, target) = self.admit(&call)?;
         let pool = match self.pinned(&target.revision) {
             Some(pool) => pool,
             None => self.prepare(&function, &target.revision).await.map_err(|_| Refusal::Unavailable)?,
@@ -135,25 +187,28 @@ impl Host {
         let request = pool::Request {
             id: call.request,
             version: target.version,
-            called_by: call.called_by,
-            key: call.key.map(|key| key.id),
+            called_by: call.caller.called_by(),
+            key: call.caller.key(),
             attempt: call.attempt,
             input,
             traceparent: call.traceparent,
+            stop: call.stop,
         };
         Ok(pool.call(request).await.map_err(Refusal::Pool)?)
     }
 
     /// Whether the host takes the call, and what it runs then.
-    fn resolve(&self, call: &Call<'_>) -> Result<(Arc<Function>, Target), Refusal> {
+    pub fn admit(&self, call: &Call<'_>) -> Result<(Arc<Function>, Target), Refusal> {
         if self.tasks().draining() {
             return Err(pool::Refused::Draining.into());
         }
         let shown = |text: &str| text.chars().take(80).collect();
         let function = self.function(call.function);
         // Asked before anything is said of the function, so that strangers do not learn which ones there are.
-        if self.auth_of(function.as_deref()) == Auth::Key {
-            let key = call.key.ok_or_else(|| Refusal::NoKey(shown(call.function)))?;
+        if let Caller::Outside(key) = call.caller
+            && self.auth_of(function.as_deref()) == Auth::Key
+        {
+            let key = key.ok_or_else(|| Refusal::NoKey(shown(call.function)))?;
             if !key.scope.allows(Right::Invoke, call.function) {
                 return Err(Refusal::OutOfScope { key: key.id, function: shown(call.function) });
             }

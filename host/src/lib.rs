@@ -5,6 +5,8 @@
 //! [`pool`] lends an instance, [`instance`] drives that instance from state to state, and [`guest`] runs its code, which
 //! only moves while it is polled. [`meter`] measures each poll and [`ledger`] stores what was measured.
 //!
+//! [`queue`] keeps asynchronous invocations until they have run, and sends them through the same door.
+//!
 //! [`access`] knows the keys of callers and operators, and remembers what operators changed.
 //!
 //! [`host`] is all that a plane may ask for; [`admin`] is the operators' plane over it, never on a request's way, and
@@ -21,6 +23,7 @@ pub mod server;
 pub mod data;
 pub mod admin;
 pub mod web;
+pub mod queue;
 pub mod host;
 pub mod invoke;
 pub mod access;

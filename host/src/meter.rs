@@ -128,6 +128,11 @@ pub enum CalledBy {
 impl CalledBy {
     /// All of them.
     pub const ALL: [CalledBy; 4] = [CalledBy::Data, CalledBy::Queue, CalledBy::Trigger, CalledBy::Console];
+
+    /// Whether it is waiting work, for which nobody waits.
+    pub fn is_work(self) -> bool {
+        matches!(self, CalledBy::Queue | CalledBy::Trigger)
+    }
 }
 
 /// What is known about a call when it is accepted.

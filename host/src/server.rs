@@ -17,6 +17,7 @@ use crate::access::Auth;
 use crate::config::{AdminConfig, Config, TlsConfig};
 use crate::host::Host;
 use crate::machine::Machine;
+use crate::queue::Queue;
 use crate::shutdown::Tasks;
 use crate::web::self_signed;
 use crate::web::tls::{Tls, TlsFiles};
@@ -33,6 +34,7 @@ const OPEN_NAMED_MAX: usize = 20;
 /// A running host. Dropping it without [`Server::stop`] leaves its tasks to the runtime.
 pub struct Server {
     host: Arc<Host>,
+    queue: Arc<Queue>,
     addresses: Addresses,
     has_tls: bool,
     /// Lets the files of TLS be read again.
@@ -85,9 +87,12 @@ impl Server {
         let host = Host::open(&config, &machine, vec![addresses.data, addresses.admin], tasks.clone())?;
         check_operators(&config, &host)?;
         warn_of_short_token(&config);
+        let queue = Queue::open(host.clone(), &config.state_dir, &config.queue)?;
         host.start();
-        tasks.spawn(data::serve(data_listener, tls.data.clone(), host.clone(), config.data));
-        tasks.spawn(admin::serve(admin_listener, tls.admin.clone(), host.clone(), config.admin, addresses.data));
+        queue.start();
+        tasks.spawn(data::serve(data_listener, tls.data.clone(), queue.clone(), config.data));
+        let plane = admin::serve(admin_listener, tls.admin.clone(), queue.clone(), config.admin, addresses.data);
+        tasks.spawn(plane);
         let has_tls = tls.data.is_some();
         let reload = tls.follow_files()?;
         tracing::info!(data = %addresses.data, admin = %addresses.admin, has_tls, connections_max, "listening");
@@ -97,6 +102,7 @@ impl Server {
         let drain_timeout = config.drain_timeout;
         Ok(Server {
             host,
+            queue,
             addresses,
             has_tls,
             reload,
@@ -155,6 +161,7 @@ impl Server {
         if !drained {
             self.host.cut_off().await;
         }
+        self.queue.close();
         self.host.close().context("close the ledger")?;
         let pre_stops = self.host.pre_stops() - before;
         Ok(Stopped { instances, pre_stops, unfinished })
@@ -284,8 +291,17 @@ fn has_terminal() -> bool {
 }
 
 /// What a state directory holds: the beginnings of the names.
-const STATE_NAMES: [&str; 8] =
-    ["lock", "catalog.sqlite", "ledger.sqlite", "access.sqlite", "secret.key", "components", "compiled", "tls"];
+const STATE_NAMES: [&str; 9] = [
+    "lock",
+    "catalog.sqlite",
+    "ledger.sqlite",
+    "access.sqlite",
+    "queue.sqlite",
+    "secret.key",
+    "components",
+    "compiled",
+    "tls",
+];
 
 /// Takes the state directory for this host alone, and closes it to other users of the machine. A folder that holds other
 /// files as well keeps its mode; what is ours in it is closed.

@@ -23,6 +23,8 @@ pub struct Schema {
     pub migrations: &'static [(i32, &'static str)],
     /// The last version whose files do not say that they are ours; 0 if all of them do.
     pub unmarked_version: i32,
+    /// Whether space in the file can be given back to the file system, which costs one page in eight hundred.
+    pub shrinks: bool,
 }
 
 /// Opens the file, or makes it, with the tables of `schema`. A change of the tables happens as a whole or not at all.
@@ -30,6 +32,10 @@ pub fn open(path: &Path, schema: &Schema) -> anyhow::Result<Connection> {
     // Made here, because SQLite would leave it to the umask who may read it; its log gets the same mode.
     private::file(path)?;
     let mut connection = Connection::open(path)?;
+    if schema.shrinks {
+        // It counts only for a file that has no tables.
+        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let found: i32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let application: i32 = transaction.pragma_query_value(None, "application_id", |row| row.get(0))?;
@@ -86,12 +92,14 @@ pub fn write_ahead(connection: &Connection) -> anyhow::Result<()> {
 mod tests {
     use super::*;
 
-    const FIRST: Schema = Schema { version: 1, create: "CREATE TABLE t (a)", migrations: &[], unmarked_version: 0 };
+    const FIRST: Schema =
+        Schema { version: 1, create: "CREATE TABLE t (a)", migrations: &[], unmarked_version: 0, shrinks: false };
     const THIRD: Schema = Schema {
         version: 3,
         create: "CREATE TABLE t (a, b, c)",
         migrations: &[(1, "ALTER TABLE t ADD COLUMN b"), (2, "ALTER TABLE t ADD COLUMN c")],
         unmarked_version: 0,
+        shrinks: false,
     };
 
     #[test]

@@ -19,11 +19,30 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "ledger",
             "machine",
             "private",
+            "queue",
             "server",
             "telemetry",
         ],
     ),
-    ("server", &["access", "admin", "config", "data", "host", "machine", "private", "shutdown", "web"]),
+    ("server", &["access", "admin", "config", "data", "host", "machine", "private", "queue", "shutdown", "web"]),
+    (
+        "queue",
+        &[
+            "catalog",
+            "chance",
+            "clock",
+            "config",
+            "guest",
+            "host",
+            "ids",
+            "instance",
+            "invoke",
+            "meter",
+            "pool",
+            "sqlite",
+            "telemetry",
+        ],
+    ),
     (
         "data",
         &[
@@ -35,7 +54,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "instance",
             "invoke",
             "meter",
-            "pool",
+            "queue",
             "room",
             "telemetry",
             "web",
@@ -46,12 +65,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "access",
             "catalog",
+            "clock",
             "config",
             "host",
             "ids",
             "ledger",
             "log",
             "pool",
+            "queue",
             "server",
             "shutdown",
             "telemetry",
@@ -111,7 +132,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("wasmtime_wasi_http", &["guest"]),
     ("axum", &["admin"]),
     ("StatusCode", &["web", "data", "admin", "cli"]),
-    ("rusqlite", &["sqlite", "access", "catalog", "ledger"]),
+    ("rusqlite", &["sqlite", "access", "catalog", "ledger", "queue"]),
     ("reqwest", &["cli"]),
 ];
 
@@ -122,8 +143,15 @@ const CODE_LINES_MAX: usize = 350;
 const LONGER: &[(&str, &str)] = &[];
 
 /// Words that decide; their files know no clock, no lock and no task.
-const PURE: &[&str] =
-    &["instance/lifecycle.rs", "instance/decide.rs", "instance/order.rs", "pool/policy.rs", "catalog/alias.rs"];
+const PURE: &[&str] = &[
+    "instance/lifecycle.rs",
+    "instance/decide.rs",
+    "instance/order.rs",
+    "pool/policy.rs",
+    "catalog/alias.rs",
+    "queue/policy.rs",
+    "queue/lanes.rs",
+];
 
 fn source() -> PathBuf {
     tests::repository().join("host/src")

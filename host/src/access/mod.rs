@@ -256,6 +256,11 @@ impl Access {
         Ok(())
     }
 
+    /// The secret that what is sent to addresses for a function is signed with. It is the same for as long as the key file is.
+    pub fn webhook_secret(&self, function: &str) -> [u8; 32] {
+        self.vault.derive(&format!("webhook\0{function}"))
+    }
+
     /// Notes a change before it is made.
     pub fn note_change(&self, change: &Change) -> anyhow::Result<EntryId> {
         self.store.note_change(change, clock::date(), self.audit_entries_max)

@@ -15,7 +15,8 @@ use crate::clock::{self, microseconds};
 use crate::ids::KeyId;
 use crate::sqlite::{self, Schema};
 
-const SCHEMA: Schema = Schema { version: 1, create: include_str!("schema.sql"), migrations: &[], unmarked_version: 0 };
+const SCHEMA: Schema =
+    Schema { version: 1, create: include_str!("schema.sql"), migrations: &[], unmarked_version: 0, shrinks: false };
 
 /// The number of an entry of the audit log whose change has not ended.
 #[derive(Clone, Copy, Debug)]

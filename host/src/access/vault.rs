@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, ensure};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::hmac;
 use ring::rand::{SecureRandom as _, SystemRandom};
 
 use crate::ids::KeyId;
@@ -16,6 +17,8 @@ const KEY_BYTES: usize = 32;
 /// Encrypts and decrypts secrets.
 pub(super) struct Vault {
     key: LessSafeKey,
+    /// The same, for making others of it.
+    derives: hmac::Key,
     path: PathBuf,
 }
 
@@ -40,7 +43,8 @@ impl Vault {
             let bytes = hex::decode(text.trim()).ok().filter(|bytes| bytes.len() == KEY_BYTES);
             let bytes = bytes.with_context(|| format!("it must hold {} hexadecimal digits", 2 * KEY_BYTES))?;
             let key = UnboundKey::new(&AES_256_GCM, &bytes).map_err(|_| anyhow!("it holds no key"))?;
-            Ok(Vault { key: LessSafeKey::new(key), path: path.to_owned() })
+            let derives = hmac::Key::new(hmac::HMAC_SHA256, &bytes);
+            Ok(Vault { key: LessSafeKey::new(key), derives, path: path.to_owned() })
         };
         read().with_context(|| format!("read the key file {}", path.display()))
     }
@@ -53,6 +57,12 @@ impl Vault {
         let sealed = self.key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), of, &mut text);
         sealed.map_err(|_| anyhow!("encrypt the secret of {id}"))?;
         Ok([&nonce[..], &text].concat())
+    }
+
+    /// A secret that is made of the key for a purpose: always the same one, and it tells nothing of the key or of others.
+    pub(super) fn derive(&self, purpose: &str) -> [u8; KEY_BYTES] {
+        let tag = hmac::sign(&self.derives, purpose.as_bytes());
+        std::array::from_fn(|index| tag.as_ref()[index])
     }
 
     /// The secret of a key. It fails if it was encrypted under another key file, or for another key.

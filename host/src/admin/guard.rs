@@ -54,6 +54,8 @@ fn need(method: &Method, path: Option<&str>) -> Need {
         Some("/v1/functions" | "/v1/audit" | "/v1/usage" | "/v1/usage/windows" | "/v1/usage/invocations") => {
             Need::Admission
         }
+        // Whoever has the secret can send in the function's name.
+        Some("/v1/functions/{name}/webhook-secret") => Need::Function(Right::Manage),
         Some("/metrics") => Need::Everything(Right::Read),
         Some(path) if path.starts_with("/v1/functions/{name}") => Need::Function(right),
         Some(path) if path.starts_with("/v1/instances/{id}") => Need::Instance(right),

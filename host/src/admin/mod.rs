@@ -10,6 +10,7 @@ mod guard;
 mod health;
 mod host;
 mod instances;
+mod invocations;
 mod keys;
 mod logs;
 pub mod model;
@@ -38,6 +39,7 @@ use self::audit::Actions;
 use crate::config::AdminConfig;
 use crate::host::Host;
 use crate::ids::RequestId;
+use crate::queue::Queue;
 use crate::room::Room;
 use crate::shutdown::Tasks;
 use crate::telemetry;
@@ -51,6 +53,7 @@ use crate::web::tls::Tls;
 /// What the handlers share.
 struct Plane {
     host: Arc<Host>,
+    queue: Arc<Queue>,
     config: AdminConfig,
     /// Memory for components until they are deployed.
     uploads: Room,
@@ -87,10 +90,10 @@ impl Modify for Keys {
 }
 
 /// Serves operators until the host closes.
-pub async fn serve(listener: TcpListener, tls: Option<Tls>, host: Arc<Host>, config: AdminConfig, data: SocketAddr) {
-    let (tasks, connections) = (host.tasks().clone(), config.connections);
+pub async fn serve(listener: TcpListener, tls: Option<Tls>, queue: Arc<Queue>, config: AdminConfig, data: SocketAddr) {
+    let (tasks, connections) = (queue.host().tasks().clone(), config.connections);
     let uploads = Room::new(config.uploads_memory_mb_max);
-    let pages = Pages { tasks: tasks.clone(), router: router(host, config, uploads, data) };
+    let pages = Pages { tasks: tasks.clone(), router: router(queue, config, uploads, data) };
     listener::serve(listener, tls, pages, connections, tasks).await;
 }
 
@@ -125,7 +128,7 @@ fn answer_with(failure: Failure, mut response: http::Response<Body>, request: &R
     problem
 }
 
-fn router(host: Arc<Host>, config: AdminConfig, uploads: Room, data: SocketAddr) -> Router {
+fn router(queue: Arc<Queue>, config: AdminConfig, uploads: Room, data: SocketAddr) -> Router {
     let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(functions::list))
         .routes(routes!(functions::show, functions::configure, functions::delete))
@@ -142,6 +145,12 @@ fn router(host: Arc<Host>, config: AdminConfig, uploads: Room, data: SocketAddr)
         .routes(routes!(instances::list))
         .routes(routes!(instances::show))
         .routes(routes!(instances::stop))
+        .routes(routes!(invocations::list))
+        .routes(routes!(invocations::show))
+        .routes(routes!(invocations::stop))
+        .routes(routes!(invocations::replay))
+        .routes(routes!(invocations::replay_all))
+        .routes(routes!(invocations::webhook_secret))
         .routes(routes!(logs::read))
         .routes(routes!(usage::sums))
         .routes(routes!(usage::windows))
@@ -155,7 +164,8 @@ fn router(host: Arc<Host>, config: AdminConfig, uploads: Room, data: SocketAddr)
         .routes(routes!(keys::rotate))
         .routes(routes!(audit::list))
         .split_for_parts();
-    let plane = Arc::new(Plane { host, config, uploads, data, actions: Actions::of(&document) });
+    let host = queue.host().clone();
+    let plane = Arc::new(Plane { host, queue, config, uploads, data, actions: Actions::of(&document) });
     router
         .route("/openapi.json", get(async move || axum::Json(document)))
         .fallback(reject::no_such_path)

@@ -9,8 +9,14 @@ use crate::catalog::{ExportsView, SettingsSpec};
 use crate::ids::RevisionId;
 
 mod access;
+mod invocations;
 
 pub use access::{AuditEntry, AuditList, CreateKeyRequest, KeyList, KeyView, KeyWithSecret, RotateKeyRequest};
+
+pub use invocations::{
+    AsyncInvocationList, AsyncInvocationView, ReplayRequest, ReplayView, ReplayedView, StopView, WebhookSecretView,
+    WholeAsyncInvocation,
+};
 
 pub use crate::pool::InstanceCounts;
 pub use crate::web::problem::Problem;

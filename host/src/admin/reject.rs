@@ -13,9 +13,11 @@ use crate::access::KeyChangeError;
 use crate::catalog::{ChangeError, Function};
 use crate::host::Host;
 use crate::ids::{
-    FunctionName, InstanceId, InvalidAlias, InvalidInstanceId, InvalidKeyId, InvalidName, InvalidVersion,
+    FunctionName, InstanceId, InvalidAlias, InvalidInstanceId, InvalidKeyId, InvalidName, InvalidRequestId,
+    InvalidVersion,
 };
 use crate::ledger::QueryError;
+use crate::queue::OrderError;
 use crate::web::problem::{Code, Failure};
 
 /// A request that an operator has to change.
@@ -114,6 +116,27 @@ impl From<InvalidInstanceId> for Failure {
 impl From<InvalidKeyId> for Failure {
     fn from(error: InvalidKeyId) -> Failure {
         invalid(error.to_string())
+    }
+}
+
+impl From<InvalidRequestId> for Failure {
+    fn from(error: InvalidRequestId) -> Failure {
+        invalid(error.to_string())
+    }
+}
+
+impl From<OrderError> for Failure {
+    fn from(error: OrderError) -> Failure {
+        let detail = error.to_string();
+        let code = match error {
+            OrderError::NotFound(..) => Code::InvocationNotFound,
+            OrderError::Ended(_) => Code::InvocationEnded,
+            OrderError::NotEnded(_) => Code::InvocationNotEnded,
+            OrderError::NotKept => Code::EventNotKept,
+            OrderError::Store(error) => return error.into(),
+            OrderError::Internal(error) => return error.into(),
+        };
+        Failure::new(code, detail)
     }
 }
 

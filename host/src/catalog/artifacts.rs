@@ -305,7 +305,7 @@ mod tests {
 
     fn open(folder: &Path) -> Artifacts {
         let tasks = Tasks::default();
-        let engine = Engine::new(Governor::new(u64::MAX, || 0), Network::new(Vec::new(), 0)).unwrap();
+        let engine = Engine::new(Governor::new(u64::MAX, || 0), Arc::new(Network::new(Vec::new(), 0))).unwrap();
         let store = Arc::new(Store::open(&folder.join("catalog.sqlite")).unwrap());
         Artifacts::open(folder, engine, Compiler::here(tasks.clone()), store, tasks).unwrap()
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::alias::Alias;
+use super::asynchronous::AsyncSpec;
 use super::revision::Revision;
 use super::spec::SettingsSpec;
 use crate::access::Auth;
@@ -26,6 +27,8 @@ pub struct Function {
     pub aliases: BTreeMap<AliasName, Alias>,
     /// What callers must show; none: what the host asks for by default.
     pub auth: Option<Auth>,
+    /// How its asynchronous invocations are run.
+    pub asynchronous: AsyncSpec,
     /// For people.
     pub description: String,
     /// For people and programs; the host does not read them.
@@ -77,6 +80,7 @@ impl Function {
             versions: BTreeMap::new(),
             aliases: BTreeMap::new(),
             auth: None,
+            asynchronous: AsyncSpec::default(),
             description: String::new(),
             tags: BTreeMap::new(),
             suspended: false,
@@ -137,6 +141,7 @@ impl Function {
     pub fn spec_of(&self, revision: &Revision) -> SettingsSpec {
         SettingsSpec {
             auth: self.auth,
+            asynchronous: self.asynchronous.clone(),
             description: self.description.clone(),
             tags: self.tags.clone(),
             ..revision.settings.spec.clone()

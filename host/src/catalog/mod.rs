@@ -5,6 +5,7 @@
 
 mod alias;
 mod artifacts;
+mod asynchronous;
 mod code;
 mod compiler;
 mod function;
@@ -33,6 +34,7 @@ use crate::ids::{AliasName, FunctionName, RevisionId, VersionNumber};
 use crate::shutdown::Tasks;
 
 pub use alias::{Alias, AliasChange};
+pub use asynchronous::{AsyncRules, AsyncSpec, Destination, DestinationSpec};
 pub use compiler::{CompileError, REFUSED as COMPILE_REFUSED};
 pub use function::{Function, Target, Version};
 pub use revision::{ExportView, ExportsView, Revision};
@@ -361,6 +363,6 @@ fn checked(spec: &SettingsSpec) -> Result<Settings, ChangeError> {
 
 /// The function with those of its settings that belong to it as a whole.
 fn labelled(function: Function, spec: SettingsSpec) -> Function {
-    let SettingsSpec { auth, description, tags, .. } = spec;
-    Function { auth, description, tags, updated: clock::date(), ..function }
+    let SettingsSpec { auth, asynchronous, description, tags, .. } = spec;
+    Function { auth, asynchronous, description, tags, updated: clock::date(), ..function }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::asynchronous::AsyncSpec;
 use super::spec::{Hook, SettingsSpec, export_name};
 use crate::guest::{EntryNames, HookName, HostPattern};
 use crate::meter::Basis;
@@ -18,7 +19,7 @@ const OUTBOUND_HOSTS_MAX: usize = 256;
 /// Checked settings; [`SettingsSpec::check`] makes them.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// What they were made from, without what belongs to the function as a whole: who may call it, description and tags.
+    /// What they were made from, without what belongs to the function as a whole: who may call it, how it is called asynchronously, description and tags.
     pub(super) spec: SettingsSpec,
     /// The exports that are called.
     pub entry_names: EntryNames,
@@ -84,6 +85,8 @@ impl SettingsSpec {
                 Err(fault) => faults.push(format!("`allowedOutboundHosts`: {fault}")),
             }
         }
+        let allowed = |host: &str, port| outbound_hosts.iter().any(|pattern: &HostPattern| pattern.matches(host, port));
+        self.asynchronous.check(allowed, &mut faults);
         if !faults.is_empty() {
             return Err(SettingsFaults(faults));
         }
@@ -105,7 +108,13 @@ impl SettingsSpec {
             pre_stop_timeout: timeout(&self.lifecycle.pre_stop),
             outbound_hosts,
             billing_basis: self.billing_basis,
-            spec: SettingsSpec { auth: None, description: String::new(), tags: BTreeMap::new(), ..self.clone() },
+            spec: SettingsSpec {
+                auth: None,
+                asynchronous: AsyncSpec::default(),
+                description: String::new(),
+                tags: BTreeMap::new(),
+                ..self.clone()
+            },
         })
     }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::asynchronous::AsyncSpec;
 use crate::access::Auth;
 use crate::meter::Basis;
 
@@ -51,6 +52,9 @@ pub struct SettingsSpec {
     /// What callers must show, whichever version they ask for: `none` or `key`; the host's default if it is left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auth: Option<Auth>,
+    /// How asynchronous invocations are run, whichever version they ask for.
+    #[serde(rename = "async", skip_serializing_if = "AsyncSpec::is_empty")]
+    pub asynchronous: AsyncSpec,
     /// For people.
     pub description: String,
     /// For people and programs; the host does not read them.
@@ -99,6 +103,7 @@ impl Default for SettingsSpec {
             allowed_outbound_hosts: Vec::new(),
             billing_basis: None,
             auth: None,
+            asynchronous: AsyncSpec::default(),
             description: String::new(),
             tags: BTreeMap::new(),
         }

@@ -18,14 +18,21 @@ use crate::ids::{FunctionName, RevisionId, VersionNumber};
 use crate::sqlite::{self, Schema};
 
 const SCHEMA: Schema = Schema {
-    version: 4,
-    create: concat!(include_str!("schema.sql"), include_str!("schema_2_to_3.sql"), include_str!("schema_3_to_4.sql")),
+    version: 5,
+    create: concat!(
+        include_str!("schema.sql"),
+        include_str!("schema_2_to_3.sql"),
+        include_str!("schema_3_to_4.sql"),
+        include_str!("schema_4_to_5.sql")
+    ),
     migrations: &[
         (1, include_str!("schema_1_to_2.sql")),
         (2, include_str!("schema_2_to_3.sql")),
         (3, include_str!("schema_3_to_4.sql")),
+        (4, include_str!("schema_4_to_5.sql")),
     ],
     unmarked_version: 1,
+    shrinks: false,
 };
 
 /// The tables. One connection: changes are rare, and reads happen once, at start.
@@ -196,7 +203,7 @@ impl Store {
 
 fn put_function(transaction: &Transaction<'_>, function: &Function) -> anyhow::Result<()> {
     transaction.execute(
-        "INSERT OR REPLACE INTO functions VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        "INSERT OR REPLACE INTO functions VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         params![
             function.name.as_str(),
             function.latest.id.0,
@@ -207,6 +214,7 @@ fn put_function(transaction: &Transaction<'_>, function: &Function) -> anyhow::R
             microseconds(function.created),
             microseconds(function.updated),
             function.auth.map(Auth::as_str),
+            (!function.asynchronous.is_empty()).then(|| serde_json::to_string(&function.asynchronous)).transpose()?,
         ],
     )?;
     Ok(())
@@ -292,8 +300,10 @@ fn function(row: &Row<'_>, revisions: &HashMap<RevisionId, Arc<Revision>>) -> an
         let tags: String = row.get("tags")?;
         let latest = find(revisions, RevisionId(row.get("latest")?))?;
         let auth = row.get::<_, Option<String>>("auth")?;
+        let asynchronous = row.get::<_, Option<String>>("async")?;
         Ok(Function {
             auth: auth.map(|auth| Auth::from_name(&auth).with_context(|| format!("`auth` is `{auth}`"))).transpose()?,
+            asynchronous: asynchronous.map(|text| serde_json::from_str(&text)).transpose()?.unwrap_or_default(),
             description: row.get("description")?,
             tags: serde_json::from_str(&tags)?,
             suspended: row.get("suspended")?,

@@ -311,15 +311,24 @@ impl Client {
         qualifier: Option<&str>,
         event: Bytes,
     ) -> Result<Reply, ClientError> {
-        let query: Vec<_> = qualifier.map(|qualifier| ("qualifier", qualifier.to_owned())).into_iter().collect();
-        let url = joined(self.data().await?, &["invoke", name.as_str()], &query);
-        let request = self.http.post(url).body(event);
-        let request = if self.key_for_data { self.with_key(request) } else { request };
-        let response = sent(request).await?;
+        let response = sent(self.invocation(name, qualifier, event).await?).await?;
         let headers = response.headers().clone();
         let address = address_of(response.url());
         let body = response.bytes().await.map_err(|error| broken(address, &error))?;
         Ok(Reply { headers, body })
+    }
+
+    /// A request to invoke a function.
+    pub(super) async fn invocation(
+        &self,
+        name: &FunctionName,
+        qualifier: Option<&str>,
+        event: Bytes,
+    ) -> Result<RequestBuilder, ClientError> {
+        let query: Vec<_> = qualifier.map(|qualifier| ("qualifier", qualifier.to_owned())).into_iter().collect();
+        let url = joined(self.data().await?, &["invoke", name.as_str()], &query);
+        let request = self.http.post(url).body(event);
+        Ok(if self.key_for_data { self.with_key(request) } else { request })
     }
 
     /// Makes sure that a Dormouse serves the data address, without calling any function.
@@ -340,7 +349,7 @@ impl Client {
         }
     }
 
-    async fn read<T: DeserializeOwned>(
+    pub(super) async fn read<T: DeserializeOwned>(
         &self,
         path: &[&str],
         query: &[(&str, String)],
@@ -353,7 +362,7 @@ impl Client {
         done(self.admin_request(method, path, &[])).await
     }
 
-    fn admin_request(&self, method: Method, path: &[&str], query: &[(&str, String)]) -> RequestBuilder {
+    pub(super) fn admin_request(&self, method: Method, path: &[&str], query: &[(&str, String)]) -> RequestBuilder {
         self.with_key(self.http.request(method, joined(&self.admin, path, query)))
     }
 
@@ -415,7 +424,7 @@ async fn done(request: RequestBuilder) -> Result<Answer<()>, ClientError> {
     Ok(Answer { json: if json.is_empty() { "{}".to_owned() } else { json }, value: () })
 }
 
-async fn answered<T: DeserializeOwned>(request: RequestBuilder) -> Result<Answer<T>, ClientError> {
+pub(super) async fn answered<T: DeserializeOwned>(request: RequestBuilder) -> Result<Answer<T>, ClientError> {
     let response = sent(request).await?;
     let address = address_of(response.url());
     let json = response.text().await.map_err(|error| broken(address.clone(), &error))?;

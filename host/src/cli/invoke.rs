@@ -7,7 +7,7 @@ use anyhow::Context;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::ids::FunctionName;
+use crate::ids::{FunctionName, RequestId};
 
 use super::client::Reply;
 use super::client_args::ClientArgs;
@@ -22,6 +22,7 @@ use super::{output, units};
 #[command(after_help = "Examples:\n  \
     dormouse invoke hello '{\"name\": \"World\"}'\n  \
     dormouse invoke hello --file event.json --verbose\n  \
+    dormouse invoke hello --async --id order-4711 '{\"name\": \"World\"}'\n  \
     cat photo.jpg | dormouse invoke resize - > small.jpg")]
 pub(super) struct Invoke {
     /// The function
@@ -34,6 +35,12 @@ pub(super) struct Invoke {
     /// The version or alias to call instead of `LATEST`
     #[arg(long, value_name = "VERSION")]
     qualifier: Option<String>,
+    /// Do not wait for the function: the event is kept until it has run, and the invocation's identifier is printed
+    #[arg(long = "async", conflicts_with = "verbose")]
+    asynchronous: bool,
+    /// With `--async`: the identifier to give the invocation; one that the function has already is not run again
+    #[arg(long, value_name = "ID", requires = "asynchronous")]
+    id: Option<RequestId>,
     /// Say on stderr which request it was, how the instance started, and how long each part took
     #[arg(long, short)]
     verbose: bool,
@@ -49,6 +56,14 @@ impl Invoke {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let event = self.event()?;
         let client = self.client.client()?;
+        if self.asynchronous {
+            let id = self.id.as_ref().map(RequestId::as_str);
+            let answer = client.invoke_async(&self.name, self.qualifier.as_deref(), id, event).await?;
+            if answer.value.known {
+                output::note("the function has an invocation of this identifier already; nothing runs twice");
+            }
+            return self.client.show(&answer, |receipt| receipt.invocation_id.clone());
+        }
         let started = Instant::now();
         let reply = client.invoke(&self.name, self.qualifier.as_deref(), event).await?;
         if self.verbose {

@@ -7,7 +7,7 @@
 //! Beside the commands: `manifest.rs` reads `dormouse.toml`, `spelling.rs` knows how settings are spelled, `language.rs` what
 //! languages need, `hosting.rs` starts a host for `serve` and `up`, `output.rs`, `progress.rs` and `units.rs` are what
 //! people see. `client_args.rs` says which host a command talks to, `profiles.rs` remembers hosts, `trust.rs` knows whom a
-//! client trusts, `client_error.rs` why it has no answer, and `log_stream.rs` follows a log.
+//! client trusts, `client_invocations.rs` is the client's part for `invocations`, `client_error.rs` why it has no answer, and `log_stream.rs` follows a log.
 
 mod address;
 mod alias;
@@ -17,6 +17,7 @@ mod build;
 mod client;
 mod client_args;
 mod client_error;
+mod client_invocations;
 mod compile;
 pub mod component;
 mod configure;
@@ -26,6 +27,7 @@ mod disable;
 mod doctor;
 mod enable;
 mod hosting;
+mod invocations;
 mod invoke;
 mod keys;
 mod language;
@@ -94,6 +96,7 @@ enum Command {
     Deploy(deploy::Deploy),
     Configure(configure::Configure),
     Invoke(invoke::Invoke),
+    Invocations(invocations::Invocations),
     List(list::List),
     Show(show::Show),
     Logs(logs::Logs),
@@ -168,6 +171,7 @@ impl Command {
             Command::Deploy(command) => Box::pin(command.run()).await,
             Command::Configure(command) => command.run().await,
             Command::Invoke(command) => command.run().await,
+            Command::Invocations(command) => command.run().await,
             Command::List(command) => command.run().await,
             Command::Show(command) => command.run().await,
             Command::Logs(command) => command.run().await,
@@ -199,6 +203,7 @@ impl Command {
             Command::Build(_) => "failed to build".to_owned(),
             Command::Deploy(_) => "failed to deploy".to_owned(),
             Command::Configure(command) => format!("failed to configure `{}`", command.name()),
+            Command::Invocations(command) => command.failure(),
             Command::Invoke(command) => format!("failed to invoke `{}`", command.name()),
             Command::List(_) => "failed to list functions".to_owned(),
             Command::Show(command) => format!("failed to show `{}`", command.name()),
@@ -231,6 +236,7 @@ impl Command {
             Command::Deploy(command) => &mut command.client,
             Command::Configure(command) => &mut command.client,
             Command::Invoke(command) => &mut command.client,
+            Command::Invocations(command) => command.client(),
             Command::List(command) => &mut command.client,
             Command::Show(command) => &mut command.client,
             Command::Logs(command) => &mut command.client,

@@ -13,6 +13,9 @@ use crate::catalog::SettingsSpec;
 /// Settings whose keys belong to the author and are never respelled.
 const AUTHORS_KEYS: [&str; 2] = ["environment", "tags"];
 
+/// Settings whose keys are names of the author's, above settings that are respelled.
+const AUTHORS_NAMES: [&str; 1] = ["qualifiers"];
+
 /// `memory-mb` as `memoryMb`, which stays as it is.
 pub(super) fn camel(name: &str) -> String {
     name.to_lower_camel_case()
@@ -27,8 +30,17 @@ pub(super) fn kebab(name: &str) -> String {
 pub(super) fn spelled(path: &[String]) -> String {
     match path {
         [map, ..] if AUTHORS_KEYS.contains(&map.as_str()) => path.join("."),
-        path => path.iter().map(|part| kebab(part)).collect::<Vec<_>>().join("."),
+        path => respelled(path.iter().map(String::as_str), kebab).join("."),
     }
+}
+
+/// The parts of a way to a value in another spelling, but for the author's own names.
+fn respelled<'a>(path: impl Iterator<Item = &'a str>, spell: fn(&str) -> String) -> Vec<String> {
+    let mut above = "";
+    let respell = |part: &'a str| {
+        if AUTHORS_NAMES.contains(&std::mem::replace(&mut above, part)) { part.to_owned() } else { spell(part) }
+    };
+    path.map(respell).collect()
 }
 
 /// Respells the settings that a message names in backticks, so that it speaks of the keys people wrote.
@@ -50,6 +62,13 @@ pub(super) fn camel_object(table: Map<String, Value>) -> Result<Map<String, Valu
     for (key, value) in table {
         let camel = camel(&key);
         let value = match value {
+            Value::Object(named) if AUTHORS_NAMES.contains(&camel.as_str()) => {
+                let entry = |(name, value)| match value {
+                    Value::Object(inner) => Ok((name, Value::Object(camel_object(inner)?))),
+                    value => Ok((name, value)),
+                };
+                Value::Object(named.into_iter().map(entry).collect::<Result<_, String>>()?)
+            }
             Value::Object(inner) if !AUTHORS_KEYS.contains(&camel.as_str()) => Value::Object(camel_object(inner)?),
             value => value,
         };
@@ -127,7 +146,7 @@ impl FromStr for Assignment {
 fn path(key: &str) -> Vec<String> {
     match key.split_once('.') {
         Some((map, own)) if AUTHORS_KEYS.contains(&map) => vec![map.to_owned(), own.to_owned()],
-        Some(_) | None => key.split('.').map(camel).collect(),
+        Some(_) | None => respelled(key.split('.'), camel),
     }
 }
 

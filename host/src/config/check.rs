@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use super::{AdminConfig, CompileBounds, Config, ConnectionBounds, DataConfig, ServeArgs, TlsConfig};
+use super::{AdminConfig, CompileBounds, Config, ConnectionBounds, DataConfig, QueueConfig, ServeArgs, TlsConfig};
 use crate::access::{AccessOptions, Auth};
 use crate::ids::KeyId;
 
@@ -40,6 +40,12 @@ impl ServeArgs {
             auth: self.auth.or(file.auth),
             key_file: self.key_file.or(file.key_file),
             keys_max: self.keys_max.or(file.keys_max),
+            queue_max_mb: self.queue_max_mb.or(file.queue_max_mb),
+            queue_concurrency_max: self.queue_concurrency_max.or(file.queue_concurrency_max),
+            queue_kept_ms: self.queue_kept_ms.or(file.queue_kept_ms),
+            queue_kept_max: self.queue_kept_max.or(file.queue_kept_max),
+            queue_kept_bytes_max: self.queue_kept_bytes_max.or(file.queue_kept_bytes_max),
+            queue_chain_max: self.queue_chain_max.or(file.queue_chain_max),
             audit_entries_max: self.audit_entries_max.or(file.audit_entries_max),
             tls_cert: if self.tls_cert.is_empty() { file.tls_cert } else { self.tls_cert },
             tls_key: if self.tls_key.is_empty() { file.tls_key } else { self.tls_key },
@@ -86,6 +92,7 @@ impl ServeArgs {
         };
         let (data, admin) = (self.data(connections, faults), self.admin(connections, faults));
         let (tls, compile, access) = (self.tls(faults), self.compile(faults), self.access(faults));
+        let queue = self.queue(faults);
         let mut range = |name, value, bounds| within(name, value, bounds, faults);
         let outgoing_connections_max = self.outgoing_connections_max.unwrap_or(10_000);
         range("outgoing-connections-max", outgoing_connections_max as u64, 2..=1_000_000);
@@ -106,6 +113,7 @@ impl ServeArgs {
             data,
             admin,
             access,
+            queue,
             tls,
             outgoing_connections_max,
             instances_max: self.instances_max,
@@ -186,6 +194,27 @@ impl ServeArgs {
             );
         }
         AccessOptions { admin_token, key_file, keys_max, audit_entries_max }
+    }
+
+    fn queue(&self, faults: &mut Vec<String>) -> QueueConfig {
+        let mut range = |name, value, bounds| within(name, value, bounds, faults);
+        let megabytes = range("queue-max-mb", self.queue_max_mb.unwrap_or(4096), 16..=1 << 24);
+        let concurrency_max = self.queue_concurrency_max.unwrap_or(256);
+        range("queue-concurrency-max", concurrency_max as u64, 1..=100_000);
+        let kept_ms = range("queue-kept-ms", self.queue_kept_ms.unwrap_or(DAY_MS), 0..=365 * DAY_MS);
+        let ended_max = range("queue-kept-max", self.queue_kept_max.unwrap_or(100_000), 0..=100_000_000);
+        let kept_bytes_max = self.queue_kept_bytes_max.unwrap_or(1 << 20);
+        range("queue-kept-bytes-max", kept_bytes_max as u64, 0..=EVENT_BYTES_LIMIT as u64);
+        let chain_max = self.queue_chain_max.unwrap_or(16);
+        range("queue-chain-max", chain_max as u64, 1..=100);
+        QueueConfig {
+            bytes_max: megabytes << 20,
+            concurrency_max,
+            kept_for: Duration::from_millis(kept_ms),
+            ended_max,
+            kept_bytes_max,
+            chain_max,
+        }
     }
 
     fn tls(&self, faults: &mut Vec<String>) -> Option<TlsConfig> {

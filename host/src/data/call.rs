@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::request::Parts as Head;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Uri, header};
@@ -9,7 +10,6 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
 use super::Plane;
-use super::event::EventReader;
 use super::reply::{self, Response};
 use super::route::{Route, Way, invalid};
 use crate::access::Key;
@@ -17,8 +17,8 @@ use crate::guest::{self, BodyError, Protocol};
 use crate::host::Host;
 use crate::ids::{KeyId, RequestId};
 use crate::instance::Answer;
-use crate::invoke::{Call, Payload};
-use crate::meter::CalledBy;
+use crate::invoke::{Call, Caller, Payload, Refusal};
+use crate::queue::{self, HandedOver, Receipt};
 use crate::telemetry;
 use crate::web::headers;
 use crate::web::linger::Lingering;
@@ -26,7 +26,7 @@ use crate::web::problem::{Code, Failure};
 
 /// Answers any request to the data plane.
 pub(super) async fn answer(plane: &Plane, sent: http::Request<Incoming>) -> Response {
-    let Plane { host, events } = plane;
+    let host = &plane.host;
     let request = headers::request_id(sent.headers());
     let answered = async {
         let (Head { method, uri, mut headers, .. }, body) = sent.into_parts();
@@ -38,8 +38,9 @@ pub(super) async fn answer(plane: &Plane, sent: http::Request<Incoming>) -> Resp
             Err(failure) => return reply::failed(failure, &request),
         };
         let (way, sent) = (route.way, Sent { method: &method, uri: &uri, headers, key, body });
-        match call(host, events, &request, route, sent).await {
-            Ok(answer) => match way {
+        match call(plane, &request, route, sent).await {
+            Ok(Answered::Accepted(receipt)) => reply::accepted(&receipt, &request),
+            Ok(Answered::Now(answer)) => match way {
                 Way::Invoke => reply::to_invocation(answer, &request, host.reply_room()).await,
                 Way::Serve => reply::to_request(answer, &request, &method, host.reply_room()).await,
             },
@@ -47,6 +48,14 @@ pub(super) async fn answer(plane: &Plane, sent: http::Request<Incoming>) -> Resp
         }
     };
     telemetry::about(&request, answered).await
+}
+
+/// What a caller is answered.
+enum Answered {
+    /// What came of the call.
+    Now(Answer),
+    /// That it is on disk, and will be made.
+    Accepted(Receipt),
 }
 
 /// A request, apart from its address.
@@ -58,15 +67,14 @@ struct Sent<'a> {
     body: Lingering,
 }
 
-async fn call(
-    host: &Host,
-    events: &EventReader,
-    request: &RequestId,
-    route: Route<'_>,
-    mut sent: Sent<'_>,
-) -> Result<Answer, Failure> {
-    if route.way == Way::Invoke {
-        check_invocation_type(&sent.headers)?;
+async fn call(plane: &Plane, request: &RequestId, route: Route<'_>, mut sent: Sent<'_>) -> Result<Answered, Failure> {
+    let Plane { host, events, .. } = plane;
+    let is_asynchronous = is_asynchronous(&mut sent.headers)?;
+    let id = invocation_id(&mut sent.headers)?;
+    if id.is_some() && !is_asynchronous {
+        return Err(invalid(
+            "`Dormouse-Invocation-Id` is for asynchronous invocations: send `Dormouse-Invocation-Type: async` as well",
+        ));
     }
     let key = sent.key.take();
     let affinity = sent.headers.get(headers::AFFINITY).cloned();
@@ -76,11 +84,14 @@ async fn call(
         affinity: affinity.as_ref().map(HeaderValue::as_bytes),
         request: request.clone(),
         traceparent: headers::traceparent(&sent.headers),
-        called_by: CalledBy::Data,
-        key: key.as_deref(),
+        caller: Caller::Outside(key.as_deref()),
         attempt: 1,
+        stop: None,
     };
     let (way, path) = (route.way, route.path);
+    if is_asynchronous {
+        return hand_over(plane, call, id, (way, path), sent).await.map(Answered::Accepted);
+    }
     let payload = |protocol| async move {
         match (way, protocol) {
             (Way::Invoke, _) | (Way::Serve, Protocol::Event) => {
@@ -89,7 +100,30 @@ async fn call(
             (Way::Serve, Protocol::Http02 | Protocol::Http03) => Ok(Payload::Http(Box::new(forwarded(sent, path)?))),
         }
     };
-    host.invoke(call, payload).await
+    host.invoke(call, payload).await.map(Answered::Now)
+}
+
+/// Hands an asynchronous invocation over to the queue.
+async fn hand_over(
+    Plane { host, queue, events }: &Plane,
+    call: Call<'_>,
+    id: Option<RequestId>,
+    (way, path): (Way, &str),
+    sent: Sent<'_>,
+) -> Result<Receipt, Failure> {
+    let (function, target) = host.admit(&call)?;
+    let exports = &target.revision.exports;
+    let mut http = None;
+    if way == Way::Serve && exports.protocol != Protocol::Event {
+        let uri = address(&sent.headers, sent.uri, path)?;
+        if exports.is_hook_path(uri.path()) {
+            return Err(Refusal::HookPath(uri.path().to_owned()).into());
+        }
+        http = Some(queue::head_of(sent.method, &uri, &sent.headers));
+    }
+    // The event has its share of memory until it is on disk.
+    let event = Bytes::from_owner(events.read(&sent.headers, sent.body).await?);
+    Ok(queue.accept(&function, &call, HandedOver { id, http, event }).await?)
 }
 
 /// The access key that a request shows. It is meant for the host, so the function does not get it; what has not the form of
@@ -122,32 +156,48 @@ fn check_upgrade(fields: &HeaderMap) -> Result<(), Failure> {
     Ok(())
 }
 
-fn check_invocation_type(fields: &HeaderMap) -> Result<(), Failure> {
-    match fields.get(headers::INVOCATION_TYPE).map(HeaderValue::as_bytes) {
-        None | Some(b"sync") => Ok(()),
+/// Whether the caller does not wait for the function. The field is meant for the host, so the function does not get it.
+fn is_asynchronous(fields: &mut HeaderMap) -> Result<bool, Failure> {
+    match fields.remove(headers::INVOCATION_TYPE).as_ref().map(HeaderValue::as_bytes) {
+        None | Some(b"sync") => Ok(false),
+        Some(b"async") => Ok(true),
         Some(_) => Err(Failure::new(
             Code::InvocationTypeNotSupported,
-            "this host runs invocations of type `sync` only; leave `Dormouse-Invocation-Type` out",
+            "`Dormouse-Invocation-Type` is `sync`, which it is without the field, or `async`",
         )),
     }
 }
 
+/// The identifier that the caller chose for an asynchronous invocation.
+fn invocation_id(fields: &mut HeaderMap) -> Result<Option<RequestId>, Failure> {
+    let Some(value) = fields.remove(headers::INVOCATION_ID) else { return Ok(None) };
+    let id = value.to_str().ok().and_then(RequestId::from_caller);
+    let detail = "`Dormouse-Invocation-Id` must be 1 to 128 letters, digits and `._:/+=@-`";
+    id.map(Some).ok_or_else(|| invalid(detail))
+}
+
 /// The request as the function sees it: its own paths begin at `/`, and the authority is the one that the caller used.
 fn forwarded(sent: Sent<'_>, path: &str) -> Result<http::Request<guest::Body>, Failure> {
-    let host = sent.headers.get(header::HOST).map(HeaderValue::as_bytes);
+    let uri = address(&sent.headers, sent.uri, path)?;
+    let mut request = http::Request::new(sent.body.map_err(BodyError::from).boxed_unsync());
+    *request.uri_mut() = uri;
+    *request.method_mut() = sent.method.clone();
+    *request.headers_mut() = sent.headers;
+    Ok(request)
+}
+
+/// The address of a request as the function sees it.
+fn address(fields: &HeaderMap, uri: &Uri, path: &str) -> Result<Uri, Failure> {
+    let host = fields.get(header::HOST).map(HeaderValue::as_bytes);
     // HTTP/2 has it in the address (RFC 9113, section 8.3.1).
-    let host = host.or_else(|| sent.uri.authority().map(|authority| authority.as_str().as_bytes()));
+    let host = host.or_else(|| uri.authority().map(|authority| authority.as_str().as_bytes()));
     let authority = host.filter(|host| !host.is_empty()).unwrap_or(b"localhost");
     let authority = Authority::try_from(authority).map_err(|_| invalid("the field `Host` is not an address"))?;
-    let path = match sent.uri.query() {
+    let path = match uri.query() {
         None => path.parse(),
         Some(query) => format!("{path}?{query}").parse(),
     };
     let path: PathAndQuery = path.map_err(|_| invalid("the path cannot be read"))?;
     let uri = Uri::builder().scheme(Scheme::HTTP).authority(authority).path_and_query(path);
-    let mut request = http::Request::new(sent.body.map_err(BodyError::from).boxed_unsync());
-    *request.uri_mut() = uri.build().map_err(|_| invalid("the address cannot be read"))?;
-    *request.method_mut() = sent.method.clone();
-    *request.headers_mut() = sent.headers;
-    Ok(request)
+    uri.build().map_err(|_| invalid("the address cannot be read"))
 }

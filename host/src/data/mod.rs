@@ -18,6 +18,7 @@ use self::event::EventReader;
 use self::reply::{ReplyBody, Response};
 use crate::config::DataConfig;
 use crate::host::Host;
+use crate::queue::Queue;
 use crate::web::listener;
 use crate::web::service::{Client, Service};
 use crate::web::tls::Tls;
@@ -25,6 +26,7 @@ use crate::web::tls::Tls;
 /// What all requests share.
 struct Plane {
     host: Arc<Host>,
+    queue: Arc<Queue>,
     events: EventReader,
 }
 
@@ -37,9 +39,10 @@ impl Service for Plane {
 }
 
 /// Serves callers until the host closes.
-pub async fn serve(listener: TcpListener, tls: Option<Tls>, host: Arc<Host>, config: DataConfig) {
+pub async fn serve(listener: TcpListener, tls: Option<Tls>, queue: Arc<Queue>, config: DataConfig) {
+    let host = queue.host().clone();
     let tasks = host.tasks().clone();
     let events = EventReader::new(config.event_bytes_max, host.clone());
-    let plane = Plane { host, events };
+    let plane = Plane { host, queue, events };
     listener::serve(listener, tls, plane, config.connections, tasks).await;
 }

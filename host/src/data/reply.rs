@@ -6,11 +6,13 @@ use std::task::{Context, Poll};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use http_body_util::{BodyExt as _, Collected, Full, Limited};
 use hyper::body::{Body, Bytes, Frame, SizeHint};
+use serde_json::json;
 
 use super::reject::{self, Answered};
 use crate::guest::{self, BodyError, ResponseBody, StreamedBody};
 use crate::ids::RequestId;
 use crate::instance::{Answer, Timings};
+use crate::queue::Receipt;
 use crate::room::{Room, Share};
 use crate::web::headers;
 use crate::web::problem::{Code, Failure};
@@ -65,6 +67,18 @@ pub(super) fn failed(failure: Failure, request: &RequestId) -> Response {
     if wrong_method {
         response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
     }
+    response
+}
+
+/// The receipt for an asynchronous invocation.
+pub(super) fn accepted(receipt: &Receipt, request: &RequestId) -> Response {
+    let body = json!({"invocationId": receipt.id.as_str(), "state": receipt.state.as_str(), "known": receipt.is_known});
+    let mut response = Response::new(ReplyBody::Whole(Bytes::from(body.to_string()).into()));
+    *response.status_mut() = StatusCode::ACCEPTED;
+    let fields = response.headers_mut();
+    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    fields.insert(headers::INVOCATION_ID, headers::value(&receipt.id));
+    fields.insert(headers::REQUEST_ID, headers::value(request));
     response
 }
 

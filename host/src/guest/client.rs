@@ -71,6 +71,14 @@ fn tls() -> ClientConfig {
     config.expect("the provider has the protocols' ciphers").with_root_certificates(roots).with_no_client_auth()
 }
 
+/// Sends a request over a connection of its own.
+pub(super) async fn request(
+    reach: &Arc<Reach>,
+    request: http::Request<Body>,
+) -> Result<http::Response<Incoming>, BodyError> {
+    within(reach.clone()).request(request).await.map_err(|error| explain(&error))
+}
+
 /// Sends a request. `place` is released together with the response's body.
 pub(super) async fn send(
     client: Connecting,

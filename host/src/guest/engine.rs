@@ -58,18 +58,12 @@ struct Side {
 impl Engine {
     /// Sets the engine up and starts its epoch ticker, which sleeps until a store is polled. Guests ask `governor` for
     /// memory, and reach others over `network`.
-    pub fn new(governor: Governor, network: Network) -> anyhow::Result<Engine> {
+    pub fn new(governor: Governor, network: Arc<Network>) -> anyhow::Result<Engine> {
         let (small, large) = (Side::new(&small_config())?, Side::new(&large_config())?);
         let engines = [small.engine.clone(), large.engine.clone()];
         let ticker = Ticker::start(engines, governor.clone()).context("start the epoch ticker")?;
-        let sides = Sides {
-            small,
-            large,
-            ticker: Arc::new(ticker),
-            memory_bytes_total: Arc::default(),
-            governor,
-            network: Arc::new(network),
-        };
+        let sides =
+            Sides { small, large, ticker: Arc::new(ticker), memory_bytes_total: Arc::default(), governor, network };
         Ok(Engine { sides: Arc::new(sides) })
     }
 

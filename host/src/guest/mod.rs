@@ -30,6 +30,7 @@ mod output;
 mod reach;
 mod refusal;
 mod running;
+mod sender;
 mod trace;
 mod world;
 
@@ -48,3 +49,4 @@ pub use mailbox::{Event, Preempted};
 pub use reach::Network;
 pub use refusal::Refusal;
 pub use running::Guest;
+pub use sender::{Sender, Sent};

@@ -118,6 +118,8 @@ struct Running {
     call: CallId,
     job: Box<Job>,
     deadline: Instant,
+    /// An operator stopped it: its deadline is over.
+    is_stopped: bool,
     began: Instant,
     executed_before: Duration,
 }

@@ -1,7 +1,7 @@
 //! How others reach an instance's driver: jobs to run, and the newest order.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use super::job::Job;
@@ -16,6 +16,9 @@ pub struct Inbox {
     /// The number of jobs. Outside the lock, because the driver reads it in every turn.
     count: AtomicUsize,
     order: AtomicU8,
+    /// Tickets of requests that are to be stopped.
+    stops: Mutex<Vec<u64>>,
+    has_stops: AtomicBool,
 }
 
 impl Inbox {
@@ -45,6 +48,34 @@ impl Inbox {
         }
         let mut jobs = self.lock();
         let job = jobs.pop_front();
+        self.count.store(jobs.len(), Ordering::Release);
+        job
+    }
+
+    /// Asks for a request to be stopped; ignored if the instance has it not.
+    pub fn stop_request(&self, ticket: u64) {
+        let mut stops = self.stops.lock().expect("no holder of this lock panics");
+        if !stops.contains(&ticket) {
+            stops.push(ticket);
+        }
+        self.has_stops.store(true, Ordering::Release);
+    }
+
+    /// The requests that are to be stopped.
+    pub(super) fn take_stops(&self) -> Vec<u64> {
+        if !self.has_stops.load(Ordering::Acquire) {
+            return Vec::new();
+        }
+        let mut stops = self.stops.lock().expect("no holder of this lock panics");
+        self.has_stops.store(false, Ordering::Release);
+        std::mem::take(&mut stops)
+    }
+
+    /// Takes a job out of the line.
+    pub(super) fn take_ticket(&self, ticket: u64) -> Option<Box<Job>> {
+        let mut jobs = self.lock();
+        let index = jobs.iter().position(|job| job.ticket == ticket)?;
+        let job = jobs.remove(index);
         self.count.store(jobs.len(), Ordering::Release);
         job
     }

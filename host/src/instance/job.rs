@@ -1,5 +1,6 @@
 //! A request on its way through an instance, and its answer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -53,6 +54,10 @@ pub struct Job {
     pub meter: InvocationMeter,
     /// Who gets the answer.
     pub caller: Caller,
+    /// Whether it is waiting work, for which nobody waits.
+    pub is_work: bool,
+    /// Held while an instance has it, if it is waiting work: its pool counts these.
+    pub work_running: Option<Arc<()>>,
 }
 
 /// The caller of a job.
@@ -82,6 +87,8 @@ pub enum Outcome {
     OutOfMemory,
     /// It exceeded its timeout.
     TimedOut,
+    /// An operator stopped it.
+    Stopped,
     /// Its instance ended for a reason other than this request.
     Lost,
     /// The host has no room for the instance it needs.
@@ -102,11 +109,33 @@ impl Outcome {
             Outcome::Crashed(_) => "function-crashed",
             Outcome::OutOfMemory => "function-out-of-memory",
             Outcome::TimedOut => "function-timed-out",
+            Outcome::Stopped => "invocation-stopped",
             Outcome::Lost => "instance-lost",
             Outcome::HostFull => "host-full",
             Outcome::QueueTimedOut => "function-busy",
             Outcome::Draining => "host-draining",
         }
+    }
+
+    /// What was wrong, for the caller; nothing if it went well.
+    pub fn detail(&self) -> String {
+        let fixed = match self {
+            Outcome::Replied(_) | Outcome::Responded(_) => "",
+            Outcome::BadResponse(text) | Outcome::Failed(text) => return text.clone(),
+            Outcome::Crashed(trap) => return format!("{}: {}", trap.name, trap.summary),
+            Outcome::OutOfMemory => "the function wanted more memory than `memoryMb` allows",
+            Outcome::TimedOut => {
+                "the function took longer than `timeoutMs` allows, or its initializer longer than its own"
+            }
+            Outcome::Stopped => "an operator stopped the invocation",
+            Outcome::Lost => {
+                "the instance ended through another request or its background work; this one is not to blame"
+            }
+            Outcome::HostFull => "the host has no room or no memory left for this, and nothing is parked that could go",
+            Outcome::Draining => "the host stopped before the request had ended",
+            Outcome::QueueTimedOut => "all instances stayed busy for longer than `queueTimeoutMs`",
+        };
+        fixed.to_owned()
     }
 }
 

@@ -24,6 +24,7 @@ const SCHEMA: Schema = Schema {
     // (`rows.rs`), which the versions before cannot read.
     migrations: &[(2, ""), (3, "ALTER TABLE heartbeat ADD COLUMN date_us INTEGER NOT NULL DEFAULT 0"), (4, "")],
     unmarked_version: 0,
+    shrinks: false,
 };
 
 /// A file of up to this size is checked as a whole when it is opened. Checking a larger one would delay the host's

@@ -187,6 +187,12 @@ impl Entry {
 }
 
 impl Awake {
+    /// Tells the instance to stop a request, if it has it.
+    pub(super) fn stop_request(&self, ticket: u64) {
+        self.entry.inbox.stop_request(ticket);
+        self.runner.wake();
+    }
+
     /// Gives an order to the instance, and sees to it that it is run.
     pub(super) fn order(&self, order: Order) {
         self.entry.inbox.order(order);

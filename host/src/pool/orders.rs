@@ -229,7 +229,7 @@ impl Pool {
 
     /// Requests that wait for an instance.
     pub(super) fn waiting(&self) -> usize {
-        self.0.lock().waiting.len()
+        self.0.lock().waiting()
     }
 }
 

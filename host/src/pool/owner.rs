@@ -46,7 +46,7 @@ impl Owner for Inner {
         let mut state = self.lock();
         let Some(Awake { mut entry, runner }) = state.take_awake(instance.id()) else { return Some(instance) };
         let arrival = Arrival { suspended, in_flight: entry.in_flight(), order: entry.inbox.current_order() };
-        let settling = policy::settle(arrival, state.phase, state.waiting.len());
+        let settling = policy::settle(arrival, state.phase, state.waiting());
         match settling {
             Settling::Stop(reason) => entry.inbox.order(Order::Stop(reason)),
             Settling::Wake => {}
@@ -101,7 +101,7 @@ impl Inner {
 
     /// Takes waiting requests; an instance of a retiring pool that finds none goes.
     fn look_for_work(&self, id: InstanceId, mut state: MutexGuard<'_, State>) {
-        if !state.waiting.is_empty() {
+        if state.waiting() > 0 {
             drop(state);
             return self.serve_waiting();
         }

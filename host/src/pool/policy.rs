@@ -35,7 +35,7 @@ pub(super) struct Load {
     pub(super) parked: usize,
     /// Instances in all.
     pub(super) instances: usize,
-    /// Requests that wait.
+    /// Callers that wait.
     pub(super) waiting: usize,
 }
 
@@ -52,6 +52,40 @@ pub(super) struct Seat {
 impl Seat {
     fn has_room(self, bounds: Bounds) -> bool {
         self.in_flight < bounds.concurrency && bounds.requests_max.is_none_or(|most| self.given < most)
+    }
+}
+
+/// Whose turn it is among the requests that wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// A caller's, who waits for the answer.
+    Caller,
+    /// Waiting work's: an asynchronous invocation.
+    Work,
+}
+
+/// The requests that wait, and the work that runs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Line {
+    /// Callers that wait.
+    pub(super) callers: usize,
+    /// Waiting work that waits for an instance.
+    pub(super) work: usize,
+    /// Waiting work that instances have.
+    pub(super) work_running: usize,
+}
+
+/// Decides who comes next when both wait: callers, but a quarter of what all instances can run at once is waiting work's, so
+/// that it is never starved. A function that can run one request at a time always serves its callers first.
+pub(super) fn turn(line: Line, bounds: Bounds) -> Option<Turn> {
+    let seats = u64::from(bounds.instances_max) * u64::from(bounds.concurrency);
+    let share = if seats > 1 { (seats / 4).max(1) } else { 0 };
+    match (line.callers, line.work) {
+        (0, 0) => None,
+        (_, 0) => Some(Turn::Caller),
+        (0, _) => Some(Turn::Work),
+        (_, _) if (line.work_running as u64) < share => Some(Turn::Work),
+        (_, _) => Some(Turn::Caller),
     }
 }
 

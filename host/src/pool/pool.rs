@@ -4,6 +4,7 @@
 //! and reports to the pool (`owner.rs`); what an operator, the catalog and the host order is in `orders.rs`.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::compute::Pace;
 use super::context::Context;
@@ -22,6 +24,9 @@ use crate::chance;
 use crate::ids::{KeyId, RequestId, RevisionId};
 use crate::instance::{self, Answer, Caller, Input, Instance, Job, Order, Outcome, Start, Terms, Timings};
 use crate::meter::{AcceptedCall, CalledBy, InvocationMeter};
+
+/// How long after a request was told to stop it is told again.
+const STOP_AGAIN: Duration = Duration::from_secs(1);
 
 /// What a pool needs beside the terms of its instances.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +57,8 @@ pub struct Request {
     pub input: Input,
     /// The caller's W3C trace context.
     pub traceparent: Option<String>,
+    /// Ends the request when it is cancelled.
+    pub stop: Option<CancellationToken>,
 }
 
 /// Why a request got no instance.
@@ -143,7 +150,7 @@ impl Pinned {
         let (reply, mut answer) = oneshot::channel();
         let ticket = inner.tickets.fetch_add(1, Ordering::Relaxed);
         let now = Instant::now();
-        let Request { id, version, called_by, key, attempt, input, traceparent } = request;
+        let Request { id, version, called_by, key, attempt, input, traceparent, stop } = request;
         let function = inner.terms.function.clone();
         let call = AcceptedCall { request: id.clone(), function, version, called_by, key, attempt };
         let job = Box::new(Job {
@@ -157,15 +164,27 @@ impl Pinned {
             assigned: now,
             meter: InvocationMeter::accept(call, now, inner.terms.post.clone()),
             caller: Caller::Waiting(reply),
+            is_work: called_by.is_work(),
+            work_running: None,
         });
-        match inner.give(job)? {
-            Some(runner) => runner.run(Some(ticket)),
-            None => match timeout(inner.settings.queue_timeout, &mut answer).await {
-                Ok(answer) => return answer.map_err(|_| inner.unanswered()),
-                Err(_elapsed) => inner.give_up(ticket, now),
+        let answered = async {
+            match inner.give(job)? {
+                Some(runner) => runner.run(Some(ticket)),
+                None => match timeout(inner.settings.queue_timeout, &mut answer).await {
+                    Ok(answer) => return answer.map_err(|_| inner.unanswered()),
+                    Err(_elapsed) => inner.give_up(ticket, now),
+                },
+            }
+            answer.await.map_err(|_| inner.unanswered())
+        };
+        match stop {
+            None => answered.await,
+            Some(stop) => tokio::select! {
+                biased;
+                answered = answered => answered,
+                never = inner.stop_when_told(stop, ticket) => match never {},
             },
         }
-        answer.await.map_err(|_| inner.unanswered())
     }
 }
 
@@ -182,6 +201,25 @@ impl Inner {
         if self.context.tasks.draining() { Refused::Draining } else { Refused::Lost }
     }
 
+    /// Stops a request once it is told to. Again and again, because an instance may just be handing it to another one.
+    async fn stop_when_told(&self, stop: CancellationToken, ticket: u64) -> Infallible {
+        stop.cancelled().await;
+        loop {
+            let waiting = {
+                let mut state = self.lock();
+                let waiting = state.take_waiting(ticket);
+                if waiting.is_none() {
+                    state.awake.iter().for_each(|awake| awake.stop_request(ticket));
+                }
+                waiting
+            };
+            if let Some(job) = waiting {
+                self.answer_unserved(job, Outcome::Stopped);
+            }
+            tokio::time::sleep(STOP_AGAIN).await;
+        }
+    }
+
     /// Answers a request that waited too long, unless an instance took it meanwhile.
     fn give_up(&self, ticket: u64, since: Instant) {
         let late = self.lock().take_waiting(ticket);
@@ -195,7 +233,7 @@ impl Inner {
     pub(super) fn take_back(&self, jobs: impl DoubleEndedIterator<Item = Box<Job>>) {
         for job in jobs.rev() {
             let ticket = job.ticket;
-            self.lock().waiting.push_front(job);
+            self.lock().wait_first(job);
             let (Some(pool), since) = (self.me.upgrade(), Instant::now()) else { return };
             self.context.spawn(async move {
                 tokio::select! {
@@ -213,6 +251,12 @@ impl Inner {
             job.meter.forget();
             return Err(Refused::Draining);
         }
+        if job.is_work {
+            state.wait_last(job);
+            drop(state);
+            self.serve_waiting();
+            return Ok(None);
+        }
         let (job, left) = match self.place(&mut state, job) {
             Placed::Given(runner) => return Ok(Some(runner)),
             // Callers that left do not keep others out.
@@ -227,7 +271,7 @@ impl Inner {
             },
             Placed::Left(job, _) => (job, VecDeque::new()),
         };
-        state.waiting.push_back(job);
+        state.wait_last(job);
         drop(state);
         self.drop_cancelled(left);
         Ok(None)
@@ -236,12 +280,12 @@ impl Inner {
     /// Gives waiting requests to instances for as long as there is one for them.
     pub(super) fn serve_waiting(&self) {
         if self.context.tasks.is_cut_off() {
-            let waiting = std::mem::take(&mut self.lock().waiting);
-            return waiting.into_iter().for_each(|job| self.answer_unserved(job, Outcome::Draining));
+            let waiting = self.lock().take_all_waiting();
+            return waiting.for_each(|job| self.answer_unserved(job, Outcome::Draining));
         }
         loop {
             let mut state = self.lock();
-            let Some(mut job) = state.waiting.pop_front() else { return };
+            let Some(mut job) = state.take_next(self.settings.bounds) else { return };
             if job.is_abandoned() {
                 drop(state);
                 self.drop_cancelled([job]);
@@ -253,7 +297,7 @@ impl Inner {
                     drop(state);
                     runner.wake();
                 }
-                Placed::Left(job, _) => return state.waiting.push_front(job),
+                Placed::Left(job, _) => return state.wait_first(job),
             }
         }
     }

@@ -2,11 +2,12 @@
 //! lists and decides nothing.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
 use super::entry::{Awake, Entry, Resting};
-use super::policy::{self, Bounds, Decision, Load, Phase};
+use super::policy::{self, Bounds, Decision, Line, Load, Phase, Turn};
 use crate::ids::InstanceId;
 use crate::instance::Job;
 
@@ -22,7 +23,12 @@ pub(super) struct State {
     /// The longest parked first.
     parked: VecDeque<Resting>,
     suspended: Vec<Resting>,
-    pub(super) waiting: VecDeque<Box<Job>>,
+    /// Callers that wait.
+    callers: VecDeque<Box<Job>>,
+    /// Waiting work that waits for an instance. It is bounded by whoever sends it.
+    work: VecDeque<Box<Job>>,
+    /// Each piece of waiting work that an instance has holds a reference.
+    work_running: Arc<()>,
 }
 
 impl State {
@@ -35,14 +41,16 @@ impl State {
             awake: Vec::new(),
             parked: VecDeque::new(),
             suspended: Vec::new(),
-            waiting: VecDeque::new(),
+            callers: VecDeque::new(),
+            work: VecDeque::new(),
+            work_running: Arc::default(),
         }
     }
 
     /// What becomes of a request that comes now.
     pub(super) fn decide(&self, bounds: Bounds) -> Decision {
         let seats = self.awake.iter().map(|awake| awake.entry.seat());
-        let (parked, instances, waiting) = (self.parked.len(), self.instances(), self.waiting.len());
+        let (parked, instances, waiting) = (self.parked.len(), self.instances(), self.callers.len());
         policy::decide(seats, Load { phase: self.phase, parked, instances, waiting }, bounds)
     }
 
@@ -57,7 +65,7 @@ impl State {
 
     /// Whether nothing is left in it.
     pub(super) fn is_empty(&self) -> bool {
-        self.instances() == 0 && self.waiting.is_empty()
+        self.instances() == 0 && self.waiting() == 0
     }
 
     /// All entries.
@@ -121,16 +129,57 @@ impl State {
         Some(self.suspended.swap_remove(index))
     }
 
+    /// Requests that wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.callers.len() + self.work.len()
+    }
+
+    /// Lets a request wait behind all others of its kind.
+    pub(super) fn wait_last(&mut self, job: Box<Job>) {
+        self.line(&job).push_back(job);
+    }
+
+    /// Lets a request wait before all others of its kind.
+    pub(super) fn wait_first(&mut self, mut job: Box<Job>) {
+        job.work_running = None;
+        self.line(&job).push_front(job);
+    }
+
+    fn line(&mut self, job: &Job) -> &mut VecDeque<Box<Job>> {
+        if job.is_work { &mut self.work } else { &mut self.callers }
+    }
+
+    /// Takes the request out whose turn it is.
+    pub(super) fn take_next(&mut self, bounds: Bounds) -> Option<Box<Job>> {
+        let work_running = Arc::strong_count(&self.work_running) - 1;
+        match policy::turn(Line { callers: self.callers.len(), work: self.work.len(), work_running }, bounds)? {
+            Turn::Caller => self.callers.pop_front(),
+            Turn::Work => {
+                let mut job = self.work.pop_front()?;
+                job.work_running = Some(self.work_running.clone());
+                Some(job)
+            }
+        }
+    }
+
+    /// Takes all requests out that wait.
+    pub(super) fn take_all_waiting(&mut self) -> impl Iterator<Item = Box<Job>> + use<> {
+        std::mem::take(&mut self.callers).into_iter().chain(std::mem::take(&mut self.work))
+    }
+
     /// Takes a request out that waits.
     pub(super) fn take_waiting(&mut self, ticket: u64) -> Option<Box<Job>> {
-        let index = self.waiting.iter().position(|job| job.ticket == ticket)?;
-        self.waiting.remove(index)
+        let take = |line: &mut VecDeque<Box<Job>>| {
+            let index = line.iter().position(|job| job.ticket == ticket)?;
+            line.remove(index)
+        };
+        take(&mut self.callers).or_else(|| take(&mut self.work))
     }
 
     /// Takes the requests out whose callers left.
     pub(super) fn take_abandoned(&mut self) -> VecDeque<Box<Job>> {
-        let (left, waiting) = std::mem::take(&mut self.waiting).into_iter().partition(|job| job.is_abandoned());
-        self.waiting = waiting;
+        let (left, waiting) = std::mem::take(&mut self.callers).into_iter().partition(|job| job.is_abandoned());
+        self.callers = waiting;
         left
     }
 }

@@ -15,6 +15,8 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("dormouse-request-id"
 pub const START: HeaderName = HeaderName::from_static("dormouse-start");
 /// On requests: `sync` or `async`.
 pub const INVOCATION_TYPE: HeaderName = HeaderName::from_static("dormouse-invocation-type");
+/// On asynchronous requests and their replies: the identifier of the invocation.
+pub const INVOCATION_ID: HeaderName = HeaderName::from_static("dormouse-invocation-id");
 /// On requests: those with the same value stay on one side of an alias with weights.
 pub const AFFINITY: HeaderName = HeaderName::from_static("dormouse-affinity");
 /// On deployments: a JSON merge patch for the function's configuration.

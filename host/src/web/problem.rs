@@ -54,6 +54,11 @@ macro_rules! codes {
                 }
             }
 
+            /// The one of that name; `internal` if there is none.
+            pub fn named(name: &str) -> Code {
+                Code::ALL.iter().copied().find(|code| code.as_str() == name).unwrap_or(Code::Internal)
+            }
+
             /// The HTTP status that it comes with.
             pub fn status(self) -> StatusCode {
                 match self {
@@ -89,7 +94,21 @@ codes! {
     InvalidName "invalid-name" BAD_REQUEST
         "No function, version or alias can have this name",
     InvocationTypeNotSupported "invocation-type-not-supported" BAD_REQUEST
-        "`Dormouse-Invocation-Type` is not `sync`",
+        "`Dormouse-Invocation-Type` is neither `sync` nor `async`",
+    InvocationNotFound "invocation-not-found" NOT_FOUND
+        "The function has no such asynchronous invocation; it may have ended long ago",
+    InvocationEnded "invocation-ended" CONFLICT
+        "The asynchronous invocation has ended, so it cannot be stopped",
+    InvocationNotEnded "invocation-not-ended" CONFLICT
+        "The asynchronous invocation has not ended, so it cannot be replayed",
+    InvocationStopped "invocation-stopped" CONFLICT
+        "An operator stopped the asynchronous invocation",
+    EventNotKept "event-not-kept" CONFLICT
+        "The event was not kept after the end of its invocation, so it cannot be replayed",
+    QueueFull "queue-full" TOO_MANY_REQUESTS
+        "As many events wait as the function's `async.maxQueued` or the host's `queue-max-mb` allows; try again after `Retry-After`",
+    QueueUnavailable "queue-unavailable" SERVICE_UNAVAILABLE
+        "The host cannot store events at the moment, for example because its disk is full; try again after `Retry-After`",
     UpgradeNotSupported "upgrade-not-supported" NOT_IMPLEMENTED
         "The request asks for a WebSocket, which functions do not have",
     EventIncomplete "event-incomplete" BAD_REQUEST

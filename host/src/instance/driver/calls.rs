@@ -124,7 +124,7 @@ impl Instance {
         }
         self.vitals.add_request();
         let deadline = now + job.timeout;
-        self.running.push(Running { call, job, deadline, began: now, executed_before });
+        self.running.push(Running { call, job, deadline, is_stopped: false, began: now, executed_before });
     }
 
     pub(super) fn begin_hook(&mut self, entry: Entry) {

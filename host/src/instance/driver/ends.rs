@@ -33,17 +33,32 @@ impl Instance {
         }
     }
 
+    /// Ends the requests that are to be stopped: those that have not begun at once, the others as if they were late.
+    pub(super) fn stop_requests(&mut self) {
+        for ticket in self.inbox.take_stops() {
+            if let Some(running) = self.running.iter_mut().find(|running| running.job.ticket == ticket) {
+                running.deadline = self.now;
+                running.is_stopped = true;
+            } else if let Some(job) = self.inbox.take_ticket(ticket) {
+                let timings = Timings { queue: job.assigned.duration_since(job.accepted), ..Timings::default() };
+                self.reports.push_back(Report::Answered(Answered { job, outcome: Outcome::Stopped, timings }));
+            }
+        }
+    }
+
     /// Answers the caller of a request that is late, at once. The call itself goes on; `stop` is why the instance, which
     /// takes no more requests then, stops when its other requests ended.
     pub(super) fn time_out(&mut self, stop: Option<StopReason>) {
         let Some(index) = self.running.iter().position(|running| self.now >= running.deadline) else { return };
         let request = self.running[index].job.request.clone();
         self.overdue.push((self.running[index].call, request.clone()));
-        self.tell(Some(&request), "request timed out; the instance takes no more and will stop");
+        let is_stopped = self.running[index].is_stopped;
+        let why = if is_stopped { "an operator stopped the request" } else { "request timed out" };
+        self.tell(Some(&request), &format!("{why}; the instance takes no more and will stop"));
         if let Some(reason) = stop {
             self.begin_stop(reason);
         }
-        let answered = self.take_running(index, Outcome::TimedOut);
+        let answered = self.take_running(index, if is_stopped { Outcome::Stopped } else { Outcome::TimedOut });
         self.reports.push_back(Report::Answered(answered));
     }
 

@@ -17,6 +17,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(40);
 impl Instance {
     /// Goes through all steps, and returns what the instance looks like afterwards.
     pub(super) fn turn(&mut self) -> View {
+        self.stop_requests();
         let mut view = self.view();
         for step in Step::ALL {
             while let Some(next) = decide(step, &view) {

@@ -1,0 +1,236 @@
+//! Which lane comes next: each that has work due in turn, so that one function's million events make no other wait. Pure.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, SystemTime};
+
+use super::invocation::{LaneId, LaneKey};
+
+/// Attempts that begin in one step of a lane.
+const STEP_MAX: usize = 16;
+
+/// The lanes that have work or had some.
+#[derive(Default)]
+pub(super) struct Lanes {
+    lanes: HashMap<LaneId, Lane>,
+    /// Those that may have work due, in the order of their turns.
+    turns: VecDeque<LaneId>,
+    /// Attempts that run, in all lanes.
+    running: usize,
+}
+
+struct Lane {
+    key: LaneKey,
+    /// When the next one is due; none: none waits.
+    due: Option<SystemTime>,
+    running: usize,
+    /// Work is being taken out of it.
+    is_claimed: bool,
+    /// Work came in meanwhile.
+    came: Option<SystemTime>,
+    /// It has a turn.
+    has_turn: bool,
+}
+
+/// A lane whose turn it is.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Turn {
+    pub(super) lane: LaneId,
+    pub(super) key: LaneKey,
+    /// How many attempts may begin.
+    pub(super) limit: usize,
+    /// Only what was due by then is taken out.
+    pub(super) due_by: SystemTime,
+}
+
+/// What a lane may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Room {
+    /// Run so many attempts at once.
+    For(usize),
+    /// Nothing but letting those expire that were due by then.
+    OnlyExpired(SystemTime),
+}
+
+/// How often a lane is looked at whose function takes no work.
+const BLOCKED_LOOK: Duration = Duration::from_secs(5);
+
+fn earlier(one: Option<SystemTime>, other: Option<SystemTime>) -> Option<SystemTime> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
+impl Lanes {
+    /// Notes that something in a lane is due then.
+    pub(super) fn due(&mut self, id: LaneId, key: &LaneKey, at: SystemTime) {
+        let lane = self.lanes.entry(id).or_insert_with(|| Lane {
+            key: key.clone(),
+            due: None,
+            running: 0,
+            is_claimed: false,
+            came: None,
+            has_turn: false,
+        });
+        if lane.is_claimed {
+            lane.came = earlier(lane.came, Some(at));
+        } else {
+            lane.due = earlier(lane.due, Some(at));
+        }
+        self.give_turn(id);
+    }
+
+    /// The next lane with work due and room for it, as `room_of` says. At most `max` attempts run in all. Else when to look again, if something waits for its time.
+    pub(super) fn next(
+        &mut self,
+        now: SystemTime,
+        max: usize,
+        mut room_of: impl FnMut(&LaneKey) -> Room,
+    ) -> Result<Turn, Option<SystemTime>> {
+        let free = max.saturating_sub(self.running);
+        let mut soonest = None;
+        for _ in 0..self.turns.len() {
+            let Some(id) = self.turns.pop_front() else { break };
+            let Some(lane) = self.lanes.get_mut(&id) else { continue };
+            let Some(due) = lane.due.filter(|_| !lane.is_claimed) else {
+                // It gets another turn when something comes, or the claim ends.
+                lane.has_turn = false;
+                self.forget_if_empty(id);
+                continue;
+            };
+            self.turns.push_back(id);
+            if due > now {
+                soonest = earlier(soonest, Some(due));
+                continue;
+            }
+            let (limit, due_by) = match room_of(&lane.key) {
+                Room::For(attempts) => (attempts.saturating_sub(lane.running), now),
+                Room::OnlyExpired(by) if due <= by => (STEP_MAX, by),
+                Room::OnlyExpired(_) => {
+                    soonest = earlier(soonest, Some(now + BLOCKED_LOOK));
+                    continue;
+                }
+            };
+            let limit = limit.min(free).min(STEP_MAX);
+            if limit == 0 {
+                continue; // An attempt that ends brings the next look.
+            }
+            lane.is_claimed = true;
+            lane.running += limit;
+            self.running += limit;
+            return Ok(Turn { lane: id, key: lane.key.clone(), limit, due_by });
+        }
+        Err(soonest)
+    }
+
+    /// The claim of a turn ended: so few began, and the next one is due then.
+    pub(super) fn claimed(&mut self, turn: &Turn, began: usize, next: Option<SystemTime>) {
+        let Some(lane) = self.lanes.get_mut(&turn.lane) else { return };
+        lane.is_claimed = false;
+        lane.due = earlier(next, lane.came.take());
+        let unused = turn.limit - began;
+        lane.running -= unused;
+        self.running -= unused;
+        self.give_turn(turn.lane);
+        self.forget_if_empty(turn.lane);
+    }
+
+    /// An attempt ended; what it was at is due again then, if at all.
+    pub(super) fn ended(&mut self, id: LaneId, again: Option<SystemTime>) {
+        self.running = self.running.saturating_sub(1);
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        lane.running = lane.running.saturating_sub(1);
+        let key = lane.key.clone();
+        match again {
+            Some(at) => self.due(id, &key, at),
+            None => self.forget_if_empty(id),
+        }
+    }
+
+    fn give_turn(&mut self, id: LaneId) {
+        if let Some(lane) = self.lanes.get_mut(&id)
+            && lane.due.is_some()
+            && !lane.has_turn
+        {
+            lane.has_turn = true;
+            self.turns.push_back(id);
+        }
+    }
+
+    fn forget_if_empty(&mut self, id: LaneId) {
+        let is_empty = |lane: &Lane| lane.running == 0 && lane.due.is_none() && !lane.is_claimed && !lane.has_turn;
+        if self.lanes.get(&id).is_some_and(is_empty) {
+            self.lanes.remove(&id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn key(name: &str) -> LaneKey {
+        LaneKey { function: name.parse().unwrap(), qualifier: None, url: None }
+    }
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    const A: LaneId = LaneId(1);
+    const B: LaneId = LaneId(2);
+
+    #[test]
+    fn lanes_take_turns_however_much_is_in_one() {
+        let mut lanes = Lanes::default();
+        lanes.due(A, &key("a"), at(1));
+        lanes.due(B, &key("b"), at(5));
+        let mut order = Vec::new();
+        for _ in 0..6 {
+            let turn = lanes.next(at(9), 1, |_| Room::For(100)).unwrap();
+            order.push(turn.lane);
+            // A million more wait in A, and some in B.
+            lanes.claimed(&turn, 1, Some(at(2)));
+            assert_eq!(lanes.next(at(9), 1, |_| Room::For(100)), Err(None), "as many run as may");
+            lanes.ended(turn.lane, None);
+        }
+        assert_eq!(order, [A, B, A, B, A, B]);
+    }
+
+    #[test]
+    fn nothing_begins_before_it_is_due_or_beyond_the_bounds() {
+        let mut lanes = Lanes::default();
+        lanes.due(A, &key("a"), at(10));
+        assert_eq!(lanes.next(at(9), 9, |_| Room::For(9)), Err(Some(at(10))));
+        assert_eq!(lanes.next(at(10), 9, |_| Room::For(0)), Err(None));
+        let turn = lanes.next(at(10), 9, |_| Room::For(3)).unwrap();
+        assert_eq!(turn.limit, 3);
+        lanes.due(A, &key("a"), at(11));
+        assert_eq!(lanes.next(at(20), 9, |_| Room::For(9)), Err(None), "it is being claimed");
+        lanes.claimed(&turn, 1, None);
+        let turn = lanes.next(at(20), 9, |_| Room::For(3)).expect("what came meanwhile is due");
+        assert_eq!(turn.limit, 2, "one runs");
+        lanes.claimed(&turn, 2, None);
+        assert_eq!(lanes.next(at(20), 9, |_| Room::For(9)), Err(None));
+        lanes.ended(A, Some(at(30)));
+        assert_eq!(lanes.next(at(20), 9, |_| Room::For(9)), Err(Some(at(30))));
+        lanes.ended(A, None);
+        lanes.ended(A, None);
+        assert_eq!(lanes.running, 0);
+    }
+
+    #[test]
+    fn where_nothing_can_run_only_what_is_too_old_comes_out_and_an_empty_lane_is_forgotten() {
+        let mut lanes = Lanes::default();
+        lanes.due(A, &key("a"), at(10));
+        let look = |lanes: &mut Lanes, now, by| lanes.next(at(now), 9, |_| Room::OnlyExpired(at(by)));
+        assert_eq!(look(&mut lanes, 20, 9), Err(Some(at(25))));
+        let turn = look(&mut lanes, 25, 10).unwrap();
+        assert_eq!((turn.limit, turn.due_by), (9, at(10)));
+        lanes.claimed(&turn, 0, None);
+        assert_eq!(look(&mut lanes, 25, 10), Err(None));
+        assert!(lanes.lanes.is_empty() && lanes.turns.is_empty());
+    }
+}
