@@ -6,13 +6,14 @@ use serde_json::{Value, json};
 
 use crate::support::{TestHost, Up, dormouse, eventually, write_examples};
 
-const COMMANDS: [&str; 25] = [
+const COMMANDS: [&str; 26] = [
     "serve",
     "up",
     "new",
     "build",
     "deploy",
     "invoke",
+    "invocations",
     "list",
     "show",
     "logs",

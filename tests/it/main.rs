@@ -23,6 +23,7 @@ mod http;
 mod http2;
 mod tls;
 mod keys;
+mod queue;
 mod components;
 mod uploads;
 mod compiling;

@@ -32,6 +32,7 @@ pub(crate) struct TestHostBuilder {
     flags: Vec<String>,
     environment: Vec<(String, String)>,
     files_max: Option<u64>,
+    file_bytes_max: Option<u64>,
     terminal: Option<Arc<File>>,
 }
 
@@ -51,6 +52,12 @@ impl TestHostBuilder {
     /// Lets the host have so many files open.
     pub(crate) fn files_max(mut self, count: u64) -> TestHostBuilder {
         self.files_max = Some(count);
+        self
+    }
+
+    /// Lets no file of the host grow beyond so many bytes, as if its disk were full.
+    pub(crate) fn file_bytes_max(mut self, bytes: u64) -> TestHostBuilder {
+        self.file_bytes_max = Some(bytes);
         self
     }
 
@@ -79,7 +86,9 @@ impl TestHostBuilder {
             command.args(&outer[1..]).arg(program);
             command
         };
+        let full = |bytes| format!(r#"trap '' XFSZ && exec prlimit --fsize={bytes}: "$0" "$@""#);
         let mut command = match (self.files_max, &self.terminal) {
+            _ if self.file_bytes_max.is_some() => within(&["sh", "-c", &full(self.file_bytes_max.unwrap_or_default())]),
             (Some(count), _) => within(&["sh", "-c", &format!(r#"ulimit -n {count} && exec "$0" "$@""#)]),
             (None, Some(_)) => within(&["setsid", "--ctty"]),
             (None, None) => Command::new(program),
@@ -142,7 +151,14 @@ impl TestHost {
 
     pub(crate) fn builder() -> TestHostBuilder {
         let state = Arc::new(tempfile::tempdir().expect("a folder for the state"));
-        TestHostBuilder { state, flags: Vec::new(), environment: Vec::new(), files_max: None, terminal: None }
+        TestHostBuilder {
+            state,
+            flags: Vec::new(),
+            environment: Vec::new(),
+            files_max: None,
+            file_bytes_max: None,
+            terminal: None,
+        }
     }
 
     /// Deploys the component of `package` as `name`, configured by `settings`, and returns a handle to it. The host finds it

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
+use hyper::header::HeaderMap;
 use hyper::service::service_fn;
-use hyper::{Request, Response};
+use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio_rustls::{TlsAcceptor, rustls};
@@ -20,8 +21,15 @@ pub(crate) struct Received {
     pub(crate) method: String,
     pub(crate) path: String,
     pub(crate) body: String,
-    /// The field `traceparent`; empty if there is none.
-    pub(crate) traceparent: String,
+    /// The fields.
+    pub(crate) fields: HeaderMap,
+}
+
+impl Received {
+    /// A field's text; empty if it is not there.
+    pub(crate) fn field(&self, name: &str) -> &str {
+        self.fields.get(name).map_or("", |value| value.to_str().unwrap_or("?"))
+    }
 }
 
 /// Listens on a port of the system's choice until it is dropped.
@@ -114,9 +122,19 @@ async fn answer(
         method: head.method.to_string(),
         path: head.uri.to_string(),
         body: String::from_utf8_lossy(&sent).into_owned(),
-        traceparent: head.headers.get("traceparent").map_or("", |value| value.to_str().unwrap_or("?")).to_owned(),
+        fields: head.headers,
     };
+    // A path such as `/500/3` answers so with this status, to as many requests.
+    let wanted =
+        received.path.trim_start_matches('/').split_once('/').map(|(status, times)| (status.parse(), times.parse()));
+    let mut status = 200;
+    if let Some((Ok(failing), Ok(times))) = wanted {
+        let before = kept.lock().unwrap().iter().filter(|other| other.path == received.path).count();
+        status = if before < times { failing } else { 200 };
+    }
     kept.lock().unwrap().push(received);
     tokio::time::sleep(delay).await;
-    Ok(Response::new(Full::new(Bytes::from_static(body.as_bytes()))))
+    let mut response = Response::new(Full::new(Bytes::from_static(body.as_bytes())));
+    *response.status_mut() = StatusCode::from_u16(status).expect("a status");
+    Ok(response)
 }

@@ -18,7 +18,7 @@ CREATE TABLE invocations (
     seq         INTEGER PRIMARY KEY, -- the order of acceptance
     function    INTEGER NOT NULL,
     lane        INTEGER NOT NULL,
-    id          BLOB NOT NULL,    -- 16 bytes of a UUID, or else its text
+    id          ANY NOT NULL,     -- 16 bytes of a UUID, or else its text
     state       INTEGER NOT NULL, -- 0 waiting, 1 running, 2 succeeded, 3 failed, 4 expired, 5 stopped
     at_us       INTEGER NOT NULL, -- when it is due, began or ended
     accepted_us INTEGER NOT NULL,

@@ -39,6 +39,8 @@ pub(super) struct Tables {
     ended: u64,
     /// Whether the tables are as large as they may be.
     is_full: bool,
+    /// Space was given back that the file system does not have yet.
+    gave_back: bool,
 }
 
 impl Tables {
@@ -48,7 +50,8 @@ impl Tables {
             let connection = sqlite::open_durable(path, &SCHEMA)?;
             connection.pragma_update(None, "cache_size", -16_384)?;
             connection.set_prepared_statement_cache_capacity(32);
-            let mut tables = Tables { connection, bounds, lanes: HashMap::new(), ended: 0, is_full: false };
+            let mut tables =
+                Tables { connection, bounds, lanes: HashMap::new(), ended: 0, is_full: false, gave_back: false };
             tables.read_lanes()?;
             tables.wait_again()?;
             let counts = Counts::new(bounds.bytes_max);
@@ -115,6 +118,10 @@ impl Tables {
             self.lanes.clear();
             let read = self.read_lanes();
             debug_assert!(read.is_ok(), "{read:?}");
+        }
+        if std::mem::take(&mut self.gave_back) && made.is_ok() {
+            // The file becomes smaller once its log is part of it. If somebody reads just now, the next time will do.
+            let _ = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()));
         }
         made
     }
@@ -306,8 +313,11 @@ impl Tables {
         }
         let free: u64 = self.connection.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
         if free > PAGES_FREE_MIN {
-            let given_back = free.min(PAGES_GIVEN_BACK);
-            self.connection.execute_batch(&format!("PRAGMA incremental_vacuum({given_back})"))?;
+            // It gives back a page with each step.
+            let mut give_back = self.connection.prepare(&format!("PRAGMA incremental_vacuum({PAGES_GIVEN_BACK})"))?;
+            let mut pages = give_back.query(())?;
+            while pages.next()?.is_some() {}
+            self.gave_back = true;
         }
         Ok(forgotten >= FORGOTTEN_MAX || free > PAGES_GIVEN_BACK)
     }

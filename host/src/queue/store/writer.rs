@@ -19,50 +19,36 @@ const WAITING_MAX: usize = 1024;
 /// What is to be done once a change is committed.
 type Committed = Box<dyn FnOnce(&Counts) + Send>;
 
+/// A change on its way to the thread.
+struct Asked {
+    change: Change<Committed>,
+    /// Tells whoever asked that it was not made.
+    failed: Box<dyn FnOnce(&StoreError) + Send>,
+}
+
 /// A handle to the thread.
 #[derive(Clone)]
 pub(super) struct Writer(Arc<Shared>);
 
 struct Shared {
     /// None once it is closed.
-    changes: Mutex<Option<mpsc::Sender<Change<Committed>>>>,
+    changes: Mutex<Option<mpsc::Sender<Asked>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
-    fault: Fault,
+    is_healthy: Arc<AtomicBool>,
 }
 
-/// What was wrong when the tables were last written.
-#[derive(Clone, Default)]
-struct Fault {
-    text: Arc<Mutex<Option<Arc<str>>>>,
-    is_there: Arc<AtomicBool>,
-}
-
-impl Fault {
-    fn note(&self, error: Option<String>) {
-        let is_new = error.is_some() && !self.is_there.load(Ordering::Relaxed);
-        if let Some(error) = error.as_ref().filter(|_| is_new) {
-            tracing::error!("the queue cannot be written: {error}");
-        } else if error.is_none() && self.is_there.load(Ordering::Relaxed) {
-            tracing::info!("the queue can be written again");
-        }
-        self.is_there.store(error.is_some(), Ordering::Relaxed);
-        *self.text.lock().unwrap_or_else(PoisonError::into_inner) = error.map(Into::into);
-    }
-
-    fn error(&self) -> StoreError {
-        let text = self.text.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        StoreError::Unavailable(text.unwrap_or_else(|| "it is closed".into()))
-    }
+fn closed() -> StoreError {
+    StoreError::Unavailable("the queue is closed".into())
 }
 
 impl Writer {
     pub(super) fn start(tables: Tables, counts: Arc<Counts>) -> anyhow::Result<Writer> {
         let (sender, changes) = mpsc::channel(WAITING_MAX);
-        let fault = Fault::default();
-        let of_thread = fault.clone();
+        let is_healthy = Arc::new(AtomicBool::new(true));
+        let healthy = is_healthy.clone();
         let thread = thread::Builder::new().name("queue".to_owned());
-        let thread = thread.spawn(move || run(tables, changes, &counts, &of_thread)).context("start a thread")?;
-        Ok(Writer(Arc::new(Shared { changes: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)), fault })))
+        let thread = thread.spawn(move || run(tables, changes, &counts, &healthy)).context("start a thread")?;
+        Ok(Writer(Arc::new(Shared { changes: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)), is_healthy })))
     }
 
     /// Makes a change, and waits until it is durable. If the caller leaves meanwhile, the change is made all the same.
@@ -76,26 +62,36 @@ impl Writer {
     {
         let sender = self.0.changes.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let (answer, answered) = oneshot::channel();
+        // Either of two closures answers.
+        let answer = Arc::new(Mutex::new(Some(answer)));
+        let answer_with = |answer: Arc<Mutex<Option<oneshot::Sender<Result<T, StoreError>>>>>| {
+            move |made| {
+                let answer = answer.lock().unwrap_or_else(PoisonError::into_inner).take();
+                // Whoever asked may have left.
+                answer.map(|answer| answer.send(made))
+            }
+        };
+        let (made, failed) = (answer_with(answer.clone()), answer_with(answer));
         let change: Change<Committed> = Box::new(move |tables| {
-            let (made, after) = change(tables)?;
+            let (value, after) = change(tables)?;
             Ok(Box::new(move |counts: &Counts| {
                 after(counts);
-                // Whoever asked may have left.
-                let _ = answer.send(made);
+                made(Ok(value));
             }))
         });
+        let failed = Box::new(move |error: &StoreError| drop(failed(Err(error.clone()))));
         let sent = match sender {
-            Some(sender) => sender.send(change).await.is_ok(),
+            Some(sender) => sender.send(Asked { change, failed }).await.is_ok(),
             None => false,
         };
         if !sent {
-            return Err(self.0.fault.error());
+            return Err(closed());
         }
-        answered.await.map_err(|_| self.0.fault.error())
+        answered.await.unwrap_or_else(|_| Err(closed()))
     }
 
     pub(super) fn is_healthy(&self) -> bool {
-        !self.0.fault.is_there.load(Ordering::Relaxed)
+        self.0.is_healthy.load(Ordering::Relaxed)
     }
 
     /// Makes the changes that were handed over, and ends the thread.
@@ -108,17 +104,29 @@ impl Writer {
     }
 }
 
-fn run(mut tables: Tables, mut changes: mpsc::Receiver<Change<Committed>>, counts: &Counts, fault: &Fault) {
-    while let Some(first) = changes.blocking_recv() {
-        let mut group = vec![first];
+fn run(mut tables: Tables, mut changes: mpsc::Receiver<Asked>, counts: &Counts, is_healthy: &AtomicBool) {
+    while let Some(Asked { change, failed }) = changes.blocking_recv() {
+        let (mut group, mut told) = (vec![change], vec![failed]);
         while group.len() < GROUP_MAX
-            && let Ok(change) = changes.try_recv()
+            && let Ok(Asked { change, failed }) = changes.try_recv()
         {
             group.push(change);
+            told.push(failed);
         }
-        // If the group fails, what was to be done afterwards is dropped, and with it the senders of the answers.
-        let committed = tables.group(group);
-        fault.note(committed.as_ref().err().map(ToString::to_string));
-        committed.into_iter().flatten().for_each(|committed| committed(counts));
+        match tables.group(group) {
+            Ok(committed) => {
+                if !is_healthy.swap(true, Ordering::Relaxed) {
+                    tracing::info!("the queue can be written again");
+                }
+                committed.into_iter().for_each(|committed| committed(counts));
+            }
+            Err(error) => {
+                if is_healthy.swap(false, Ordering::Relaxed) {
+                    tracing::error!("the queue cannot be written: {error}");
+                }
+                let error = StoreError::Unavailable(error.to_string().into());
+                told.into_iter().for_each(|failed| failed(&error));
+            }
+        }
     }
 }

@@ -39,6 +39,8 @@ pub(crate) enum Step {
 
     // Ends.
     Fail(String),
+    /// Fails at every attempt before this one.
+    FailUntilAttempt(u32),
     Panic,
     Trap,
 
@@ -96,6 +98,8 @@ impl Step {
             Step::ReplyBytes(_) => {} // The handler looks for it when all steps are done.
 
             Step::Fail(text) => return Err(text.clone()),
+            Step::FailUntilAttempt(attempt) if ctx.attempt < *attempt => return Err("not yet".to_owned()),
+            Step::FailUntilAttempt(_) => {}
             Step::Panic => panic!("the script says so"),
             Step::Trap => std::process::abort(), // In a component this is the `unreachable` instruction, with no message.
 
