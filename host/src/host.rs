@@ -15,10 +15,11 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use serde_json::Value;
+use tokio::sync::watch;
 
 use self::pools::Preparing;
 use crate::access::{Access, Auth};
-use crate::catalog::{Alias, AliasChange, Catalog, CatalogBounds, ChangeError, Function, Version};
+use crate::catalog::{Address, Alias, AliasChange, Catalog, CatalogBounds, ChangeError, Function, Version};
 use crate::config::Config;
 use crate::guest::{Engine, Network, Sender};
 use crate::ids::{AliasName, FunctionName, InstanceId, VersionNumber};
@@ -46,6 +47,8 @@ pub struct Host {
     billing_basis: Basis,
     guest_memory_bytes: Arc<AtomicU64>,
     network: Arc<Network>,
+    /// Counts changes of the catalog.
+    changes: watch::Sender<u64>,
     metrics: Arc<instance::Metrics>,
     charges: Charges,
     events: Held,
@@ -122,6 +125,7 @@ impl Host {
             billing_basis: config.billing_basis,
             guest_memory_bytes,
             network,
+            changes: watch::Sender::new(0),
             metrics,
             charges,
             events,
@@ -217,6 +221,16 @@ impl Host {
     /// The function, if it is deployed.
     pub fn function(&self, name: &str) -> Option<Arc<Function>> {
         self.catalog.get(name)
+    }
+
+    /// Says when the catalog changes.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// The function that a host name and a path lead to, beside `/fn/{function}/...`.
+    pub fn address(&self, host: &str, path: &str) -> Option<Arc<Address>> {
+        self.catalog.addresses().find(host, path).cloned()
     }
 
     /// Deploys a component; says whether the function is new. It is stored when this returns, and instances of the

@@ -38,6 +38,8 @@ pub struct Call<'a> {
     pub traceparent: Option<String>,
     /// Who calls.
     pub caller: Caller<'a>,
+    /// What somebody outside must show; none: what the function or the host asks for.
+    pub auth: Option<Auth>,
     /// Which attempt at the request this is, from 1.
     pub attempt: u32,
     /// Ends the call when it is cancelled.
@@ -206,7 +208,7 @@ impl Host {
         let function = self.function(call.function);
         // Asked before anything is said of the function, so that strangers do not learn which ones there are.
         if let Caller::Outside(key) = call.caller
-            && self.auth_of(function.as_deref()) == Auth::Key
+            && call.auth.unwrap_or_else(|| self.auth_of(function.as_deref())) == Auth::Key
         {
             let key = key.ok_or_else(|| Refusal::NoKey(shown(call.function)))?;
             if !key.scope.allows(Right::Invoke, call.function) {

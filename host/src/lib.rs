@@ -5,7 +5,8 @@
 //! [`pool`] lends an instance, [`instance`] drives that instance from state to state, and [`guest`] runs its code, which
 //! only moves while it is polled. [`meter`] measures each poll and [`ledger`] stores what was measured.
 //!
-//! [`queue`] keeps asynchronous invocations until they have run, and sends them through the same door.
+//! [`queue`] keeps asynchronous invocations until they have run, and sends them through the same door;
+//! [`trigger`] hands it what timers want to run.
 //!
 //! [`access`] knows the keys of callers and operators, and remembers what operators changed.
 //!
@@ -23,6 +24,7 @@ pub mod server;
 pub mod data;
 pub mod admin;
 pub mod web;
+pub mod trigger;
 pub mod queue;
 pub mod host;
 pub mod invoke;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::{TestHost, Up, dormouse, eventually, write_examples};
 
-const COMMANDS: [&str; 26] = [
+const COMMANDS: [&str; 27] = [
     "serve",
     "up",
     "new",
@@ -14,6 +14,7 @@ const COMMANDS: [&str; 26] = [
     "deploy",
     "invoke",
     "invocations",
+    "triggers",
     "list",
     "show",
     "logs",

@@ -344,6 +344,8 @@ const ROUTES: &[(&str, &str, Asks)] = &[
     ("post", "/v1/functions/{name}/invocations/{id}/replay", Asks::Manage),
     ("post", "/v1/functions/{name}/replay", Asks::Manage),
     ("get", "/v1/functions/{name}/webhook-secret", Asks::Manage),
+    ("get", "/v1/functions/{name}/triggers", Asks::Read),
+    ("post", "/v1/functions/{name}/triggers/{trigger}/fire", Asks::Manage),
     ("get", "/v1/functions/{name}/versions", Asks::Read),
     ("post", "/v1/functions/{name}/versions", Asks::Manage),
     ("get", "/v1/functions/{name}/versions/{version}", Asks::Read),

@@ -24,6 +24,7 @@ mod http2;
 mod tls;
 mod keys;
 mod queue;
+mod triggers;
 mod components;
 mod uploads;
 mod compiling;

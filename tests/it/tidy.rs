@@ -24,7 +24,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
-    ("server", &["access", "admin", "config", "data", "host", "machine", "private", "queue", "shutdown", "web"]),
+    (
+        "server",
+        &["access", "admin", "config", "data", "host", "machine", "private", "queue", "shutdown", "trigger", "web"],
+    ),
+    ("trigger", &["catalog", "clock", "host", "ids", "queue"]),
     (
         "queue",
         &[
@@ -47,6 +51,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "data",
         &[
             "access",
+            "catalog",
             "config",
             "guest",
             "host",
@@ -76,6 +81,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "server",
             "shutdown",
             "telemetry",
+            "trigger",
             "web",
             "room",
         ],

@@ -16,6 +16,7 @@ mod logs;
 pub mod model;
 mod operator;
 mod reject;
+mod triggers;
 mod usage;
 mod versions;
 
@@ -43,6 +44,7 @@ use crate::queue::Queue;
 use crate::room::Room;
 use crate::shutdown::Tasks;
 use crate::telemetry;
+use crate::trigger::Triggers;
 use crate::web::headers;
 use crate::web::linger::Lingering;
 use crate::web::listener;
@@ -54,6 +56,7 @@ use crate::web::tls::Tls;
 struct Plane {
     host: Arc<Host>,
     queue: Arc<Queue>,
+    triggers: Triggers,
     config: AdminConfig,
     /// Memory for components until they are deployed.
     uploads: Room,
@@ -90,10 +93,10 @@ impl Modify for Keys {
 }
 
 /// Serves operators until the host closes.
-pub async fn serve(listener: TcpListener, tls: Option<Tls>, queue: Arc<Queue>, config: AdminConfig, data: SocketAddr) {
-    let (tasks, connections) = (queue.host().tasks().clone(), config.connections);
+pub async fn serve(listener: TcpListener, tls: Option<Tls>, triggers: Triggers, config: AdminConfig, data: SocketAddr) {
+    let (tasks, connections) = (triggers.queue().host().tasks().clone(), config.connections);
     let uploads = Room::new(config.uploads_memory_mb_max);
-    let pages = Pages { tasks: tasks.clone(), router: router(queue, config, uploads, data) };
+    let pages = Pages { tasks: tasks.clone(), router: router(triggers, config, uploads, data) };
     listener::serve(listener, tls, pages, connections, tasks).await;
 }
 
@@ -128,7 +131,7 @@ fn answer_with(failure: Failure, mut response: http::Response<Body>, request: &R
     problem
 }
 
-fn router(queue: Arc<Queue>, config: AdminConfig, uploads: Room, data: SocketAddr) -> Router {
+fn router(triggers: Triggers, config: AdminConfig, uploads: Room, data: SocketAddr) -> Router {
     let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(functions::list))
         .routes(routes!(functions::show, functions::configure, functions::delete))
@@ -151,6 +154,8 @@ fn router(queue: Arc<Queue>, config: AdminConfig, uploads: Room, data: SocketAdd
         .routes(routes!(invocations::replay))
         .routes(routes!(invocations::replay_all))
         .routes(routes!(invocations::webhook_secret))
+        .routes(routes!(triggers::list))
+        .routes(routes!(triggers::fire))
         .routes(routes!(logs::read))
         .routes(routes!(usage::sums))
         .routes(routes!(usage::windows))
@@ -164,8 +169,9 @@ fn router(queue: Arc<Queue>, config: AdminConfig, uploads: Room, data: SocketAdd
         .routes(routes!(keys::rotate))
         .routes(routes!(audit::list))
         .split_for_parts();
+    let queue = triggers.queue().clone();
     let host = queue.host().clone();
-    let plane = Arc::new(Plane { host, queue, config, uploads, data, actions: Actions::of(&document) });
+    let plane = Arc::new(Plane { host, queue, triggers, config, uploads, data, actions: Actions::of(&document) });
     router
         .route("/openapi.json", get(async move || axum::Json(document)))
         .fallback(reject::no_such_path)

@@ -10,6 +10,7 @@ use crate::ids::RevisionId;
 
 mod access;
 mod invocations;
+mod triggers;
 
 pub use access::{AuditEntry, AuditList, CreateKeyRequest, KeyList, KeyView, KeyWithSecret, RotateKeyRequest};
 
@@ -17,6 +18,8 @@ pub use invocations::{
     AsyncInvocationList, AsyncInvocationView, ReplayRequest, ReplayView, ReplayedView, StopView, WebhookSecretView,
     WholeAsyncInvocation,
 };
+
+pub use triggers::{FiredView, TriggerList, TriggerRun, TriggerView};
 
 pub use crate::pool::InstanceCounts;
 pub use crate::web::problem::Problem;

@@ -18,6 +18,7 @@ use crate::ids::{
 };
 use crate::ledger::QueryError;
 use crate::queue::OrderError;
+use crate::trigger::FireError;
 use crate::web::problem::{Code, Failure};
 
 /// A request that an operator has to change.
@@ -125,6 +126,17 @@ impl From<InvalidRequestId> for Failure {
     }
 }
 
+impl From<FireError> for Failure {
+    fn from(error: FireError) -> Failure {
+        let detail = error.to_string();
+        match error {
+            FireError::NotFound(..) => Failure::new(Code::TriggerNotFound, detail),
+            FireError::Address(_) => invalid(detail),
+            FireError::Store(error) => error.into(),
+        }
+    }
+}
+
 impl From<OrderError> for Failure {
     fn from(error: OrderError) -> Failure {
         let detail = error.to_string();
@@ -177,7 +189,7 @@ impl From<ChangeError> for Failure {
             ChangeError::NoAlias(..) => Code::AliasNotFound,
             ChangeError::Refused(_) => Code::ComponentRefused,
             ChangeError::Draining => Code::HostDraining,
-            ChangeError::Settings(_) => Code::SettingsRefused,
+            ChangeError::Settings(_) | ChangeError::AddressTaken(..) => Code::SettingsRefused,
             ChangeError::Unchanged(..) => Code::VersionUnchanged,
             ChangeError::VersionInUse { .. } => Code::VersionInUse,
             ChangeError::Alias(..) => Code::AliasRefused,

@@ -8,6 +8,7 @@ use super::alias::Alias;
 use super::asynchronous::AsyncSpec;
 use super::revision::Revision;
 use super::spec::SettingsSpec;
+use super::trigger::TriggerSpecs;
 use crate::access::Auth;
 use crate::ids::{AliasName, FunctionName, LATEST, RevisionId, VersionNumber};
 use crate::log::Log;
@@ -29,6 +30,8 @@ pub struct Function {
     pub auth: Option<Auth>,
     /// How its asynchronous invocations are run.
     pub asynchronous: AsyncSpec,
+    /// What invokes it, by name.
+    pub triggers: TriggerSpecs,
     /// For people.
     pub description: String,
     /// For people and programs; the host does not read them.
@@ -81,6 +84,7 @@ impl Function {
             aliases: BTreeMap::new(),
             auth: None,
             asynchronous: AsyncSpec::default(),
+            triggers: TriggerSpecs::new(),
             description: String::new(),
             tags: BTreeMap::new(),
             suspended: false,
@@ -142,6 +146,7 @@ impl Function {
         SettingsSpec {
             auth: self.auth,
             asynchronous: self.asynchronous.clone(),
+            triggers: self.triggers.clone(),
             description: self.description.clone(),
             tags: self.tags.clone(),
             ..revision.settings.spec.clone()

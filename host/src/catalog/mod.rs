@@ -3,6 +3,7 @@
 //! `invoke` resolves names here without a lock; `host` deploys, configures, publishes and deletes. The catalog neither
 //! knows nor touches instances: `pool` follows what it says.
 
+mod addresses;
 mod alias;
 mod artifacts;
 mod asynchronous;
@@ -15,6 +16,7 @@ mod revision;
 mod settings;
 mod spec;
 mod store;
+mod trigger;
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -33,6 +35,7 @@ use crate::guest::{Component, Engine, Refusal};
 use crate::ids::{AliasName, FunctionName, RevisionId, VersionNumber};
 use crate::shutdown::Tasks;
 
+pub use addresses::{Address, Addresses};
 pub use alias::{Alias, AliasChange};
 pub use asynchronous::{AsyncRules, AsyncSpec, Destination, DestinationSpec};
 pub use compiler::{CompileError, REFUSED as COMPILE_REFUSED};
@@ -40,6 +43,7 @@ pub use function::{Function, Target, Version};
 pub use revision::{ExportView, ExportsView, Revision};
 pub use settings::{Settings, SettingsFaults};
 pub use spec::{Hook, Lifecycle, SettingsSpec, export_name};
+pub use trigger::{Cors, HttpTrigger, Timer, TriggerKind, TriggerSpec, TriggerSpecs};
 
 /// Functions by name, at one time.
 pub type Functions = HashMap<FunctionName, Arc<Function>>;
@@ -50,6 +54,7 @@ pub struct Catalog(Arc<Inner>);
 
 struct Inner {
     functions: ArcSwap<Functions>,
+    addresses: ArcSwap<Addresses>,
     artifacts: Artifacts,
     store: Arc<Store>,
     bounds: CatalogBounds,
@@ -107,6 +112,11 @@ pub enum ChangeError {
     /// The alias would be wrong.
     #[error("alias `{0}` was refused: {1}")]
     Alias(AliasName, String),
+    /// Another function has the address of a trigger.
+    #[error(
+        "`triggers.{0}`: function `{2}` has the address `{1}`; choose another one, or take it from that function first"
+    )]
+    AddressTaken(String, String, FunctionName),
     /// A bound of this host.
     #[error("function `{0}` has {1} already, as many as this host allows ({2}); delete some first")]
     TooMany(FunctionName, String, &'static str),
@@ -149,6 +159,7 @@ impl Catalog {
         }
         store.forget_unused_code()?;
         Ok(Catalog(Arc::new(Inner {
+            addresses: ArcSwap::from_pointee(Addresses::of(&functions)),
             functions: ArcSwap::from_pointee(functions),
             artifacts,
             store,
@@ -161,6 +172,23 @@ impl Catalog {
     /// The function, if it is deployed.
     pub fn get(&self, name: &str) -> Option<Arc<Function>> {
         self.0.functions.load().get(name).cloned()
+    }
+
+    /// The addresses that functions have of their own.
+    pub fn addresses(&self) -> arc_swap::Guard<Arc<Addresses>> {
+        self.0.addresses.load()
+    }
+
+    /// Refuses an address that another function has. The caller holds `changing`.
+    fn check_addresses(&self, function: &Function) -> Result<(), ChangeError> {
+        let addresses = self.0.addresses.load();
+        for (name, trigger) in function.triggers.iter().filter(|(_, trigger)| trigger.is_enabled()) {
+            let Ok(TriggerKind::Http(http)) = trigger.check() else { continue };
+            if let Some(other) = addresses.taken(&function.name, &http) {
+                return Err(ChangeError::AddressTaken(name.clone(), http.address(), other.function.clone()));
+            }
+        }
+        Ok(())
     }
 
     /// All functions as they are now.
@@ -228,7 +256,9 @@ impl Catalog {
             Some(before) => Function { latest, ..Function::clone(before) },
             None => Function::new(latest),
         };
-        Ok((self.add_revision(labelled(function, spec)).await?, before.is_none()))
+        let function = labelled(function, spec);
+        self.check_addresses(&function)?;
+        Ok((self.add_revision(function).await?, before.is_none()))
     }
 
     /// Applies a JSON merge patch to a function's settings. There is a new revision only if it matters to instances.
@@ -238,6 +268,7 @@ impl Catalog {
         let spec = before.spec().merged(patch).map_err(ChangeError::Settings)?;
         let settings = checked(&spec)?;
         let function = labelled(Function::clone(&before), spec);
+        self.check_addresses(&function)?;
         let latest = &before.latest;
         if settings.run_like(&latest.settings) {
             return self.put(function).await;
@@ -287,6 +318,7 @@ impl Catalog {
             functions.remove(name);
             functions
         });
+        self.note_addresses();
         self.forget(before.revisions().map(|revision| revision.sha256.clone())).await
     }
 
@@ -333,7 +365,12 @@ impl Catalog {
             functions.insert(function.name.clone(), function.clone());
             functions
         });
+        self.note_addresses();
         function
+    }
+
+    fn note_addresses(&self) {
+        self.0.addresses.store(Arc::new(Addresses::of(&self.0.functions.load())));
     }
 
     /// Forgets components that no revision uses any more. The caller holds `changing`.
@@ -363,6 +400,6 @@ fn checked(spec: &SettingsSpec) -> Result<Settings, ChangeError> {
 
 /// The function with those of its settings that belong to it as a whole.
 fn labelled(function: Function, spec: SettingsSpec) -> Function {
-    let SettingsSpec { auth, asynchronous, description, tags, .. } = spec;
-    Function { auth, asynchronous, description, tags, updated: clock::date(), ..function }
+    let SettingsSpec { auth, asynchronous, triggers, description, tags, .. } = spec;
+    Function { auth, asynchronous, triggers, description, tags, updated: clock::date(), ..function }
 }

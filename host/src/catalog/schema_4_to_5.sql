@@ -1,2 +1,3 @@
--- How asynchronous invocations are run, as JSON; NULL: as by default.
+-- How asynchronous invocations are run, and what invokes the function by itself, as JSON; NULL: as by default, and nothing.
 ALTER TABLE functions ADD COLUMN async TEXT;
+ALTER TABLE functions ADD COLUMN triggers TEXT;

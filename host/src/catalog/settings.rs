@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::asynchronous::AsyncSpec;
 use super::spec::{Hook, SettingsSpec, export_name};
+use super::trigger::{self, TriggerSpecs};
 use crate::guest::{EntryNames, HookName, HostPattern};
 use crate::meter::Basis;
 
@@ -19,7 +20,7 @@ const OUTBOUND_HOSTS_MAX: usize = 256;
 /// Checked settings; [`SettingsSpec::check`] makes them.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// What they were made from, without what belongs to the function as a whole: who may call it, how it is called asynchronously, description and tags.
+    /// What they were made from, without what belongs to the function as a whole: who may call it, how it is called asynchronously, triggers, description and tags.
     pub(super) spec: SettingsSpec,
     /// The exports that are called.
     pub entry_names: EntryNames,
@@ -87,6 +88,7 @@ impl SettingsSpec {
         }
         let allowed = |host: &str, port| outbound_hosts.iter().any(|pattern: &HostPattern| pattern.matches(host, port));
         self.asynchronous.check(allowed, &mut faults);
+        trigger::check(&self.triggers, &mut faults);
         if !faults.is_empty() {
             return Err(SettingsFaults(faults));
         }
@@ -111,6 +113,7 @@ impl SettingsSpec {
             spec: SettingsSpec {
                 auth: None,
                 asynchronous: AsyncSpec::default(),
+                triggers: TriggerSpecs::new(),
                 description: String::new(),
                 tags: BTreeMap::new(),
                 ..self.clone()

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::asynchronous::AsyncSpec;
+use super::trigger::TriggerSpecs;
 use crate::access::Auth;
 use crate::meter::Basis;
 
@@ -55,6 +56,9 @@ pub struct SettingsSpec {
     /// How asynchronous invocations are run, whichever version they ask for.
     #[serde(rename = "async", skip_serializing_if = "AsyncSpec::is_empty")]
     pub asynchronous: AsyncSpec,
+    /// What invokes the function by itself or under an address of its own, by name.
+    #[serde(skip_serializing_if = "TriggerSpecs::is_empty")]
+    pub triggers: TriggerSpecs,
     /// For people.
     pub description: String,
     /// For people and programs; the host does not read them.
@@ -104,6 +108,7 @@ impl Default for SettingsSpec {
             billing_basis: None,
             auth: None,
             asynchronous: AsyncSpec::default(),
+            triggers: TriggerSpecs::new(),
             description: String::new(),
             tags: BTreeMap::new(),
         }

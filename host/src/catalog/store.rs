@@ -203,7 +203,7 @@ impl Store {
 
 fn put_function(transaction: &Transaction<'_>, function: &Function) -> anyhow::Result<()> {
     transaction.execute(
-        "INSERT OR REPLACE INTO functions VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        "INSERT OR REPLACE INTO functions VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         params![
             function.name.as_str(),
             function.latest.id.0,
@@ -215,6 +215,7 @@ fn put_function(transaction: &Transaction<'_>, function: &Function) -> anyhow::R
             microseconds(function.updated),
             function.auth.map(Auth::as_str),
             (!function.asynchronous.is_empty()).then(|| serde_json::to_string(&function.asynchronous)).transpose()?,
+            (!function.triggers.is_empty()).then(|| serde_json::to_string(&function.triggers)).transpose()?,
         ],
     )?;
     Ok(())
@@ -301,7 +302,9 @@ fn function(row: &Row<'_>, revisions: &HashMap<RevisionId, Arc<Revision>>) -> an
         let latest = find(revisions, RevisionId(row.get("latest")?))?;
         let auth = row.get::<_, Option<String>>("auth")?;
         let asynchronous = row.get::<_, Option<String>>("async")?;
+        let triggers = row.get::<_, Option<String>>("triggers")?;
         Ok(Function {
+            triggers: triggers.map(|text| serde_json::from_str(&text)).transpose()?.unwrap_or_default(),
             auth: auth.map(|auth| Auth::from_name(&auth).with_context(|| format!("`auth` is `{auth}`"))).transpose()?,
             asynchronous: asynchronous.map(|text| serde_json::from_str(&text)).transpose()?.unwrap_or_default(),
             description: row.get("description")?,

@@ -1,4 +1,4 @@
-//! The client's part for asynchronous invocations.
+//! The client's part for asynchronous invocations and triggers.
 
 use bytes::Bytes;
 use reqwest::Method;
@@ -7,7 +7,8 @@ use super::answer::Answer;
 use super::client::{Client, answered};
 use super::client_error::ClientError;
 use crate::admin::model::{
-    AsyncInvocationList, ReplayRequest, ReplayView, ReplayedView, StopView, WebhookSecretView, WholeAsyncInvocation,
+    AsyncInvocationList, FiredView, ReplayRequest, ReplayView, ReplayedView, StopView, TriggerList, WebhookSecretView,
+    WholeAsyncInvocation,
 };
 use crate::ids::{FunctionName, RequestId};
 
@@ -78,6 +79,17 @@ impl Client {
     ) -> Result<Answer<ReplayedView>, ClientError> {
         let path = ["v1", "functions", name.as_str(), "replay"];
         answered(self.admin_request(Method::POST, &path, &[]).json(wanted)).await
+    }
+
+    /// `GET /v1/functions/{name}/triggers`.
+    pub(super) async fn triggers(&self, name: &FunctionName) -> Result<Answer<TriggerList>, ClientError> {
+        self.read(&["v1", "functions", name.as_str(), "triggers"], &[]).await
+    }
+
+    /// `POST /v1/functions/{name}/triggers/{trigger}/fire`.
+    pub(super) async fn fire(&self, name: &FunctionName, trigger: &str) -> Result<Answer<FiredView>, ClientError> {
+        let path = ["v1", "functions", name.as_str(), "triggers", trigger, "fire"];
+        answered(self.admin_request(Method::POST, &path, &[])).await
     }
 
     /// `GET /v1/functions/{name}/webhook-secret`.

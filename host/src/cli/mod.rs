@@ -7,7 +7,7 @@
 //! Beside the commands: `manifest.rs` reads `dormouse.toml`, `spelling.rs` knows how settings are spelled, `language.rs` what
 //! languages need, `hosting.rs` starts a host for `serve` and `up`, `output.rs`, `progress.rs` and `units.rs` are what
 //! people see. `client_args.rs` says which host a command talks to, `profiles.rs` remembers hosts, `trust.rs` knows whom a
-//! client trusts, `client_invocations.rs` is the client's part for `invocations`, `client_error.rs` why it has no answer, and `log_stream.rs` follows a log.
+//! client trusts, `client_invocations.rs` is the client's part for `invocations` and `triggers`, `client_error.rs` why it has no answer, and `log_stream.rs` follows a log.
 
 mod address;
 mod alias;
@@ -48,6 +48,7 @@ mod show;
 mod spelling;
 mod stop;
 mod suspend;
+mod triggers;
 mod trust;
 mod units;
 mod up;
@@ -97,6 +98,7 @@ enum Command {
     Configure(configure::Configure),
     Invoke(invoke::Invoke),
     Invocations(invocations::Invocations),
+    Triggers(triggers::Triggers),
     List(list::List),
     Show(show::Show),
     Logs(logs::Logs),
@@ -172,6 +174,7 @@ impl Command {
             Command::Configure(command) => command.run().await,
             Command::Invoke(command) => command.run().await,
             Command::Invocations(command) => command.run().await,
+            Command::Triggers(command) => command.run().await,
             Command::List(command) => command.run().await,
             Command::Show(command) => command.run().await,
             Command::Logs(command) => command.run().await,
@@ -204,6 +207,7 @@ impl Command {
             Command::Deploy(_) => "failed to deploy".to_owned(),
             Command::Configure(command) => format!("failed to configure `{}`", command.name()),
             Command::Invocations(command) => command.failure(),
+            Command::Triggers(command) => command.failure(),
             Command::Invoke(command) => format!("failed to invoke `{}`", command.name()),
             Command::List(_) => "failed to list functions".to_owned(),
             Command::Show(command) => format!("failed to show `{}`", command.name()),
@@ -237,6 +241,7 @@ impl Command {
             Command::Configure(command) => &mut command.client,
             Command::Invoke(command) => &mut command.client,
             Command::Invocations(command) => command.client(),
+            Command::Triggers(command) => command.client(),
             Command::List(command) => &mut command.client,
             Command::Show(command) => &mut command.client,
             Command::Logs(command) => &mut command.client,

@@ -14,7 +14,7 @@ use crate::catalog::SettingsSpec;
 const AUTHORS_KEYS: [&str; 2] = ["environment", "tags"];
 
 /// Settings whose keys are names of the author's, above settings that are respelled.
-const AUTHORS_NAMES: [&str; 1] = ["qualifiers"];
+const AUTHORS_NAMES: [&str; 2] = ["qualifiers", "triggers"];
 
 /// `memory-mb` as `memoryMb`, which stays as it is.
 pub(super) fn camel(name: &str) -> String {

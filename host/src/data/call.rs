@@ -5,14 +5,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::request::Parts as Head;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderValue, Method, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
-use super::Plane;
 use super::reply::{self, Response};
-use super::route::{Route, Way, invalid};
+use super::route::{self, Route, Way, invalid};
+use super::{Plane, cors};
 use crate::access::Key;
+use crate::catalog::{Address, HttpTrigger};
 use crate::guest::{self, BodyError, Protocol};
 use crate::host::Host;
 use crate::ids::{KeyId, RequestId};
@@ -31,21 +32,37 @@ pub(super) async fn answer(plane: &Plane, sent: http::Request<Incoming>) -> Resp
     let answered = async {
         let (Head { method, uri, mut headers, .. }, body) = sent.into_parts();
         let body = Lingering::new(body, host.tasks().clone());
-        let read =
-            check_upgrade(&headers).and_then(|()| Ok((Route::of(&method, &uri)?, take_key(host, &mut headers)?)));
-        let (route, key) = match read {
-            Ok(read) => read,
-            Err(failure) => return reply::failed(failure, &request),
-        };
-        let (way, sent) = (route.way, Sent { method: &method, uri: &uri, headers, key, body });
-        match call(plane, &request, route, sent).await {
-            Ok(Answered::Accepted(receipt)) => reply::accepted(&receipt, &request),
-            Ok(Answered::Now(answer)) => match way {
-                Way::Invoke => reply::to_invocation(answer, &request, host.reply_room()).await,
-                Way::Serve => reply::to_request(answer, &request, &method, host.reply_room()).await,
-            },
-            Err(failure) => reply::failed(failure, &request),
+        let own = own_address(host, &uri, &headers);
+        let cors = own.as_ref().and_then(|own| own.trigger.cors.as_ref());
+        if let Some(answer) = cors.and_then(|cors| cors::preflight(cors, &method, &headers)) {
+            return answer;
         }
+        let origin = cors.and_then(|_| headers.get(header::ORIGIN).cloned());
+        let read = check_upgrade(&headers).and_then(|()| {
+            let route = match own.clone() {
+                Some(own) => Route::to(own, &method, &uri)?,
+                None => Route::of(&method, &uri)?,
+            };
+            Ok((route, take_key(host, &mut headers)?))
+        });
+        let mut answered = match read {
+            Ok((route, key)) => {
+                let (way, sent) = (route.way, Sent { method: &method, uri: &uri, headers, key, body });
+                match call(plane, &request, route, sent).await {
+                    Ok(Answered::Accepted(receipt)) => reply::accepted(&receipt, &request),
+                    Ok(Answered::Now(answer)) => match way {
+                        Way::Invoke => reply::to_invocation(answer, &request, host.reply_room()).await,
+                        Way::Serve => reply::to_request(answer, &request, &method, host.reply_room()).await,
+                    },
+                    Err(failure) => reply::failed(failure, &request),
+                }
+            }
+            Err(failure) => reply::failed(failure, &request),
+        };
+        if let Some(own) = &own {
+            about_address(&own.trigger, origin.as_ref(), &mut answered);
+        }
+        answered
     };
     telemetry::about(&request, answered).await
 }
@@ -56,6 +73,30 @@ enum Answered {
     Now(Answer),
     /// That it is on disk, and will be made.
     Accepted(Receipt),
+}
+
+/// The address of a function's own that a request is for. What every function has comes first.
+fn own_address(host: &Host, uri: &Uri, fields: &HeaderMap) -> Option<Arc<Address>> {
+    if route::is_reserved(uri.path()) {
+        return None;
+    }
+    let asked = fields.get(header::HOST).and_then(|host| host.to_str().ok()?.parse::<Authority>().ok());
+    // HTTP/2 has it in the address (RFC 9113, section 8.3.1).
+    let asked = asked.as_ref().or_else(|| uri.authority());
+    host.address(asked.map_or("", Authority::host), uri.path())
+}
+
+/// What an address adds to an answer.
+fn about_address(trigger: &HttpTrigger, origin: Option<&HeaderValue>, answered: &mut Response) {
+    if let (Some(cors), Some(origin)) = (&trigger.cors, origin) {
+        cors::let_read(cors, origin, answered.headers_mut());
+    }
+    if answered.status() == StatusCode::METHOD_NOT_ALLOWED && answered.headers().contains_key(header::ALLOW) {
+        let named: Vec<&str> = trigger.methods.iter().map(Method::as_str).collect();
+        if let (Ok(named), false) = (HeaderValue::from_str(&named.join(", ")), named.is_empty()) {
+            answered.headers_mut().insert(header::ALLOW, named);
+        }
+    }
 }
 
 /// A request, apart from its address.
@@ -85,6 +126,7 @@ async fn call(plane: &Plane, request: &RequestId, route: Route<'_>, mut sent: Se
         request: request.clone(),
         traceparent: headers::traceparent(&sent.headers),
         caller: Caller::Outside(key.as_deref()),
+        auth: route.own.as_ref().and_then(|own| own.trigger.auth),
         attempt: 1,
         stop: None,
     };

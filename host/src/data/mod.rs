@@ -4,6 +4,7 @@
 //! what comes back, and `reject` turns every way this can fail into a problem. Nothing here decides what runs.
 
 mod call;
+mod cors;
 mod event;
 mod reject;
 mod reply;

@@ -1,14 +1,21 @@
 //! Addresses on the data plane.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use http::{Method, Uri};
 use percent_encoding::percent_decode_str;
 
+use crate::catalog::Address;
 use crate::web::problem::{Code, Failure};
 
 const INVOKE: &str = "/invoke/";
 const SERVE: &str = "/fn/";
+
+/// Whether a path is one of those that every function has.
+pub(super) fn is_reserved(path: &str) -> bool {
+    path.starts_with(INVOKE) || path.starts_with(SERVE)
+}
 
 /// Where a request goes.
 pub(super) struct Route<'a> {
@@ -19,6 +26,8 @@ pub(super) struct Route<'a> {
     pub(super) qualifier: Option<Cow<'a, str>>,
     /// What the function sees as its path; it begins with `/`.
     pub(super) path: &'a str,
+    /// The address of the function's own that was asked for; none: the address that every function has.
+    pub(super) own: Option<Arc<Address>>,
 }
 
 /// The two ways to a function.
@@ -31,6 +40,18 @@ pub(super) enum Way {
 }
 
 impl Route<'_> {
+    /// A request for an address of a function's own.
+    pub(super) fn to<'a>(own: Arc<Address>, method: &Method, uri: &'a Uri) -> Result<Route<'a>, Failure> {
+        let methods = &own.trigger.methods;
+        if !methods.is_empty() && !methods.contains(method) {
+            let named: Vec<&str> = methods.iter().map(Method::as_str).collect();
+            let detail = format!("this address takes {} only", named.join(", "));
+            return Err(Failure::new(Code::MethodNotAllowed, detail));
+        }
+        let (function, qualifier) = (own.function.to_string().into(), own.qualifier.clone().map(Cow::Owned));
+        Ok(Route { way: Way::Serve, function, qualifier, path: uri.path(), own: Some(own) })
+    }
+
     /// Reads a request's address.
     pub(super) fn of<'a>(method: &Method, uri: &'a Uri) -> Result<Route<'a>, Failure> {
         let path = uri.path();
@@ -40,7 +61,7 @@ impl Route<'_> {
                 return Err(Failure::new(Code::MethodNotAllowed, detail));
             }
             let (function, qualifier) = (decoded(name)?, asked_for(uri)?);
-            return Ok(Route { way: Way::Invoke, function, qualifier, path: "/" });
+            return Ok(Route { way: Way::Invoke, function, qualifier, path: "/", own: None });
         }
         if let Some(rest) = path.strip_prefix(SERVE).filter(|rest| !rest.is_empty() && !rest.starts_with('/')) {
             let (name, path) = rest.find('/').map_or((rest, "/"), |end| rest.split_at(end));
@@ -57,7 +78,7 @@ impl Route<'_> {
                 }
                 (one, other) => one.or(other),
             };
-            return Ok(Route { way: Way::Serve, function, qualifier, path });
+            return Ok(Route { way: Way::Serve, function, qualifier, path, own: None });
         }
         let detail = "there is nothing here; functions are at POST /invoke/{function} and /fn/{function}/{path}";
         Err(Failure::new(Code::NotFound, detail))

@@ -170,6 +170,7 @@ impl Host {
                 host.preparing.end_ahead(revision.id);
             });
         }
+        self.changes.send_modify(|count| *count += 1);
         self.preparing.keep_only(|revision| functions.values().any(|function| function.names(revision)));
     }
 

@@ -118,13 +118,15 @@ impl Runner<'_> {
         let Some(share) = share else {
             return Finding::new(Ended::NotBegun, "host-full", "too many large events wait or are handled");
         };
+        let called_by = if origin.trigger.is_some() { CalledBy::Trigger } else { CalledBy::Queue };
         let call = Call {
             function: claimed.lane.function.as_str(),
             qualifier: claimed.lane.qualifier.as_deref(),
             affinity: origin.affinity.as_deref().map(str::as_bytes),
             request: claimed.id.clone(),
             traceparent: origin.traceparent.clone(),
-            caller: Caller::Host { called_by: CalledBy::Queue, key: origin.key },
+            caller: Caller::Host { called_by, key: origin.key },
+            auth: None,
             attempt: claimed.attempt,
             stop: Some(self.stop.clone()),
         };

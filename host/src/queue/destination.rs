@@ -85,7 +85,7 @@ pub(super) fn tell(
     let id = RequestId::new();
     let origin = Origin { sending, chain, traceparent: claimed.origin.traceparent.clone(), ..Origin::default() };
     let told = Told { destination: to, invocation: Some(id.to_string()), refused: None };
-    (told, Some(Box::new(NewInvocation { lane, id, due: clock::date(), origin, event: event.into() })))
+    (told, Some(Box::new(NewInvocation { lane, id, due: clock::date(), origin, event: event.into(), tick: None })))
 }
 
 /// Why a chain of destinations ends, with the functions that lead in a circle.

@@ -93,6 +93,30 @@ pub(super) struct NewInvocation {
     pub origin: Origin,
     /// The event, or the request's body.
     pub event: Bytes,
+    /// The tick that it stands for. One that was dealt with is not accepted again.
+    pub tick: Option<Tick>,
+}
+
+/// A tick of a timer.
+#[derive(Clone, Debug)]
+pub struct Tick {
+    /// The trigger's name.
+    pub trigger: String,
+    /// Its schedule, as text.
+    pub schedule: String,
+    /// The tick's own time.
+    pub at: SystemTime,
+}
+
+/// What is kept of a timer.
+#[derive(Clone, Debug)]
+pub struct TickState {
+    /// The function.
+    pub function: FunctionName,
+    /// The last tick that was dealt with.
+    pub tick: Tick,
+    /// Its newest invocations, the newest first.
+    pub runs: Vec<String>,
 }
 
 /// Who sent an invocation, and how the function is called.
@@ -120,6 +144,9 @@ pub struct Origin {
     /// The invocation that this one replays.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replay_of: Option<String>,
+    /// The trigger that fired.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trigger: Option<String>,
 }
 
 /// How something is sent to an address.

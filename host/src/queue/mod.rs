@@ -20,13 +20,14 @@ mod store;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Uri};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-pub use self::invocation::{AttemptResult, HttpHead, Record, State, Told};
+pub use self::invocation::{AttemptResult, HttpHead, Record, State, Tick, TickState, Told};
 use self::invocation::{Claimed, LaneKey, NewInvocation, Origin};
 use self::lanes::Lanes;
 pub use self::payload::{Encoding, Payload};
@@ -174,7 +175,45 @@ impl Queue {
         let qualifier = call.qualifier.filter(|qualifier| *qualifier != LATEST).map(Arc::from);
         let lane = LaneKey { function: function.name.clone(), qualifier, url: None };
         let id = id.unwrap_or_default();
-        self.take(NewInvocation { lane, id, due: clock::date(), origin, event }, Some(function)).await
+        self.take(NewInvocation { lane, id, due: clock::date(), origin, event, tick: None }, Some(function)).await
+    }
+
+    /// Accepts an invocation for a trigger. One for a tick that was dealt with is not accepted again.
+    pub async fn fire(
+        &self,
+        function: &Function,
+        qualifier: Option<&str>,
+        (trigger, tick): (&str, Option<Tick>),
+        (id, event): (RequestId, Bytes),
+    ) -> Result<Receipt, StoreError> {
+        let origin = Origin { trigger: Some(trigger.to_owned()), ..Origin::default() };
+        let qualifier = qualifier.filter(|qualifier| *qualifier != LATEST).map(Arc::from);
+        let lane = LaneKey { function: function.name.clone(), qualifier, url: None };
+        self.take(NewInvocation { lane, id, due: clock::date(), origin, event, tick }, Some(function)).await
+    }
+
+    /// What is kept of timers.
+    pub async fn tick_states(&self) -> anyhow::Result<Vec<TickState>> {
+        let store = self.store.clone();
+        self.host.tasks().blocking(move || store.ticks()).await?
+    }
+
+    /// What is kept of one.
+    pub async fn tick_state(&self, function: &FunctionName, trigger: &str) -> anyhow::Result<Option<TickState>> {
+        let states = self.tick_states().await?;
+        Ok(states.into_iter().find(|state| state.function == *function && state.tick.trigger == trigger))
+    }
+
+    /// Notes where a timer begins, and says when that is.
+    pub async fn note_tick(&self, function: &FunctionName, tick: Tick) -> Result<SystemTime, StoreError> {
+        let at = clock::from_microseconds(clock::microseconds(tick.at));
+        self.store.note_tick(function.clone(), tick).await?;
+        Ok(at)
+    }
+
+    /// Forgets a timer.
+    pub async fn forget_tick(&self, function: FunctionName, trigger: String) -> Result<(), StoreError> {
+        self.store.forget_tick(function, trigger).await
     }
 
     async fn take(&self, new: NewInvocation, function: Option<&Function>) -> Result<Receipt, StoreError> {
@@ -228,7 +267,8 @@ impl Queue {
         }
         let event = event.ok_or(OrderError::NotKept)?;
         let origin = Origin { replay_of: Some(id.to_string()), ..record.origin };
-        let new = NewInvocation { lane: record.lane, id: RequestId::new(), due: clock::date(), origin, event };
+        let new =
+            NewInvocation { lane: record.lane, id: RequestId::new(), due: clock::date(), origin, event, tick: None };
         let function = self.host.function(function.as_str());
         Ok(self.take(new, function.as_deref()).await?)
     }

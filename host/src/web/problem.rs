@@ -97,6 +97,8 @@ codes! {
         "`Dormouse-Invocation-Type` is neither `sync` nor `async`",
     InvocationNotFound "invocation-not-found" NOT_FOUND
         "The function has no such asynchronous invocation; it may have ended long ago",
+    TriggerNotFound "trigger-not-found" NOT_FOUND
+        "The function has no such trigger",
     InvocationEnded "invocation-ended" CONFLICT
         "The asynchronous invocation has ended, so it cannot be stopped",
     InvocationNotEnded "invocation-not-ended" CONFLICT

@@ -8,18 +8,23 @@
 mod counts;
 mod rows;
 mod sqlite;
+mod ticks;
 mod writer;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use anyhow::Context as _;
+
 pub(super) use self::counts::LaneCounts;
 use self::counts::{Counts, Full};
 pub use self::rows::Whole;
 use self::sqlite::Tables;
 use self::writer::Writer;
-use super::invocation::{AttemptResult, Claimed, LaneId, LaneKey, NewInvocation, Record, State, Verdict};
+use super::invocation::{
+    AttemptResult, Claimed, LaneId, LaneKey, NewInvocation, Record, State, Tick, TickState, Verdict,
+};
 use crate::ids::{FunctionName, RequestId};
 
 /// How much a store may hold.
@@ -187,6 +192,21 @@ impl Store {
     /// Invocations, the newest first. It blocks.
     pub(super) fn list(&self, wanted: &Wanted) -> anyhow::Result<Vec<Record>> {
         rows::list(&self.path, wanted)
+    }
+
+    /// What is kept of timers. It blocks.
+    pub(crate) fn ticks(&self) -> anyhow::Result<Vec<TickState>> {
+        rows::open(&self.path).and_then(|connection| ticks::all(&connection)).context("read the timers")
+    }
+
+    /// Notes where a timer begins.
+    pub(crate) async fn note_tick(&self, function: FunctionName, tick: Tick) -> Result<(), StoreError> {
+        self.writer.run(move |tables| Ok((tables.note_tick(&function, &tick)?, |_: &Counts| {}))).await
+    }
+
+    /// Forgets a timer.
+    pub(crate) async fn forget_tick(&self, function: FunctionName, trigger: String) -> Result<(), StoreError> {
+        self.writer.run(move |tables| Ok((tables.forget_tick(&function, &trigger)?, |_: &Counts| {}))).await
     }
 
     /// What waits and runs, by lane.

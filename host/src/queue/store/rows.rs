@@ -80,7 +80,7 @@ pub(super) fn lane_key(row: &Row<'_>) -> rusqlite::Result<LaneKey> {
     Ok(LaneKey { function, qualifier: unless_empty(qualifier), url: unless_empty(url) })
 }
 
-fn wrong(column: &str) -> rusqlite::Error {
+pub(super) fn wrong(column: &str) -> rusqlite::Error {
     rusqlite::Error::InvalidColumnType(0, column.to_owned(), Type::Blob)
 }
 
@@ -112,7 +112,8 @@ fn record(row: &Row<'_>) -> rusqlite::Result<Record> {
     })
 }
 
-fn open(path: &Path) -> rusqlite::Result<Connection> {
+/// A connection for reading.
+pub(super) fn open(path: &Path) -> rusqlite::Result<Connection> {
     Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)
 }
 

@@ -33,3 +33,13 @@ CREATE TABLE invocations (
 CREATE UNIQUE INDEX invocations_id ON invocations (id, function);
 -- What is next in a lane, what ended first, and all of one state.
 CREATE INDEX invocations_state ON invocations (lane, state, at_us);
+
+-- Timers: the last tick that was dealt with, so that none comes twice, whatever is restarted or forgotten.
+CREATE TABLE ticks (
+    function TEXT NOT NULL,
+    trigger  TEXT NOT NULL,
+    schedule TEXT NOT NULL, -- with another one it begins anew
+    last_us  INTEGER NOT NULL,
+    runs     TEXT NOT NULL, -- JSON: the identifiers of its newest invocations, the newest first
+    PRIMARY KEY (function, trigger)
+) STRICT, WITHOUT ROWID;

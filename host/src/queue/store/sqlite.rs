@@ -10,10 +10,10 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::counts::{Counts, Full};
 use super::rows::{self, ENDED, Id, RUNNING, WAITING};
-use super::{Accepted, Claim, Stop, StoreBounds};
+use super::{Accepted, Claim, Stop, StoreBounds, ticks};
 use crate::clock::{self, from_microseconds, microseconds};
 use crate::ids::{FunctionName, RequestId};
-use crate::queue::invocation::{AttemptResult, Claimed, LaneId, LaneKey, NewInvocation, State, Verdict};
+use crate::queue::invocation::{AttemptResult, Claimed, LaneId, LaneKey, NewInvocation, State, Tick, Verdict};
 use crate::sqlite::{self, Schema};
 
 const SCHEMA: Schema =
@@ -143,6 +143,14 @@ impl Tables {
     pub(super) fn accept(&mut self, new: &NewInvocation) -> rusqlite::Result<Result<Accepted, Full>> {
         if self.is_full {
             return Ok(Err(Full::Host(self.bounds.bytes_max >> 20)));
+        }
+        if let Some(tick) = &new.tick
+            && ticks::is_over(&self.connection, new.lane.function.as_str(), tick)?
+        {
+            return Ok(Ok(Accepted::Known(State::Queued)));
+        }
+        if let Some(trigger) = &new.origin.trigger {
+            ticks::note_run(&self.connection, trigger, new)?;
         }
         let lane = self.lane(&new.lane)?;
         if self.insert(lane, new)? {
@@ -292,6 +300,14 @@ impl Tables {
             State::Running => Ok((Stop::Running, None)),
             ended => Ok((Stop::Ended(ended), None)),
         }
+    }
+
+    pub(super) fn note_tick(&self, function: &FunctionName, tick: &Tick) -> rusqlite::Result<()> {
+        ticks::note(&self.connection, function.as_str(), tick)
+    }
+
+    pub(super) fn forget_tick(&self, function: &FunctionName, trigger: &str) -> rusqlite::Result<()> {
+        ticks::forget(&self.connection, function.as_str(), trigger)
     }
 
     /// Forgets what ended long ago, or is too much, and gives free space back. Says whether there is more to do.

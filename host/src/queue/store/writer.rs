@@ -19,6 +19,9 @@ const WAITING_MAX: usize = 1024;
 /// What is to be done once a change is committed.
 type Committed = Box<dyn FnOnce(&Counts) + Send>;
 
+/// Tells whoever asked, once.
+type Answer<T> = Arc<Mutex<Option<oneshot::Sender<Result<T, StoreError>>>>>;
+
 /// A change on its way to the thread.
 struct Asked {
     change: Change<Committed>,
@@ -64,7 +67,7 @@ impl Writer {
         let (answer, answered) = oneshot::channel();
         // Either of two closures answers.
         let answer = Arc::new(Mutex::new(Some(answer)));
-        let answer_with = |answer: Arc<Mutex<Option<oneshot::Sender<Result<T, StoreError>>>>>| {
+        let answer_with = |answer: Answer<T>| {
             move |made| {
                 let answer = answer.lock().unwrap_or_else(PoisonError::into_inner).take();
                 // Whoever asked may have left.
