@@ -68,22 +68,6 @@ async fn wrong_methods_and_paths_are_told_what_is_right() {
 }
 
 #[tokio::test]
-async fn asynchronous_invocations_are_refused_until_a_later_version_brings_them() {
-    let host = TestHost::start().await;
-    let small = deploy_small(&host, "small").await;
-    let typed = async |kind: &str| {
-        let request = small.request("").header("Dormouse-Invocation-Type", kind);
-        Reply::of(request.send().await.unwrap()).await
-    };
-    for kind in ["async", "Async", ""] {
-        let detail = typed(kind).await.problem(400, "invocation-type-not-supported");
-        assert!(detail.contains("`sync`"), "{detail}");
-    }
-    assert_eq!(small.states().await, Vec::<String>::new(), "a refused request runs nowhere");
-    assert_eq!(typed("sync").await.status, 200);
-}
-
-#[tokio::test]
 async fn a_request_keeps_its_callers_identifier_if_that_is_sane() {
     let host = TestHost::start().await;
     let probe = host.deploy("probe", PROBE, json!({})).await;

@@ -709,3 +709,13 @@ async fn curl_is_all_that_a_caller_needs() {
     let reply = curl(&[&head[..], &[invoke.as_str()]].concat()).await;
     assert!(reply.starts_with("HTTP/1.1 202 Accepted") && reply.contains("dormouse-invocation-id: "), "{reply}");
 }
+
+#[tokio::test]
+async fn kills_at_random_moments_lose_and_repeat_nothing() {
+    let torture = env!("CARGO_BIN_EXE_torture");
+    let output =
+        tokio::process::Command::new(torture).args(["queue", "--events", "400", "--kills", "4"]).output().await;
+    let output = output.unwrap();
+    let printed = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert!(output.status.success() && printed.contains("none lost"), "{printed}");
+}

@@ -17,6 +17,7 @@ mod pool;
 mod pools;
 mod reaper;
 mod runner;
+mod starting;
 mod state;
 
 pub use capacity::{Capacity, CapacityBounds, Reservation};

@@ -307,6 +307,21 @@ mod tests {
     }
 
     #[test]
+    fn callers_come_first_and_waiting_work_is_not_starved() {
+        let bounds =
+            |instances_max, concurrency| Bounds { concurrency, requests_max: None, instances_max, queue_depth: 9 };
+        let of = |callers, work, work_running, bounds| turn(Line { callers, work, work_running }, bounds);
+        assert_eq!(of(0, 0, 0, bounds(9, 9)), None);
+        assert_eq!(of(0, 3, 80, bounds(9, 9)), Some(Turn::Work));
+        assert_eq!(of(1, 0, 0, bounds(9, 9)), Some(Turn::Caller));
+        for (instances, concurrency, share) in [(1, 1, 0), (2, 1, 1), (1, 3, 1), (8, 1, 2), (10, 10, 25)] {
+            let bounds = bounds(instances, concurrency);
+            let taken = (0..1000).find(|running| of(1, 1, *running, bounds) == Some(Turn::Caller));
+            assert_eq!(taken, Some(share), "{instances} instances with {concurrency} requests each");
+        }
+    }
+
+    #[test]
     fn the_order_is_active_parked_starting_freezing_new() {
         let bounds = Bounds { concurrency: 1, requests_max: None, instances_max: 9, queue_depth: 1 };
         let seat = |state| Seat { state, in_flight: 0, given: 0 };

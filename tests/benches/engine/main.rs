@@ -67,7 +67,8 @@ impl Bench {
     }
 
     fn new(folder: &Path) -> Bench {
-        let engine = Engine::new(Governor::new(u64::MAX, || 0), Network::new(Vec::new(), 0)).expect("an engine");
+        let engine =
+            Engine::new(Governor::new(u64::MAX, || 0), Arc::new(Network::new(Vec::new(), 0))).expect("an engine");
         let hello = tests::component("example-hello");
         let load = |name: &str, bytes: &[u8]| {
             let path = folder.join(name);
@@ -337,6 +338,8 @@ async fn run(instance: &mut Instance, caller: &Client, event: &str) {
         assigned: now,
         meter: caller.accept(request, now),
         caller: Caller::Waiting(reply),
+        is_work: false,
+        work_running: None,
     }));
     instance.wake();
     loop {

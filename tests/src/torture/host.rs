@@ -4,6 +4,7 @@ use std::env;
 use std::fs;
 use std::net::SocketAddr;
 use std::process::Stdio;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -18,17 +19,27 @@ pub(crate) struct Host {
     client: reqwest::Client,
     child: Child,
     stdout: Lines<BufReader<ChildStdout>>,
-    _state: TempDir,
+    state: Arc<TempDir>,
 }
 
 impl Host {
+    /// A host with little memory.
     pub(crate) async fn start(memory_max_mb: u64) -> Result<Host> {
-        let state = tempfile::tempdir().context("a folder for the host's state")?;
-        let log = fs::File::create(tests::target().join("torture.log")).context("create the host's log")?;
+        let state = Arc::new(tempfile::tempdir().context("a folder for the host's state")?);
+        let memory = format!("--memory-max-mb={memory_max_mb}");
+        let flags =
+            [memory.as_str(), "--write-timeout-ms=5000", "--events-memory-max-mb=64", "--replies-memory-max-mb=64"];
+        Host::start_in(state, &flags).await
+    }
+
+    /// A host with the state in a folder, where another one may have been before.
+    pub(crate) async fn start_in(state: Arc<TempDir>, flags: &[&str]) -> Result<Host> {
+        let log = tests::target().join("torture.log");
+        let log = fs::File::options().create(true).append(true).open(log).context("open the host's log")?;
         let mut child = Command::new(env::current_exe()?)
-            .args(["serve", "--json", "--data-addr=127.0.0.1:0", "--admin-addr=127.0.0.1:0", "--write-timeout-ms=5000"])
-            .arg(format!("--memory-max-mb={memory_max_mb}"))
-            .args(["--events-memory-max-mb=64", "--replies-memory-max-mb=64", "--drain-timeout-ms=5000", "--state-dir"])
+            .args(["serve", "--json", "--data-addr=127.0.0.1:0", "--admin-addr=127.0.0.1:0"])
+            .args(flags)
+            .args(["--drain-timeout-ms=5000", "--state-dir"])
             .arg(state.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -43,7 +54,20 @@ impl Host {
         let address =
             |plane: &str| -> Result<SocketAddr> { Ok(addresses[plane].as_str().context("an address")?.parse()?) };
         let (data, admin) = (address("data")?, address("admin")?);
-        Ok(Host { data, admin, client: tests::client(), child, stdout, _state: state })
+        Ok(Host { data, admin, client: tests::client(), child, stdout, state })
+    }
+
+    /// Kills it; returns its folder.
+    pub(crate) async fn kill(mut self) -> Result<Arc<TempDir>> {
+        self.child.kill().await?;
+        Ok(self.state)
+    }
+
+    /// What an operator gets at a path.
+    pub(crate) async fn json(&self, path: &str) -> Result<Value> {
+        let reply = self.client.get(format!("http://{}{path}", self.admin)).send().await?;
+        ensure!(reply.status().is_success(), "{path}: {}", reply.status());
+        Ok(serde_json::from_str(&reply.text().await?)?)
     }
 
     pub(crate) async fn deploy(&self, name: &str, component: Vec<u8>, settings: &Value) -> Result<()> {

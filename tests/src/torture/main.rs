@@ -1,10 +1,12 @@
-//! Torture: a host among people who mean it harm. `cargo run -p tests --bin torture -- hostile`.
+//! Torture: a host among people who mean it harm. `cargo run -p tests --bin torture -- hostile`. And a host that is
+//! killed in the middle of its work: `-- queue`.
 
 #![expect(clippy::disallowed_methods, reason = "these are the host's enemies, and end with this program")]
 
 mod callers;
 mod functions;
 mod host;
+mod queue;
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -37,6 +39,18 @@ enum Command {
         #[arg(long, default_value_t = 600)]
         memory_max_mb: u64,
     },
+    /// Kill a host again and again while it takes and runs asynchronous invocations: none may be lost, none that ended repeated
+    Queue {
+        /// What the moments of the kills are drawn from; printed, so that a run can be repeated
+        #[arg(long)]
+        seed: Option<u64>,
+        /// Events that are handed over
+        #[arg(long, default_value_t = 5000)]
+        events: usize,
+        /// Times that the host is killed
+        #[arg(long, default_value_t = 20)]
+        kills: usize,
+    },
 }
 
 /// How requests ended: by who sent them, then by status and code, how many there were.
@@ -47,15 +61,28 @@ fn main() -> ExitCode {
     if matches!(std::env::args().nth(1).as_deref(), Some("serve" | "compile")) {
         return dormouse::cli::main();
     }
-    let Command::Hostile { seconds, memory_max_mb } = Arguments::parse().command;
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    match runtime.block_on(hostile(Duration::from_secs(seconds), memory_max_mb)) {
+    let tortured = match Arguments::parse().command {
+        Command::Hostile { seconds, memory_max_mb } => {
+            runtime.block_on(hostile(Duration::from_secs(seconds), memory_max_mb))
+        }
+        Command::Queue { seed, events, kills } => {
+            let seed = seed.unwrap_or_else(date_ns);
+            runtime.block_on(queue::torture(seed, events, kills))
+        }
+    };
+    match tortured {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("torture: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// A seed that is another one each time.
+fn date_ns() -> u64 {
+    std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_nanos() as u64)
 }
 
 async fn hostile(time: Duration, memory_max_mb: u64) -> Result<()> {
