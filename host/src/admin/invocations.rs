@@ -161,7 +161,7 @@ fn time(name: &str, text: Option<String>) -> Result<Option<SystemTime>, Failure>
 
 fn view(record: Record) -> AsyncInvocationView {
     let Record { lane, id, state, at, accepted, attempts, origin, result, .. } = record;
-    let time = |time: SystemTime| humantime::format_rfc3339_millis(time).to_string();
+    let time = |time: SystemTime| humantime::format_rfc3339_micros(time).to_string();
     let result = result.unwrap_or_default();
     let at_us = |us: u64| (us > 0).then(|| time(clock::from_microseconds(us)));
     let waits = matches!(state, Standing::Queued | Standing::WaitingToRetry);

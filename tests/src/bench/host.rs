@@ -62,6 +62,11 @@ impl Setup {
         self
     }
 
+    /// The folder of the host's state.
+    pub(crate) fn state(&self) -> &Path {
+        self.state.path()
+    }
+
     /// Lets another command run the host.
     pub(crate) fn under(mut self, wrapper: Vec<String>) -> Setup {
         self.wrapper = wrapper;
@@ -140,6 +145,11 @@ impl Host {
             parked += if line.contains("state=\"parked\"") { count } else { 0.0 };
         }
         Ok((parked, all))
+    }
+
+    /// The folder of its state.
+    pub(crate) fn state(&self) -> &Path {
+        self.setup.state()
     }
 
     /// A new connection to the admin plane: one that idled for long may have been closed.

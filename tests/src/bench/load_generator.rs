@@ -48,7 +48,7 @@ pub(crate) enum Order {
 pub(crate) struct Tally {
     /// Nanoseconds, of successful requests.
     pub(crate) latency: Histogram<u64>,
-    /// Replies with status 200.
+    /// Replies with status 200, or 202 to asynchronous invocations.
     pub(crate) ok: u64,
     /// Replies with status 429 or 503: the server said no, in order.
     pub(crate) refused: u64,
@@ -287,7 +287,7 @@ impl Running {
     fn record(&mut self, reply: &Reply, latency: Duration) -> Result<()> {
         let tally = &mut self.tally;
         match reply.status {
-            200 => tally.ok += 1,
+            200 | 202 => tally.ok += 1,
             429 | 503 => {
                 tally.refused += 1;
                 return Ok(());

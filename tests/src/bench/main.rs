@@ -24,6 +24,7 @@ mod over;
 mod overload;
 mod peers;
 mod plots;
+mod queue;
 mod report;
 mod server;
 mod side_by_side;
@@ -87,6 +88,8 @@ enum Command {
     Meter,
     /// Ten times more requests than there is capacity
     Load,
+    /// Asynchronous invocations: how many are accepted, how long they take, and what a million of them cost
+    Queue,
     /// Instructions of a request, counted by valgrind
     Instructions,
     /// Memory, cold, thawed and warm calls of each language
@@ -120,7 +123,7 @@ pub(crate) struct Options {
 
 type Bench = fn(&Options) -> Result<Vec<Figure>>;
 
-const BENCHES: [(&str, Bench); 10] = [
+const BENCHES: [(&str, Bench); 11] = [
     ("http", http::run),
     ("http over", over::run),
     ("side-by-side", side_by_side::run),
@@ -130,6 +133,7 @@ const BENCHES: [(&str, Bench); 10] = [
     ("meter", meter::run),
     ("cold", cold::run),
     ("load", overload::run),
+    ("queue", queue::run),
     ("languages", languages::run),
 ];
 
@@ -165,6 +169,7 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Meter => "meter",
         Command::Cold => "cold",
         Command::Load => "load",
+        Command::Queue => "queue",
         Command::Instructions => "instructions",
         Command::Languages => "languages",
         Command::All => "",

@@ -148,7 +148,7 @@ impl Case {
 }
 
 /// Runs groups from the load generator's core, after a short warm-up.
-fn drive(groups: Vec<Group>, duration: Duration) -> Result<Vec<Tally>> {
+pub(crate) fn drive(groups: Vec<Group>, duration: Duration) -> Result<Vec<Tally>> {
     machine::on(measure::generator(), || {
         let mut generator = Generator::connect(groups)?;
         generator.run(duration / 10)?;
