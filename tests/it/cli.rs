@@ -4,7 +4,7 @@ use std::process::Output;
 
 use serde_json::{Value, json};
 
-use crate::support::{TestHost, Up, dormouse, eventually, write_examples};
+use crate::support::{TestHost, Up, dormouse, eventually, write_example, write_examples};
 
 const COMMANDS: [&str; 27] = [
     "serve",
@@ -84,6 +84,30 @@ async fn up_serves_all_examples() {
     assert_eq!(up.invoke("cpu", "10").await.status, 200);
     let stopped = up.interrupt().await;
     assert_eq!(stopped, json!({"stopped": {"instances": 2, "preStops": 2, "unfinished": 0}}));
+}
+
+#[tokio::test]
+async fn up_shows_a_timer_retries_and_a_destination() {
+    let state = tempfile::tempdir().unwrap();
+    let project = tempfile::tempdir().unwrap();
+    write_example("examples/orders/dormouse.toml", project.path(), |manifest| manifest);
+    let up = Up::start(project.path(), state.path(), &[]).await;
+    let admin = up.addresses["admin"].as_str().expect("an address").to_owned();
+    let list = async |function: &str| {
+        let url = format!("http://{admin}/v1/functions/{function}/invocations");
+        let reply = tests::client().get(url).send().await.unwrap().text().await.unwrap();
+        serde_json::from_str::<Value>(&reply).unwrap()["invocations"].as_array().unwrap().clone()
+    };
+    let receipt = eventually("a receipt", async || {
+        let receipts = list("receipts").await;
+        receipts.into_iter().find(|one| one["state"] == "succeeded").ok_or_else(|| "none yet".to_owned())
+    })
+    .await;
+    assert_eq!(receipt["chain"], json!(["orders"]));
+    let orders = list("orders").await;
+    let booked = orders.iter().find(|one| one["destination"]["invocation"] == receipt["id"]).unwrap();
+    assert_eq!((&booked["state"], &booked["attempts"]), (&json!("succeeded"), &json!(2)), "{booked}");
+    up.interrupt().await;
 }
 
 #[tokio::test]

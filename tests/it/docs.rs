@@ -73,6 +73,15 @@ async fn the_page_about_keys_prints_what_it_says() {
     run(&tests::repository().join("host/docs/keys.md"), &host).await;
 }
 
+#[tokio::test]
+async fn the_pages_about_asynchronous_invocation_and_triggers_print_what_they_say() {
+    let host = TestHost::start().await;
+    host.deploy("hello", "example-hello", json!({})).await;
+    for page in ["asynchronous.md", "triggers.md"] {
+        run(&tests::repository().join("host/docs").join(page), &host).await;
+    }
+}
+
 #[test]
 fn every_page_is_reached_from_the_readme_and_every_link_leads_somewhere() {
     let docs = tests::repository().join("host/docs");

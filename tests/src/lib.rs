@@ -67,7 +67,7 @@ fn components() -> &'static Path {
         if !installed_targets().lines().any(|line| line == TARGET) {
             run(Command::new("rustup").args(["target", "add", TARGET]));
         }
-        let packages = ["hello", "counter", "tracing", "graceful", "background", "cpu", "sleeper"];
+        let packages = ["hello", "counter", "tracing", "graceful", "background", "cpu", "orders", "sleeper"];
         let mut build = Command::new("cargo");
         build.args(["build", "--quiet", "--release", "--target", TARGET]);
         let guests = ["probe", "sync", "http-02", "http-03"].map(|guest| format!("guest-{guest}"));

@@ -17,7 +17,7 @@ pub(crate) use function::TestFunction;
 pub(crate) use gate::Gate;
 pub(crate) use host::TestHost;
 pub(crate) use kind::{Kind, over_kinds};
-pub(crate) use project::write_examples;
+pub(crate) use project::{write_example, write_examples};
 pub(crate) use reply::Reply;
 pub(crate) use server::TestServer;
 pub(crate) use up::{Up, dormouse, dormouse_with_tools};

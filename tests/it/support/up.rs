@@ -35,6 +35,8 @@ pub(crate) struct Up {
     child: Child,
     stdout: BufReader<ChildStdout>,
     pub(crate) functions: Vec<Value>,
+    /// Where the planes are.
+    pub(crate) addresses: Value,
 }
 
 impl Up {
@@ -47,12 +49,13 @@ impl Up {
         let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
         let mut line = String::new();
         stdout.read_line(&mut line).await.expect("the addresses");
+        let addresses = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{line:?}: {error}"));
         line.clear();
         stdout.read_line(&mut line).await.expect("the functions");
         let ready: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{line:?}: {error}"));
         assert_eq!(ready["ready"], true);
         let functions = ready["functions"].as_array().expect("functions").clone();
-        Up { child, stdout, functions }
+        Up { child, stdout, functions, addresses }
     }
 
     /// Where a function is served.
