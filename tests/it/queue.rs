@@ -328,6 +328,7 @@ async fn what_is_too_old_expires_without_an_attempt() {
     accepted(&probe, "old", json!([])).await;
     let old = reaches(&host, "probe", "old", "expired").await;
     assert_eq!((&old["code"], &old["beganAt"]), (&json!("event-expired"), &Value::Null), "{old}");
+    assert_eq!(old["attempts"], 0, "none began");
     let alarm = told(&old);
     let event = shown(&host, "alarm", &alarm).await["event"]["data"].clone();
     let event: Value = serde_json::from_str(event.as_str().unwrap()).unwrap();

@@ -24,6 +24,12 @@ pub(super) async fn ready(State(plane): State<Arc<Plane>>) -> Result<&'static st
     if !plane.host.is_ledger_healthy() {
         return Err(Failure::new(Code::LedgerUnhealthy, "the ledger cannot be written; see the host's log"));
     }
+    if !plane.queue.is_healthy() {
+        return Err(Failure::new(
+            Code::QueueUnavailable,
+            "asynchronous invocations cannot be stored; see the host's log",
+        ));
+    }
     Ok("ready\n")
 }
 

@@ -24,6 +24,7 @@ const TIDY_PAUSE: Duration = Duration::from_millis(20);
 /// Begins attempts until the host drains.
 pub(super) async fn dispatch(queue: Arc<Queue>) {
     let tasks = queue.host.tasks().clone();
+    let mut changes = queue.host.changes();
     while !tasks.draining() {
         let woken = queue.wake.notified();
         match queue.next_turn() {
@@ -36,6 +37,7 @@ pub(super) async fn dispatch(queue: Arc<Queue>) {
                 tokio::select! {
                     () = woken => {}
                     () = wait => {}
+                    changed = changes.changed() => if changed.is_ok() { queue.lanes().look_again() },
                     () = tasks.drained() => {}
                 }
             }
@@ -129,8 +131,8 @@ async fn attempt(queue: &Queue, claimed: Claimed) {
         runner.run(&claimed).await
     };
     let Attempted { ended, mut result, reply } = attempted;
-    let Claimed { attempt, failures, .. } = claimed;
-    let next = policy::after(Attempt { ended, attempt, failures, age: age() }, &rules, chance::drawn());
+    let ending = Attempt { ended, failures: claimed.failures, age: age() };
+    let next = policy::after(ending, &rules, chance::drawn());
     let verdict = match next {
         Next::Retry { wait, counts } => Verdict::Retry { due: clock::date() + wait, counts },
         Next::End(state) => {

@@ -212,7 +212,7 @@ pub struct AttemptResult {
     /// What was wrong.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub detail: String,
-    /// When the attempt began, in microseconds since 1970; 0: none has.
+    /// When the attempt began, in microseconds since 1970; 0: it did not, and its number is used again.
     #[serde(skip_serializing_if = "is_zero")]
     pub began_us: u64,
     /// When it ended.

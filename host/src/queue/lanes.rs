@@ -29,6 +29,8 @@ struct Lane {
     came: Option<SystemTime>,
     /// It has a turn.
     has_turn: bool,
+    /// Nothing of it can begin before then, as far as is known.
+    rests_until: Option<SystemTime>,
 }
 
 /// A lane whose turn it is.
@@ -71,6 +73,7 @@ impl Lanes {
             is_claimed: false,
             came: None,
             has_turn: false,
+            rests_until: None,
         });
         if lane.is_claimed {
             lane.came = earlier(lane.came, Some(at));
@@ -88,6 +91,9 @@ impl Lanes {
         mut room_of: impl FnMut(&LaneKey) -> Room,
     ) -> Result<Turn, Option<SystemTime>> {
         let free = max.saturating_sub(self.running);
+        if free == 0 {
+            return Err(None); // An attempt that ends brings the next look.
+        }
         let mut soonest = None;
         for _ in 0..self.turns.len() {
             let Some(id) = self.turns.pop_front() else { break };
@@ -98,23 +104,28 @@ impl Lanes {
                 self.forget_if_empty(id);
                 continue;
             };
-            self.turns.push_back(id);
-            if due > now {
-                soonest = earlier(soonest, Some(due));
+            let looked_at = lane.rests_until.map_or(due, |until| until.max(due));
+            if looked_at > now {
+                self.turns.push_back(id);
+                soonest = earlier(soonest, Some(looked_at));
                 continue;
             }
             let (limit, due_by) = match room_of(&lane.key) {
                 Room::For(attempts) => (attempts.saturating_sub(lane.running), now),
                 Room::OnlyExpired(by) if due <= by => (STEP_MAX, by),
                 Room::OnlyExpired(_) => {
-                    soonest = earlier(soonest, Some(now + BLOCKED_LOOK));
+                    lane.rests_until = Some(now + BLOCKED_LOOK);
+                    self.turns.push_back(id);
+                    soonest = earlier(soonest, lane.rests_until);
                     continue;
                 }
             };
             let limit = limit.min(free).min(STEP_MAX);
             if limit == 0 {
-                continue; // An attempt that ends brings the next look.
+                lane.has_turn = false; // It gets another one when an attempt of its own ends.
+                continue;
             }
+            self.turns.push_back(id);
             lane.is_claimed = true;
             lane.running += limit;
             self.running += limit;
@@ -141,9 +152,21 @@ impl Lanes {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         lane.running = lane.running.saturating_sub(1);
         let key = lane.key.clone();
-        match again {
-            Some(at) => self.due(id, &key, at),
-            None => self.forget_if_empty(id),
+        if let Some(at) = again {
+            self.due(id, &key, at);
+        }
+        self.give_turn(id);
+        self.forget_if_empty(id);
+    }
+
+    /// Looks at all lanes again: what a function may do has changed.
+    pub(super) fn look_again(&mut self) {
+        let ids: Vec<LaneId> = self.lanes.keys().copied().collect();
+        for id in ids {
+            if let Some(lane) = self.lanes.get_mut(&id) {
+                lane.rests_until = None;
+            }
+            self.give_turn(id);
         }
     }
 
@@ -227,10 +250,13 @@ mod tests {
         lanes.due(A, &key("a"), at(10));
         let look = |lanes: &mut Lanes, now, by| lanes.next(at(now), 9, |_| Room::OnlyExpired(at(by)));
         assert_eq!(look(&mut lanes, 20, 9), Err(Some(at(25))));
-        let turn = look(&mut lanes, 25, 10).unwrap();
+        assert_eq!(look(&mut lanes, 24, 10), Err(Some(at(25))), "it rests");
+        lanes.look_again();
+        assert_eq!(look(&mut lanes, 24, 9), Err(Some(at(29))), "it was looked at");
+        let turn = look(&mut lanes, 29, 10).unwrap();
         assert_eq!((turn.limit, turn.due_by), (9, at(10)));
         lanes.claimed(&turn, 0, None);
-        assert_eq!(look(&mut lanes, 25, 10), Err(None));
+        assert_eq!(look(&mut lanes, 29, 10), Err(None));
         assert!(lanes.lanes.is_empty() && lanes.turns.is_empty());
     }
 }

@@ -20,7 +20,7 @@ mod store;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Uri};
@@ -42,6 +42,9 @@ use crate::invoke::Call;
 
 /// Failed invocations that one order replays.
 const REPLAYED_MAX: usize = 10_000;
+/// How often an order to stop looks for an attempt that is about to begin, and the pause between.
+const STOP_TRIES: usize = 20;
+const STOP_PAUSE: Duration = Duration::from_millis(20);
 
 /// The asynchronous invocations of a host.
 pub struct Queue {
@@ -245,17 +248,22 @@ impl Queue {
 
     /// Stops an invocation: one that waits at once, one that runs as if it had timed out.
     pub async fn stop(&self, function: FunctionName, id: RequestId) -> Result<State, OrderError> {
-        match self.store.stop(function.clone(), id.clone()).await? {
-            store::Stop::Done => Ok(State::Stopped),
-            store::Stop::Ended(state) => Err(OrderError::Ended(state)),
-            store::Stop::NotFound => Err(OrderError::NotFound(function, id)),
-            store::Stop::Running => {
-                if let Some(stop) = self.running().get(&(function, id)) {
-                    stop.cancel();
-                }
-                Ok(State::Running)
+        let key = (function, id);
+        for _ in 0..STOP_TRIES {
+            match self.store.stop(key.0.clone(), key.1.clone()).await? {
+                store::Stop::Done => return Ok(State::Stopped),
+                store::Stop::Ended(state) => return Err(OrderError::Ended(state)),
+                store::Stop::NotFound => return Err(OrderError::NotFound(key.0, key.1)),
+                store::Stop::Running => {}
             }
+            if let Some(stop) = self.running().get(&key) {
+                stop.cancel();
+                return Ok(State::Running);
+            }
+            // It is about to begin, or has just ended.
+            tokio::time::sleep(STOP_PAUSE).await;
         }
+        Ok(State::Running)
     }
 
     /// Accepts the event of an invocation that has ended once more, under a new identifier.
@@ -287,17 +295,6 @@ impl Queue {
             }
         }
         Ok((replayed, left))
-    }
-
-    /// What waits and runs for each function: both in this order.
-    pub fn counts(&self) -> HashMap<FunctionName, (u64, u64)> {
-        let mut counts: HashMap<FunctionName, (u64, u64)> = HashMap::new();
-        for lane in self.store.lanes() {
-            let (waiting, running) = counts.entry(lane.key.function).or_default();
-            *waiting += lane.waiting;
-            *running += lane.running;
-        }
-        counts
     }
 
     /// The secret that receivers check signatures with.

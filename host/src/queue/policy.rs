@@ -35,21 +35,19 @@ pub(super) enum Next {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Attempt {
     pub(super) ended: Ended,
-    /// Attempts at the event, with this one.
-    pub(super) attempt: u32,
     /// Attempts before that failed and count.
     pub(super) failures: u32,
     /// How long ago the event was accepted.
     pub(super) age: Duration,
 }
 
-/// Waits after attempts that could not begin: the first, and the longest.
+/// Waits after attempts that could not begin: a quarter of the event's age, within these bounds.
 const NOT_BEGUN_WAIT: Duration = Duration::from_secs(1);
 const NOT_BEGUN_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// Decides what follows an attempt. `drawn`, from 0 to below 1, spreads the waits of many events.
 pub(super) fn after(attempt: Attempt, rules: &AsyncRules, drawn: f64) -> Next {
-    let Attempt { ended, attempt, failures, age } = attempt;
+    let Attempt { ended, failures, age } = attempt;
     let (first, longest) = (*rules.retry_wait.start(), *rules.retry_wait.end());
     let (wait, counts) = match ended {
         Ended::Well => return Next::End(State::Succeeded),
@@ -58,15 +56,18 @@ pub(super) fn after(attempt: Attempt, rules: &AsyncRules, drawn: f64) -> Next {
         Ended::Badly if failures + 1 >= rules.attempts_max => return Next::End(State::Failed),
         Ended::Badly => (backoff(first, longest, failures, drawn), true),
         Ended::Lost => (backoff(first, longest, 0, drawn), false),
-        Ended::NotBegun => (backoff(NOT_BEGUN_WAIT, NOT_BEGUN_WAIT_MAX, attempt.saturating_sub(1), drawn), false),
+        Ended::NotBegun => (spread((age / 4).clamp(NOT_BEGUN_WAIT, NOT_BEGUN_WAIT_MAX), drawn), false),
     };
     if age + wait >= rules.age_max { Next::End(State::Expired) } else { Next::Retry { wait, counts } }
 }
 
 /// A wait that doubles with each failure before. Half of it is drawn.
 fn backoff(first: Duration, longest: Duration, failures: u32, drawn: f64) -> Duration {
-    let doubled = first.saturating_mul(1 << failures.min(30)).min(longest);
-    doubled.mul_f64(0.5 + drawn / 2.0)
+    spread(first.saturating_mul(1 << failures.min(30)).min(longest), drawn)
+}
+
+fn spread(wait: Duration, drawn: f64) -> Duration {
+    wait.mul_f64(0.5 + drawn / 2.0)
 }
 
 /// Attempts that may run at once: what the function's rules say, at most all but one of the requests that its instances can
@@ -87,35 +88,34 @@ mod tests {
         AsyncRules { attempts_max, ..crate::catalog::AsyncSpec::default().rules("LATEST") }
     }
 
-    fn next(ended: Ended, attempt: u32, failures: u32, age: Duration) -> Next {
-        after(Attempt { ended, attempt, failures, age }, &rules(3), 0.0)
+    fn next(ended: Ended, failures: u32, age: Duration) -> Next {
+        after(Attempt { ended, failures, age }, &rules(3), 0.0)
     }
 
     #[test]
     fn what_is_tried_again() {
-        let (ms, young) = (Duration::from_millis, Duration::ZERO);
+        let ms = Duration::from_millis;
         let retry = |wait, counts| Next::Retry { wait: ms(wait), counts };
-        for (ended, attempt, failures, expected) in [
-            (Ended::Well, 1, 0, Next::End(State::Succeeded)),
-            (Ended::Badly, 1, 0, retry(500, true)),
-            (Ended::Badly, 2, 1, retry(1000, true)),
-            (Ended::Badly, 3, 2, Next::End(State::Failed)),
-            (Ended::Badly, 9, 0, retry(500, true)),
-            (Ended::Lost, 50, 2, retry(500, false)),
-            (Ended::NotBegun, 1, 2, retry(500, false)),
-            (Ended::NotBegun, 4, 2, retry(4000, false)),
-            (Ended::NotBegun, 90, 2, retry(15_000, false)),
-            (Ended::Hopeless, 1, 0, Next::End(State::Failed)),
-            (Ended::Stopped, 1, 0, Next::End(State::Stopped)),
+        for (ended, failures, age, expected) in [
+            (Ended::Well, 0, 0, Next::End(State::Succeeded)),
+            (Ended::Badly, 0, 0, retry(500, true)),
+            (Ended::Badly, 1, 0, retry(1000, true)),
+            (Ended::Badly, 2, 0, Next::End(State::Failed)),
+            (Ended::Lost, 2, 0, retry(500, false)),
+            (Ended::NotBegun, 2, 0, retry(500, false)),
+            (Ended::NotBegun, 2, 40_000, retry(5000, false)),
+            (Ended::NotBegun, 2, 4_000_000, retry(15_000, false)),
+            (Ended::Hopeless, 0, 0, Next::End(State::Failed)),
+            (Ended::Stopped, 0, 0, Next::End(State::Stopped)),
         ] {
-            assert_eq!(next(ended, attempt, failures, young), expected, "{ended:?} {attempt} {failures}");
+            assert_eq!(next(ended, failures, ms(age)), expected, "{ended:?} {failures} {age}");
         }
         let old = Duration::from_secs(6 * 3600);
         for ended in [Ended::Badly, Ended::Lost, Ended::NotBegun] {
-            assert_eq!(next(ended, 1, 0, old), Next::End(State::Expired), "{ended:?}");
+            assert_eq!(next(ended, 0, old), Next::End(State::Expired), "{ended:?}");
         }
-        assert_eq!(next(Ended::Badly, 3, 2, old), Next::End(State::Failed), "the last attempt did fail");
-        assert_eq!(next(Ended::Well, 1, 0, old), Next::End(State::Succeeded));
+        assert_eq!(next(Ended::Badly, 2, old), Next::End(State::Failed), "the last attempt did fail");
+        assert_eq!(next(Ended::Well, 0, old), Next::End(State::Succeeded));
     }
 
     #[test]

@@ -52,6 +52,11 @@ impl Tables {
             connection.set_prepared_statement_cache_capacity(32);
             let mut tables =
                 Tables { connection, bounds, lanes: HashMap::new(), ended: 0, is_full: false, gave_back: false };
+            // Their numbers may be used again, so they are forgotten only here, where nobody has them.
+            tables.connection.execute_batch(
+                "DELETE FROM lanes WHERE NOT EXISTS (SELECT 1 FROM invocations WHERE lane = lanes.id);
+                 DELETE FROM functions WHERE id NOT IN (SELECT function FROM lanes)",
+            )?;
             tables.read_lanes()?;
             tables.wait_again()?;
             let counts = Counts::new(bounds.bytes_max);
@@ -243,21 +248,23 @@ impl Tables {
         result: &AttemptResult,
         verdict: &Verdict,
     ) -> rusqlite::Result<Option<LaneId>> {
+        let unused = result.began_us == 0;
         let result = rows::json_of(result)?;
         let now = microseconds(clock::date());
         match verdict {
             Verdict::Retry { due, counts } => {
-                let sql = "UPDATE invocations SET state = ?2, at_us = ?3, failures = failures + ?4, result = ?5
-                           WHERE seq = ?1 AND state = ?6";
-                let values = params![seq, WAITING, microseconds(*due), counts, result, RUNNING];
+                let sql = "UPDATE invocations SET state = ?2, at_us = ?3, failures = failures + ?4, result = ?5,
+                           attempts = attempts - ?7 WHERE seq = ?1 AND state = ?6";
+                let values = params![seq, WAITING, microseconds(*due), counts, result, RUNNING, unused];
                 self.connection.prepare_cached(sql)?.execute(values)?;
                 Ok(None)
             }
             Verdict::End { state, reply, next } => {
                 let sql = "UPDATE invocations SET state = ?2, at_us = ?3, result = ?4, reply = ?5,
-                           event = iif(octet_length(event) > ?6, NULL, event) WHERE seq = ?1 AND state = ?7";
+                           event = iif(octet_length(event) > ?6, NULL, event), attempts = attempts - ?8
+                           WHERE seq = ?1 AND state = ?7";
                 let (number, kept) = (rows::number(*state), self.bounds.kept_bytes_max);
-                let values = params![seq, number, now, result, reply.as_deref(), kept, RUNNING];
+                let values = params![seq, number, now, result, reply.as_deref(), kept, RUNNING, unused];
                 self.connection.prepare_cached(sql)?.execute(values)?;
                 self.note_end(seq)?;
                 let Some(next) = next else { return Ok(None) };
