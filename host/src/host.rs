@@ -233,6 +233,11 @@ impl Host {
         self.catalog.addresses().find(host, path).cloned()
     }
 
+    /// The functions that have addresses of their own under a host name.
+    pub fn functions_at(&self, host: &str) -> Vec<FunctionName> {
+        self.catalog.addresses().functions_at(host)
+    }
+
     /// Deploys a component; says whether the function is new. It is stored when this returns, and instances of the
     /// revision before finish their requests and stop. A caller who leaves while it is compiled stops that.
     pub async fn deploy(

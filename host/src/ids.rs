@@ -299,8 +299,15 @@ impl RequestId {
     /// The caller's identifier, unless it is empty, too long or holds more than letters, digits and `._:/+=@-`.
     pub fn from_caller(text: &str) -> Option<RequestId> {
         let valid = |byte: u8| byte.is_ascii_alphanumeric() || b"._:/+=@-".contains(&byte);
-        let sane = !text.is_empty() && text.len() <= REQUEST_ID_MAX && text.bytes().all(valid);
+        // Only dots would be a step in a path.
+        let named = text.bytes().any(|byte| byte != b'.');
+        let sane = named && text.len() <= REQUEST_ID_MAX && text.bytes().all(valid);
         sane.then(|| RequestId(text.into()))
+    }
+
+    /// The identifier of a timer's tick. It holds a `~`, so that no caller can take it first.
+    pub fn of_tick(trigger: &str, time: &str) -> RequestId {
+        RequestId(format!("{trigger}~{time}").into())
     }
 
     /// The identifier as text.
@@ -323,7 +330,11 @@ impl std::str::FromStr for RequestId {
     type Err = InvalidRequestId;
 
     fn from_str(text: &str) -> Result<RequestId, InvalidRequestId> {
-        RequestId::from_caller(text).ok_or_else(|| InvalidRequestId(text.chars().take(REQUEST_ID_MAX).collect()))
+        let own = |(trigger, time): (&str, &str)| {
+            [trigger, time].iter().all(|part| RequestId::from_caller(part).is_some()).then(|| RequestId(text.into()))
+        };
+        let id = RequestId::from_caller(text).or_else(|| text.split_once('~').and_then(own));
+        id.ok_or_else(|| InvalidRequestId(text.chars().take(REQUEST_ID_MAX).collect()))
     }
 }
 
@@ -383,7 +394,7 @@ mod tests {
     #[test]
     fn only_sane_request_ids_are_taken_from_callers() {
         assert_eq!(RequestId::from_caller("abc-1.2").unwrap().as_str(), "abc-1.2");
-        for bad in ["", "a b", "a\nb", "<x>", &"a".repeat(129)] {
+        for bad in ["", ".", "..", "a~b", "a b", "a\nb", "<x>", &"a".repeat(129)] {
             assert!(RequestId::from_caller(bad).is_none(), "{bad:?}");
         }
     }

@@ -706,3 +706,25 @@ async fn hosts_are_known_by_name_and_their_keys_shown_to_no_other() {
     assert!(!fs::read_to_string(&file).unwrap().contains("sesame"));
     user.complaint(&["--host", "prod", "list"]).await;
 }
+
+#[tokio::test]
+async fn a_key_for_some_functions_reaches_no_others_by_their_settings() {
+    let host = with_token().await;
+    deploy(&host, "site", json!({"triggers": {"all": {"http": {"host": "shop.test"}}}})).await;
+    deploy(&host, "mine", json!({})).await;
+    let mine = key(&host, &["mine"], &["manage"]).await;
+    let both = key(&host, &["mine", "site"], &["manage"]).await;
+    let set = async |key: &str, patch: Value| ask(&host, Some(key), "PATCH", "/v1/functions/mine", patch).await;
+    let to = |function: &str| json!({"async": {"qualifiers": {"LATEST": {"onSuccess": {"function": function}}}}});
+    assert!(set(&mine, to("site")).await.problem(403, "forbidden").contains("may not invoke function `site`"));
+    assert_eq!(set(&mine, to("mine")).await.status, 200);
+    let at = |host: Option<&str>| json!({"triggers": {"x": {"http": {"host": host, "path": "/login"}}}});
+    let detail = set(&mine, at(Some("Shop.test"))).await.problem(403, "forbidden");
+    assert!(detail.contains("another function has addresses of that host name"), "{detail}");
+    assert!(set(&mine, at(None)).await.problem(403, "forbidden").contains("without a host name"));
+    assert_eq!(set(&mine, at(Some("mine.test"))).await.status, 200);
+    // Who covers both may; and what is there already stays when somebody else changes something.
+    assert_eq!(set(&both, to("site")).await.status, 200);
+    assert_eq!(set(&both, at(Some("shop.test"))).await.status, 200);
+    assert_eq!(set(&mine, json!({"description": "x"})).await.status, 200);
+}

@@ -49,11 +49,11 @@ async fn a_timer_ticks_at_its_times_and_each_tick_once() {
     ids.sort_unstable();
     ids.dedup();
     assert_eq!(ids.len(), all.len(), "no tick comes twice: {all:?}");
-    assert!(ids.iter().all(|id| id.starts_with("each-second@2")), "{ids:?}");
+    assert!(ids.iter().all(|id| id.starts_with("each-second~2")), "{ids:?}");
     let shown = host.get(&at("clock", &format!("/invocations/{newest}"))).await.json();
     let event: Value = serde_json::from_str(shown["event"]["data"].as_str().unwrap()).unwrap();
     assert_eq!((&event["triggerName"], &event["payload"]), (&json!("each-second"), &json!("hello")));
-    assert_eq!(format!("each-second@{}", event["triggerTime"].as_str().unwrap()), newest);
+    assert_eq!(format!("each-second~{}", event["triggerTime"].as_str().unwrap()), newest);
     let trigger = triggers(&host, "clock").await.remove(0);
     assert_eq!((&trigger["name"], trigger["next"].as_array().unwrap().len()), (&json!("each-second"), 5));
     assert!(!trigger["runs"].as_array().unwrap().is_empty(), "{trigger}");
@@ -95,7 +95,7 @@ async fn ticks_that_were_missed_are_made_up_for_as_the_timer_says() {
         succeeded(&host, name, 2).await;
         let mut count = 0;
         for one in invocations(&host, name).await {
-            let tick = one["id"].as_str().unwrap().strip_prefix("t@").unwrap().to_owned();
+            let tick = one["id"].as_str().unwrap().strip_prefix("t~").unwrap().to_owned();
             let tick = humantime::parse_rfc3339(&tick).unwrap();
             // A second at either end may belong to either side.
             let second = std::time::Duration::from_secs(1);
@@ -269,7 +269,9 @@ async fn web_pages_of_other_origins_may_call_where_they_are_named() {
     assert_eq!(asked.header("access-control-allow-origin"), "");
     assert_ne!(asked.status, 204);
     let plain = fetch(&host, "GET", "localhost", "/all", &[]).await;
-    assert_eq!(plain.header("access-control-allow-origin"), "", "nobody asked");
+    assert_eq!(plain.header("access-control-allow-origin"), "*", "a cache may keep it for everybody");
+    let vary = fetch(&host, "GET", "localhost", "/api", &[]).await;
+    assert_eq!((vary.header("vary"), vary.header("access-control-allow-origin")), ("Origin", ""));
 }
 
 #[tokio::test]
@@ -303,4 +305,42 @@ async fn triggers_stand_in_the_manifest() {
     std::fs::write(&path, manifest.replace("missed-max", "missed-maxx")).unwrap();
     let (ok, printed) = deploy().await;
     assert!(!ok && printed.contains("missed-maxx"), "{printed}");
+}
+
+#[tokio::test]
+async fn nobody_can_take_the_identifier_of_a_tick() {
+    let host = TestHost::start().await;
+    let small = tests::text::Small::PLAIN.component();
+    host.put_code("clock", small, &json!({})).await;
+    let request = host.function("clock").request("").header("dormouse-invocation-type", "async");
+    let taken = request.header("dormouse-invocation-id", "job~2027-01-01T00:00:00Z").send().await.unwrap();
+    Reply::of(taken).await.problem(400, "invalid-request");
+}
+
+#[tokio::test]
+async fn timers_go_on_when_the_queue_can_be_written_again() {
+    let host = TestHost::start().await;
+    let each_second = json!({"triggers": {"t": {"timer": {"everyMs": 1000}}}});
+    for name in ["one", "two"] {
+        host.put_code(name, tests::text::Small::PLAIN.component(), &json!({})).await;
+    }
+    assert_eq!(host.function("one").configure(each_second.clone()).await.status, 200);
+    succeeded(&host, "one", 1).await;
+    // Somebody else writes the database, and does not end.
+    let mut other = tokio::process::Command::new("python3");
+    let script = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None); c.execute('BEGIN IMMEDIATE'); print('locked', flush=True); sys.stdin.read()";
+    other.args(["-c", script]).arg(host.state_dir().join("queue.sqlite"));
+    other.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).kill_on_drop(true);
+    let mut other = other.spawn().unwrap();
+    let mut said = [0; 6];
+    tokio::io::AsyncReadExt::read_exact(other.stdout.as_mut().unwrap(), &mut said).await.unwrap();
+    assert_eq!(host.function("two").configure(each_second).await.status, 200);
+    eventually("a write that fails", async || {
+        let log = host.log();
+        if log.contains("cannot be read or noted") { Ok(()) } else { Err(log) }
+    })
+    .await;
+    other.kill().await.unwrap();
+    succeeded(&host, "two", 1).await;
+    succeeded(&host, "one", 3).await;
 }

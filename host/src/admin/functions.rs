@@ -17,6 +17,7 @@ use super::Plane;
 use super::audit::Detail;
 use super::model::{DisableRequest, FunctionList, FunctionView, InstanceCounts, Problem};
 use super::operator::Operator;
+use super::reach;
 use super::reject::{Named, find, invalid};
 use crate::access::{Auth, Right};
 use crate::catalog::{ChangeError, Function, SettingsSpec};
@@ -66,11 +67,15 @@ pub(super) async fn show(State(plane): Shared, Named(name): Name) -> Result<Json
               (status = 413, body = Problem), (status = 422, body = Problem)))]
 pub(super) async fn deploy(
     State(plane): Shared,
+    operator: Operator,
     Named(name): Name,
     fields: HeaderMap,
     body: Body,
 ) -> Result<impl IntoResponse, Failure> {
     let patch: Option<Value> = fields.get(headers::SETTINGS).map(|value| parse(value.as_bytes())).transpose()?;
+    if let Some(patch) = &patch {
+        reach::check(&plane.host, &operator, &name, patch)?;
+    }
     let settings = patch.as_ref().map(names_in).filter(|names| !names.is_empty());
     let (component, _share) = read_component(&plane, &fields, body).await?;
     let (function, created) = plane.host.deploy(name, component, patch).await?;
@@ -88,10 +93,12 @@ pub(super) async fn deploy(
               (status = 413, body = Problem), (status = 422, body = Problem)))]
 pub(super) async fn configure(
     State(plane): Shared,
+    operator: Operator,
     Named(name): Name,
     body: Body,
 ) -> Result<impl IntoResponse, Failure> {
     let patch: Value = parse(&read_json(body).await?)?;
+    reach::check(&plane.host, &operator, &name, &patch)?;
     let settings = names_in(&patch);
     let function = plane.host.configure(name, patch).await?;
     Ok((Detail(settings).attached(), Json(view(&plane.host, &function))))

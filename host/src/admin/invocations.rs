@@ -69,7 +69,8 @@ pub(super) async fn list(
         Standing::from_name(&name).ok_or_else(|| invalid(format!("`state` must be one of: {known}")))
     });
     let (state, from, to) = (state.transpose()?, time("from", from)?, time("to", to)?);
-    let found = plane.queue.list(Wanted { function, state, from, to, before, limit: limit + 1 }).await?;
+    let found =
+        plane.queue.list(Wanted { function, state, from, to, replayed: true, before, limit: limit + 1 }).await?;
     let next = found.get(limit).and_then(|_| found.get(limit - 1)).map(|record| record.seq);
     Ok(Json(AsyncInvocationList { invocations: found.into_iter().take(limit).map(view).collect(), next }))
 }
@@ -119,7 +120,7 @@ pub(super) async fn replay(
     Ok((StatusCode::ACCEPTED, Detail(format!("as {id}")).attached(), Json(ReplayView { id })))
 }
 
-/// Replays asynchronous invocations: by default all that failed, at most the 10,000 newest.
+/// Replays asynchronous invocations: by default all that failed, at most the 10,000 newest. What was replayed is left out.
 #[utoipa::path(post, path = "/v1/functions/{name}/replay", operation_id = "replayAsyncInvocations",
     params(("name" = String, Path, description = "The function's name")), request_body = ReplayRequest,
     responses((status = 202, body = ReplayedView), (status = 400, body = Problem), (status = 429, body = Problem)))]
@@ -134,7 +135,7 @@ pub(super) async fn replay_all(
         return Err(invalid(format!("`state` is `{}`; only what has ended can be replayed", state.as_str())));
     }
     let (from, to) = (time("from", from)?, time("to", to)?);
-    let wanted = Wanted { function, state: Some(state), from, to, before: None, limit: 0 };
+    let wanted = Wanted { function, state: Some(state), from, to, replayed: false, before: None, limit: 0 };
     let (replayed, not_kept) = plane.queue.replay_all(wanted).await?;
     let detail = Detail(format!("{replayed} that had {}", state.as_str()));
     Ok((StatusCode::ACCEPTED, detail.attached(), Json(ReplayedView { replayed, not_kept })))

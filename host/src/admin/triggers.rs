@@ -29,9 +29,9 @@ pub(super) async fn list(State(plane): Shared, Named(name): Named<FunctionName>)
     for standing in plane.triggers.list(&function).await? {
         let mut runs = Vec::new();
         for id in &standing.runs {
-            let state = match RequestId::from_caller(id) {
-                Some(request) => plane.queue.show(name.clone(), request).await?.map(|(record, _, _)| record.state),
-                None => None,
+            let state = match id.parse::<RequestId>() {
+                Ok(request) => plane.queue.show(name.clone(), request).await?.map(|(record, _, _)| record.state),
+                Err(_) => None,
             };
             runs.push(TriggerRun { id: id.clone(), state: state.map(|state| state.as_str().to_owned()) });
         }

@@ -57,6 +57,12 @@ impl Addresses {
         of(&host).filter(|_| !host.is_empty()).or_else(|| of(""))
     }
 
+    /// The functions that have addresses of this host name.
+    pub fn functions_at(&self, host: &str) -> Vec<FunctionName> {
+        let of_host = self.by_host.get(&host.to_ascii_lowercase()).into_iter().flatten();
+        of_host.map(|address| address.function.clone()).collect()
+    }
+
     /// Another function's address that is for the same requests as one of these.
     pub(super) fn taken(&self, function: &FunctionName, trigger: &HttpTrigger) -> Option<&Address> {
         let of_host = self.by_host.get(trigger.host.as_deref().unwrap_or_default())?;

@@ -32,6 +32,10 @@ pub(super) async fn answer(plane: &Plane, sent: http::Request<Incoming>) -> Resp
     let answered = async {
         let (Head { method, uri, mut headers, .. }, body) = sent.into_parts();
         let body = Lingering::new(body, host.tasks().clone());
+        if headers.get_all(header::HOST).iter().count() > 1 {
+            // Who is in front may take the other one (RFC 9112, section 3.2).
+            return reply::failed(invalid("the field `Host` is there more than once"), &request);
+        }
         let own = own_address(host, &uri, &headers);
         let cors = own.as_ref().and_then(|own| own.trigger.cors.as_ref());
         if let Some(answer) = cors.and_then(|cors| cors::preflight(cors, &method, &headers)) {
@@ -80,15 +84,15 @@ fn own_address(host: &Host, uri: &Uri, fields: &HeaderMap) -> Option<Arc<Address
     if route::is_reserved(uri.path()) {
         return None;
     }
-    let asked = fields.get(header::HOST).and_then(|host| host.to_str().ok()?.parse::<Authority>().ok());
-    // HTTP/2 has it in the address (RFC 9113, section 8.3.1).
-    let asked = asked.as_ref().or_else(|| uri.authority());
-    host.address(asked.map_or("", Authority::host), uri.path())
+    let field = fields.get(header::HOST).and_then(|host| host.to_str().ok()?.parse::<Authority>().ok());
+    // A target with an authority, as in HTTP/2, wins (RFC 9112, section 3.2.2).
+    let asked = uri.authority().or(field.as_ref()).filter(|asked| !asked.as_str().contains('@'));
+    host.address(asked.map_or("", Authority::host).trim_end_matches('.'), uri.path())
 }
 
 /// What an address adds to an answer.
 fn about_address(trigger: &HttpTrigger, origin: Option<&HeaderValue>, answered: &mut Response) {
-    if let (Some(cors), Some(origin)) = (&trigger.cors, origin) {
+    if let Some(cors) = &trigger.cors {
         cors::let_read(cors, origin, answered.headers_mut());
     }
     if answered.status() == StatusCode::METHOD_NOT_ALLOWED && answered.headers().contains_key(header::ALLOW) {

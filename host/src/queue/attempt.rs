@@ -114,6 +114,11 @@ impl Runner<'_> {
 
     async fn invoke(&self, claimed: &Claimed) -> Finding {
         let origin = &claimed.origin;
+        let name = claimed.lane.function.as_str();
+        if self.host.function(name).is_some_and(|function| function.created > claimed.accepted) {
+            let detail = format!("the function `{name}` that the event was for was deleted; there is another one now");
+            return Finding::new(Ended::Hopeless, "function-not-found", detail);
+        }
         let share = self.host.event_room().wait(claimed.event.len(), SHARE_WITHIN).await;
         let Some(share) = share else {
             return Finding::new(Ended::NotBegun, "host-full", "too many large events wait or are handled");

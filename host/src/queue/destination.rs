@@ -85,7 +85,18 @@ pub(super) fn tell(
     let id = RequestId::new();
     let origin = Origin { sending, chain, traceparent: claimed.origin.traceparent.clone(), ..Origin::default() };
     let told = Told { destination: to, invocation: Some(id.to_string()), refused: None };
-    (told, Some(Box::new(NewInvocation { lane, id, due: clock::date(), origin, event: event.into(), tick: None })))
+    (
+        told,
+        Some(Box::new(NewInvocation {
+            lane,
+            id,
+            due: clock::date(),
+            origin,
+            event: event.into(),
+            function_since: SystemTime::UNIX_EPOCH,
+            tick: None,
+        })),
+    )
 }
 
 /// Why a chain of destinations ends, with the functions that lead in a circle.

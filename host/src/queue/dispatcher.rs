@@ -123,16 +123,21 @@ async fn attempt(queue: &Queue, claimed: Claimed) {
     let rules = queue.rules(&claimed);
     let age = || clock::date().duration_since(claimed.accepted).unwrap_or_default();
     let is_too_old = age() >= rules.age_max;
+    // Held until the end is stored, so that no order to stop is lost.
+    let stop = queue.register(&claimed);
     let attempted = if is_too_old {
         Attempted::expired()
     } else {
-        let stop = queue.register(&claimed);
         let runner = Runner { host: &queue.host, kept_bytes_max: queue.options.kept_bytes_max, stop: stop.token() };
         runner.run(&claimed).await
     };
     let Attempted { ended, mut result, reply } = attempted;
     let ending = Attempt { ended, failures: claimed.failures, age: age() };
-    let next = policy::after(ending, &rules, chance::drawn());
+    let next = match policy::after(ending, &rules, chance::drawn()) {
+        Next::End(State::Succeeded) => Next::End(State::Succeeded),
+        _ if stop.token().is_cancelled() => Next::End(State::Stopped),
+        next => next,
+    };
     let verdict = match next {
         Next::Retry { wait, counts } => Verdict::Retry { due: clock::date() + wait, counts },
         Next::End(state) => {
@@ -157,7 +162,12 @@ async fn attempt(queue: &Queue, claimed: Claimed) {
     if ended == Ended::NotBegun {
         tracing::debug!(function = %claimed.lane.function, invocation = %claimed.id, "not begun: {}", result.detail);
     }
+    let waits = matches!(verdict, Verdict::Retry { .. });
     settle(queue, &claimed, result, verdict).await;
+    if waits && stop.token().is_cancelled() {
+        // The order came while it was stored that it waits. If that fails, whoever asks again is told so.
+        let _ = queue.store.stop(claimed.lane.function.clone(), claimed.id.clone()).await;
+    }
 }
 
 /// Notes what became of an attempt, however long that takes: what is not noted runs again after the next start.

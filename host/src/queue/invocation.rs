@@ -93,8 +93,17 @@ pub(super) struct NewInvocation {
     pub origin: Origin,
     /// The event, or the request's body.
     pub event: Bytes,
+    /// When the function was first deployed: what an earlier one of its name had counts no more.
+    pub function_since: SystemTime,
     /// The tick that it stands for. One that was dealt with is not accepted again.
     pub tick: Option<Tick>,
+}
+
+impl Origin {
+    /// Bytes that it takes beside the event.
+    pub fn bytes(&self) -> u64 {
+        if *self == Origin::default() { 0 } else { serde_json::to_vec(self).map_or(0, |json| json.len() as u64) }
+    }
 }
 
 /// A tick of a timer.

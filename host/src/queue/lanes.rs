@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, SystemTime};
 
 use super::invocation::{LaneId, LaneKey};
+use crate::ids::FunctionName;
 
 /// Attempts that begin in one step of a lane.
 const STEP_MAX: usize = 16;
@@ -14,8 +15,11 @@ pub(super) struct Lanes {
     lanes: HashMap<LaneId, Lane>,
     /// Those that may have work due, in the order of their turns.
     turns: VecDeque<LaneId>,
-    /// Attempts that run, in all lanes.
+    /// Attempts that run, in all lanes, and those of each function.
     running: usize,
+    of_function: HashMap<FunctionName, usize>,
+    /// Lanes that could run more, but their functions have their shares.
+    for_share: Vec<LaneId>,
 }
 
 struct Lane {
@@ -83,7 +87,8 @@ impl Lanes {
         self.give_turn(id);
     }
 
-    /// The next lane with work due and room for it, as `room_of` says. At most `max` attempts run in all. Else when to look again, if something waits for its time.
+    /// The next lane with work due and room for it, as `room_of` says; at most `max` attempts run in all. Else when to look
+    /// again, if something waits for its time.
     pub(super) fn next(
         &mut self,
         now: SystemTime,
@@ -120,12 +125,20 @@ impl Lanes {
                     continue;
                 }
             };
-            let limit = limit.min(free).min(STEP_MAX);
+            // As many as are free go to others, so that one function with slow events leaves room for theirs, two leave some,
+            // and so on.
+            let own = self.of_function.get(&lane.key.function).copied().unwrap_or_default();
+            let share = (free + own).div_ceil(2).saturating_sub(own);
+            let limit = limit.min(share).min(STEP_MAX);
             if limit == 0 {
-                lane.has_turn = false; // It gets another one when an attempt of its own ends.
+                lane.has_turn = false; // It gets another one when an attempt ends: of its own, or one that frees a share.
+                if share == 0 {
+                    self.for_share.push(id);
+                }
                 continue;
             }
             self.turns.push_back(id);
+            *self.of_function.entry(lane.key.function.clone()).or_default() += limit;
             lane.is_claimed = true;
             lane.running += limit;
             self.running += limit;
@@ -142,6 +155,7 @@ impl Lanes {
         let unused = turn.limit - began;
         lane.running -= unused;
         self.running -= unused;
+        self.release(&turn.key.function, unused);
         self.give_turn(turn.lane);
         self.forget_if_empty(turn.lane);
     }
@@ -152,11 +166,26 @@ impl Lanes {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         lane.running = lane.running.saturating_sub(1);
         let key = lane.key.clone();
+        self.release(&key.function, 1);
         if let Some(at) = again {
             self.due(id, &key, at);
         }
         self.give_turn(id);
         self.forget_if_empty(id);
+    }
+
+    /// A function has so many attempts less. Whoever waited for a share gets another turn.
+    fn release(&mut self, function: &FunctionName, count: usize) {
+        if count == 0 {
+            return;
+        }
+        if let Some(running) = self.of_function.get_mut(function) {
+            *running = running.saturating_sub(count);
+            if *running == 0 {
+                self.of_function.remove(function);
+            }
+        }
+        std::mem::take(&mut self.for_share).into_iter().for_each(|id| self.give_turn(id));
     }
 
     /// Looks at all lanes again: what a function may do has changed.
@@ -220,6 +249,26 @@ mod tests {
             lanes.ended(turn.lane, None);
         }
         assert_eq!(order, [A, B, A, B, A, B]);
+    }
+
+    #[test]
+    fn one_function_with_slow_events_leaves_room_for_others() {
+        let mut lanes = Lanes::default();
+        let begin = |lanes: &mut Lanes, max| match lanes.next(at(9), max, |_| Room::For(1000)) {
+            Ok(turn) => {
+                lanes.claimed(&turn, turn.limit, Some(at(1)));
+                Some(turn)
+            }
+            Err(_) => None,
+        };
+        lanes.due(A, &key("a"), at(1));
+        let of_a: usize = std::iter::from_fn(|| begin(&mut lanes, 64)).map(|turn| turn.limit).sum();
+        assert_eq!(of_a, 32, "half of what may run");
+        lanes.due(B, &key("b"), at(1));
+        let of_b: usize = std::iter::from_fn(|| begin(&mut lanes, 64)).map(|turn| turn.limit).sum();
+        assert_eq!(of_b, 16, "half of what is left");
+        lanes.ended(A, Some(at(1)));
+        assert!(begin(&mut lanes, 64).is_some(), "what is free again is shared anew");
     }
 
     #[test]

@@ -178,7 +178,11 @@ impl Queue {
         let qualifier = call.qualifier.filter(|qualifier| *qualifier != LATEST).map(Arc::from);
         let lane = LaneKey { function: function.name.clone(), qualifier, url: None };
         let id = id.unwrap_or_default();
-        self.take(NewInvocation { lane, id, due: clock::date(), origin, event, tick: None }, Some(function)).await
+        self.take(
+            NewInvocation { lane, id, due: clock::date(), origin, event, function_since: function.created, tick: None },
+            Some(function),
+        )
+        .await
     }
 
     /// Accepts an invocation for a trigger. One for a tick that was dealt with is not accepted again.
@@ -192,7 +196,11 @@ impl Queue {
         let origin = Origin { trigger: Some(trigger.to_owned()), ..Origin::default() };
         let qualifier = qualifier.filter(|qualifier| *qualifier != LATEST).map(Arc::from);
         let lane = LaneKey { function: function.name.clone(), qualifier, url: None };
-        self.take(NewInvocation { lane, id, due: clock::date(), origin, event, tick }, Some(function)).await
+        self.take(
+            NewInvocation { lane, id, due: clock::date(), origin, event, function_since: function.created, tick },
+            Some(function),
+        )
+        .await
     }
 
     /// What is kept of timers.
@@ -236,12 +244,20 @@ impl Queue {
 
     /// One invocation with its event and its reply, as far as they are kept.
     pub async fn show(&self, function: FunctionName, id: RequestId) -> anyhow::Result<Option<Whole>> {
-        let store = self.store.clone();
-        self.host.tasks().blocking(move || store.show(&function, &id)).await?
+        let (store, since) = (self.store.clone(), self.since(&function));
+        let found = self.host.tasks().blocking(move || store.show(&function, &id)).await??;
+        Ok(found.filter(|(record, _, _)| record.accepted >= since))
+    }
+
+    /// From when on invocations are a function's own: before, another one may have had its name.
+    fn since(&self, function: &FunctionName) -> SystemTime {
+        self.host.function(function.as_str()).map_or(SystemTime::UNIX_EPOCH, |function| function.created)
     }
 
     /// Invocations of a function, the newest first.
     pub async fn list(&self, wanted: Wanted) -> anyhow::Result<Vec<Record>> {
+        let since = self.since(&wanted.function);
+        let wanted = Wanted { from: Some(wanted.from.map_or(since, |from| from.max(since))), ..wanted };
         let store = self.store.clone();
         self.host.tasks().blocking(move || store.list(&wanted)).await?
     }
@@ -275,16 +291,17 @@ impl Queue {
         }
         let event = event.ok_or(OrderError::NotKept)?;
         let origin = Origin { replay_of: Some(id.to_string()), ..record.origin };
-        let new =
-            NewInvocation { lane: record.lane, id: RequestId::new(), due: clock::date(), origin, event, tick: None };
         let function = self.host.function(function.as_str());
+        let function_since = function.as_ref().map_or(SystemTime::UNIX_EPOCH, |function| function.created);
+        let (lane, id, due) = (record.lane, RequestId::new(), clock::date());
+        let new = NewInvocation { lane, id, due, origin, event, function_since, tick: None };
         Ok(self.take(new, function.as_deref()).await?)
     }
 
-    /// The same for all that `wanted` names, the oldest first. Says how many there were, and how many could not be replayed.
+    /// The same for all that `wanted` names and that were not replayed yet, the oldest first. Says how many there were, and how many could not be replayed.
     pub async fn replay_all(&self, wanted: Wanted) -> Result<(u64, u64), OrderError> {
         let function = wanted.function.clone();
-        let mut found = self.list(Wanted { limit: REPLAYED_MAX, ..wanted }).await?;
+        let mut found = self.list(Wanted { limit: REPLAYED_MAX, replayed: false, ..wanted }).await?;
         found.reverse();
         let (mut replayed, mut left) = (0, 0);
         for record in found {

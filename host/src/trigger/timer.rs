@@ -58,22 +58,26 @@ pub(super) async fn follow(queue: Arc<Queue>, started: SystemTime) {
     let mut followed = Vec::new();
     let mut is_new = true;
     while !tasks.draining() {
-        if is_new {
-            followed = match timers(&queue).await {
-                Ok(timers) => timers,
-                Err(error) => {
-                    tracing::error!("timers cannot be read: {error:#}");
-                    Vec::new()
-                }
-            };
-        }
         let mut look = LOOK_INTERVAL;
+        if is_new {
+            match timers(&queue).await {
+                Ok(timers) => {
+                    followed = timers;
+                    is_new = false;
+                }
+                // Those that were followed before go on.
+                Err(error) => {
+                    tracing::error!("timers cannot be read or noted, and are tried again: {error:#}");
+                    look = STORE_AGAIN;
+                }
+            }
+        }
         for timer in &mut followed {
             look = look.min(timer.look(&queue, started).await);
         }
-        is_new = tokio::select! {
-            () = tokio::time::sleep(look) => false,
-            changed = changes.changed() => changed.is_ok(),
+        tokio::select! {
+            () = tokio::time::sleep(look) => {}
+            changed = changes.changed() => is_new |= changed.is_ok(),
             () = tasks.drained() => return,
         };
     }
@@ -125,7 +129,7 @@ impl Followed {
         let now = clock::date();
         for at in self.timer.due(self.last, started, now) {
             let time = humantime::format_rfc3339_seconds(at).to_string();
-            let id = RequestId::from_caller(&format!("{}@{time}", self.trigger)).unwrap_or_default();
+            let id = RequestId::of_tick(&self.trigger, &time);
             let tick = Tick { trigger: self.trigger.clone(), schedule: self.schedule.clone(), at };
             let Followed { function, trigger, qualifier, timer, .. } = &*self;
             let firing = Firing { function, trigger, qualifier: qualifier.as_deref(), timer };

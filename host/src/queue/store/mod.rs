@@ -82,6 +82,8 @@ pub struct Wanted {
     pub from: Option<SystemTime>,
     /// Accepted before then.
     pub to: Option<SystemTime>,
+    /// Whether also those that were replayed.
+    pub replayed: bool,
     /// Older than the one with this number.
     pub before: Option<u64>,
     /// So many at most.
@@ -117,7 +119,7 @@ impl Store {
 
     /// Accepts an invocation: it is on disk when this returns.
     pub(super) async fn accept(&self, new: NewInvocation, queued_max: u64) -> Result<Accepted, StoreError> {
-        let place = self.counts.reserve(&new.lane.function, new.event.len() as u64, queued_max)?;
+        let place = self.counts.reserve(&new.lane.function, new.event.len() as u64 + new.origin.bytes(), queued_max)?;
         let accepted = self.writer.run(move |tables| {
             let accepted = tables.accept(&new)?;
             Ok((accepted.clone(), move |counts: &Counts| {
@@ -153,13 +155,14 @@ impl Store {
         result: AttemptResult,
         verdict: Verdict,
     ) -> Result<Option<LaneId>, StoreError> {
-        let (seq, lane, key, bytes) = (claimed.seq, claimed.lane_id, claimed.lane.clone(), claimed.event.len() as u64);
+        let (seq, lane, key, bytes) =
+            (claimed.seq, claimed.lane_id, claimed.lane.clone(), claimed.event.len() as u64 + claimed.origin.bytes());
         let settled = self.writer.run(move |tables| {
             let next = tables.settle(seq, &result, &verdict)?;
             Ok((next, move |counts: &Counts| {
                 counts.settled(lane, &key, bytes, &verdict);
                 if let (Some(lane), Verdict::End { next: Some(next), .. }) = (next, &verdict) {
-                    counts.appended(lane, &next.lane, next.event.len() as u64);
+                    counts.appended(lane, &next.lane, next.event.len() as u64 + next.origin.bytes());
                 }
             }))
         });

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::Wanted;
 use crate::clock::{from_microseconds, microseconds};
 use crate::ids::{FunctionName, RequestId};
-use crate::queue::invocation::{LaneKey, Record, State};
+use crate::queue::invocation::{Claimed, LaneId, LaneKey, Record, State};
 
 /// The numbers of states. Whether one that waits was tried before is seen in its attempts.
 pub(super) const WAITING: i64 = 0;
@@ -70,7 +70,7 @@ pub(super) fn id(row: &Row<'_>) -> rusqlite::Result<RequestId> {
         ValueRef::Blob(bytes) => Uuid::from_slice(bytes).map(|uuid| uuid.hyphenated().to_string()).ok(),
         other => other.as_str().ok().map(str::to_owned),
     };
-    text.as_deref().and_then(RequestId::from_caller).ok_or_else(|| wrong("id"))
+    text.and_then(|text| text.parse().ok()).ok_or_else(|| wrong("id"))
 }
 
 pub(super) fn lane_key(row: &Row<'_>) -> rusqlite::Result<LaneKey> {
@@ -98,6 +98,22 @@ pub(super) fn json_unless_default<T: Serialize + Default + PartialEq>(value: &T)
     if *value == T::default() { Ok(None) } else { json_of(value).map(Some) }
 }
 
+/// An invocation whose attempt begins.
+pub(super) fn claimed(row: &Row<'_>, lane: LaneId, key: &LaneKey, seq: u64) -> rusqlite::Result<Claimed> {
+    let event: Option<Vec<u8>> = row.get("event")?;
+    Ok(Claimed {
+        seq,
+        lane: key.clone(),
+        lane_id: lane,
+        id: id(row)?,
+        accepted: from_microseconds(row.get("accepted_us")?),
+        attempt: row.get::<_, u32>("attempts")? + 1,
+        failures: row.get("failures")?,
+        origin: json(row, "origin")?.unwrap_or_default(),
+        event: Bytes::from(event.unwrap_or_default()),
+    })
+}
+
 fn record(row: &Row<'_>) -> rusqlite::Result<Record> {
     Ok(Record {
         seq: row.get("seq")?,
@@ -107,8 +123,9 @@ fn record(row: &Row<'_>) -> rusqlite::Result<Record> {
         at: from_microseconds(row.get("at_us")?),
         accepted: from_microseconds(row.get("accepted_us")?),
         attempts: row.get("attempts")?,
-        origin: json(row, "origin")?.unwrap_or_default(),
-        result: json(row, "result")?,
+        // What cannot be read is not shown; the rest is.
+        origin: json(row, "origin").ok().flatten().unwrap_or_default(),
+        result: json(row, "result").ok().flatten(),
     })
 }
 
@@ -142,7 +159,7 @@ pub(super) fn list(path: &Path, wanted: &Wanted) -> anyhow::Result<Vec<Record>> 
         };
         let sql = format!(
             "SELECT {COLUMNS} FROM {TABLES} WHERE functions.name = ?1 AND seq < ?2 AND accepted_us >= ?3 AND accepted_us < ?4
-             AND ({state}) AND ?6 = ?6 ORDER BY seq DESC LIMIT ?5"
+             AND ({state}) AND ?6 = ?6 AND (?7 OR replayed = 0) ORDER BY seq DESC LIMIT ?5"
         );
         let time =
             |time: Option<SystemTime>, default| time.map_or(default, |time| microseconds(time).min(i64::MAX as u64));
@@ -153,6 +170,7 @@ pub(super) fn list(path: &Path, wanted: &Wanted) -> anyhow::Result<Vec<Record>> 
             time(wanted.to, i64::MAX as u64),
             wanted.limit,
             wanted.state.map_or(WAITING, number),
+            wanted.replayed,
         ];
         connection.prepare(&sql)?.query_map(values, record)?.collect()
     };

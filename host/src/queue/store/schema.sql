@@ -24,6 +24,7 @@ CREATE TABLE invocations (
     accepted_us INTEGER NOT NULL,
     attempts    INTEGER NOT NULL, -- that began
     failures    INTEGER NOT NULL, -- those of them that count
+    replayed    INTEGER NOT NULL DEFAULT 0, -- whether it was replayed
     origin      TEXT,             -- JSON: who sent it, and how it is called; NULL: nothing to say
     event       BLOB,             -- NULL: too large to be kept after the end
     result      TEXT,             -- JSON: how the last attempt ended; NULL: none has

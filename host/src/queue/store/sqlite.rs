@@ -5,7 +5,6 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use anyhow::Context as _;
-use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::counts::{Counts, Full};
@@ -13,7 +12,7 @@ use super::rows::{self, ENDED, Id, RUNNING, WAITING};
 use super::{Accepted, Claim, Stop, StoreBounds, ticks};
 use crate::clock::{self, from_microseconds, microseconds};
 use crate::ids::{FunctionName, RequestId};
-use crate::queue::invocation::{AttemptResult, Claimed, LaneId, LaneKey, NewInvocation, State, Tick, Verdict};
+use crate::queue::invocation::{AttemptResult, LaneId, LaneKey, NewInvocation, State, Tick, Verdict};
 use crate::sqlite::{self, Schema};
 
 const SCHEMA: Schema =
@@ -91,7 +90,7 @@ impl Tables {
     fn count(&mut self, counts: &Counts) -> anyhow::Result<()> {
         let keys: HashMap<LaneId, LaneKey> = self.lanes.iter().map(|(key, id)| (*id, key.clone())).collect();
         let mut statement =
-            self.connection.prepare("SELECT lane, state, at_us, ifnull(octet_length(event), 0) FROM invocations")?;
+            self.connection.prepare("SELECT lane, state, at_us, ifnull(octet_length(event), 0) + ifnull(octet_length(origin), 0) FROM invocations")?;
         let mut found = statement.query(())?;
         while let Some(row) = found.next()? {
             if row.get::<_, i64>(1)? != WAITING {
@@ -154,11 +153,20 @@ impl Tables {
         {
             return Ok(Ok(Accepted::Known(State::Queued)));
         }
-        if let Some(trigger) = &new.origin.trigger {
-            ticks::note_run(&self.connection, trigger, new)?;
-        }
         let lane = self.lane(&new.lane)?;
+        let forgotten = self.forget_of_earlier(new)?;
+        self.ended = self.ended.saturating_sub(forgotten);
         if self.insert(lane, new)? {
+            if let Some(trigger) = &new.origin.trigger {
+                ticks::note_run(&self.connection, trigger, new)?;
+            }
+            if let Some(replayed) = &new.origin.replay_of {
+                let sql = "UPDATE invocations SET replayed = 1
+                           WHERE id = ?1 AND function = (SELECT function FROM lanes WHERE id = ?2)";
+                let id: Option<RequestId> = replayed.parse().ok();
+                let values = params![id.as_ref().map(Id), lane.0];
+                self.connection.prepare_cached(sql)?.execute(values)?;
+            }
             return Ok(Ok(Accepted::New(lane)));
         }
         let sql = "SELECT state, attempts FROM invocations
@@ -166,6 +174,15 @@ impl Tables {
         let mut statement = self.connection.prepare_cached(sql)?;
         let known = statement.query_row(params![Id(&new.id), new.lane.function.as_str()], rows::state)?;
         Ok(Ok(Accepted::Known(known)))
+    }
+
+    /// Forgets what an earlier function of the same name had under this identifier; says how many that were.
+    fn forget_of_earlier(&self, new: &NewInvocation) -> rusqlite::Result<u64> {
+        let sql = "DELETE FROM invocations WHERE id = ?1 AND function = (SELECT id FROM functions WHERE name = ?2)
+                   AND accepted_us < ?3 AND state >= ?4";
+        let since = microseconds(new.function_since);
+        let values = params![Id(&new.id), new.lane.function.as_str(), since, ENDED[0]];
+        Ok(self.connection.prepare_cached(sql)?.execute(values)? as u64)
     }
 
     /// False if the function has one of this identifier.
@@ -203,7 +220,7 @@ impl Tables {
         due_by: SystemTime,
         limit: usize,
     ) -> rusqlite::Result<Claim> {
-        let mut claim = Claim::default();
+        let (mut claim, mut unreadable) = (Claim::default(), Vec::<(u64, String)>::new());
         let now = microseconds(clock::date());
         {
             let sql = "SELECT seq, id, accepted_us, attempts, failures, origin, event FROM invocations
@@ -214,20 +231,24 @@ impl Tables {
             while bytes < CLAIM_BYTES_MAX
                 && let Some(row) = found.next()?
             {
-                let event: Vec<u8> = row.get::<_, Option<Vec<u8>>>("event")?.unwrap_or_default();
-                bytes += event.len();
-                claim.claimed.push(Claimed {
-                    seq: row.get("seq")?,
-                    lane: key.clone(),
-                    lane_id: lane,
-                    id: rows::id(row)?,
-                    accepted: from_microseconds(row.get("accepted_us")?),
-                    attempt: row.get::<_, u32>("attempts")? + 1,
-                    failures: row.get("failures")?,
-                    origin: rows::json(row, "origin")?.unwrap_or_default(),
-                    event: Bytes::from(event),
-                });
+                let seq = row.get("seq")?;
+                match rows::claimed(row, lane, key, seq) {
+                    Ok(read) => {
+                        bytes += read.event.len();
+                        claim.claimed.push(read);
+                    }
+                    Err(error) => unreadable.push((seq, error.to_string())),
+                }
             }
+        }
+        for (seq, error) in unreadable {
+            // Nobody may have to wait behind it.
+            tracing::error!(function = %key.function, "an event cannot be read and is given up: {error}");
+            let result = AttemptResult { code: "internal".to_owned(), detail: error, ..AttemptResult::default() };
+            let sql = "UPDATE invocations SET state = ?2, at_us = ?3, result = ?4 WHERE seq = ?1";
+            let values = params![seq, rows::number(State::Failed), now, rows::json_of(&result)?];
+            self.connection.execute(sql, values)?;
+            self.note_end(seq)?;
         }
         for claimed in &claim.claimed {
             let sql = "UPDATE invocations SET state = ?2, at_us = ?3, attempts = ?4 WHERE seq = ?1";
@@ -290,7 +311,8 @@ impl Tables {
         function: &FunctionName,
         id: &RequestId,
     ) -> rusqlite::Result<(Stop, Option<(LaneId, u64)>)> {
-        let sql = "SELECT seq, lane, state, attempts, ifnull(octet_length(event), 0) FROM invocations
+        let sql = "SELECT seq, lane, state, attempts, ifnull(octet_length(event), 0) + ifnull(octet_length(origin), 0)
+                   FROM invocations
                    WHERE id = ?1 AND function = (SELECT id FROM functions WHERE name = ?2)";
         let found = self.connection.prepare_cached(sql)?.query_row(params![Id(id), function.as_str()], |row| {
             Ok((row.get::<_, u64>(0)?, LaneId(row.get(1)?), rows::state(row)?, row.get::<_, u64>(4)?))
