@@ -72,7 +72,8 @@ async fn orders_book_each_event_once() {
     let host = TestHost::start().await;
     let settings = json!({"maxInstances": 1, "async": {"retryWaitMs": 10}});
     let orders = host.deploy("orders", "example-orders", settings).await;
-    let request = orders.request("tea").header("dormouse-invocation-type", "async");
+    let ordered = r#"{"triggerName": "regular", "payload": "tea"}"#;
+    let request = orders.request(ordered).header("dormouse-invocation-type", "async");
     let sent = request.header("dormouse-invocation-id", "order-1").send().await.unwrap();
     assert_eq!(sent.status(), 202);
     let booked = eventually("the order being booked", async || {

@@ -788,3 +788,47 @@ async fn one_function_with_slow_events_leaves_room_for_others() {
     let running = list(&host, "slow", "?state=running").await.len();
     assert_eq!(running, 4, "half of all");
 }
+
+#[tokio::test]
+async fn when_both_wait_callers_get_three_of_four_turns() {
+    let gate = Gate::closed().await;
+    let server = TestServer::start("", Duration::ZERO).await;
+    let host = TestHost::start().await;
+    let rules = json!({"maxInstances": 6, "allowedOutboundHosts": ["127.0.0.1"], "async": {"maxConcurrency": 5}});
+    let probe = host.deploy("probe", "guest-probe", rules).await;
+    let note = |name: &str| json!([{"http-post": [format!("http://{}/", server.address), name]}]);
+    let mut callers: Vec<_> = (0..6).map(|_| probe.script_in_background(json!([gate.step()]))).collect();
+    let mut held = Vec::new();
+    for _ in 0..6 {
+        held.push(gate.arrival().await);
+    }
+    for number in 0..5 {
+        accepted(&probe, &format!("w{number}"), note("work")).await;
+    }
+    let wait_for = async |count: f64| {
+        eventually("requests that wait", async || {
+            let waiting = host.metric("dormouse_waiting_requests").await;
+            if waiting == count { Ok(()) } else { Err(waiting.to_string()) }
+        })
+        .await;
+    };
+    wait_for(5.0).await;
+    callers.extend((0..6).map(|_| probe.script_in_background(note("caller"))));
+    wait_for(11.0).await;
+    // One instance serves them all, one after the other.
+    held.pop().unwrap().release().await;
+    eventually("all of them", async || {
+        let count = server.received().len();
+        if count == 11 { Ok(()) } else { Err(count.to_string()) }
+    })
+    .await;
+    let order: Vec<String> = server.received().into_iter().map(|one| one.body).collect();
+    let (c, w) = ("caller", "work");
+    assert_eq!(order, [c, c, c, w, c, c, c, w, w, w, w]);
+    for held in held {
+        held.release().await;
+    }
+    for caller in callers {
+        assert_eq!(caller.await.unwrap().status, 200);
+    }
+}

@@ -18,7 +18,7 @@ use super::model::{
     AsyncInvocationList, AsyncInvocationView, Problem, ReplayRequest, ReplayView, ReplayedView, StopView,
     WebhookSecretView, WholeAsyncInvocation,
 };
-use super::reject::{Named, NamedOf, invalid};
+use super::reject::{Named, NamedOf, find, invalid};
 use crate::clock;
 use crate::ids::{FunctionName, LATEST, RequestId};
 use crate::queue::{Payload, Record, State as Standing, Wanted};
@@ -54,7 +54,8 @@ impl Default for InvocationsQuery {
 /// A function's asynchronous invocations, the newest first; those that ended are there for as long as the host keeps them.
 #[utoipa::path(get, path = "/v1/functions/{name}/invocations", operation_id = "listAsyncInvocations",
     params(("name" = String, Path, description = "The function's name"), InvocationsQuery),
-    responses((status = 200, body = AsyncInvocationList), (status = 400, body = Problem)))]
+    responses((status = 200, body = AsyncInvocationList), (status = 400, body = Problem),
+              (status = 404, body = Problem)))]
 pub(super) async fn list(
     State(plane): Shared,
     Named(function): Named<FunctionName>,
@@ -69,8 +70,13 @@ pub(super) async fn list(
         Standing::from_name(&name).ok_or_else(|| invalid(format!("`state` must be one of: {known}")))
     });
     let (state, from, to) = (state.transpose()?, time("from", from)?, time("to", to)?);
+    let name = function.clone();
     let found =
         plane.queue.list(Wanted { function, state, from, to, replayed: true, before, limit: limit + 1 }).await?;
+    if found.is_empty() {
+        // A deleted one may still have some.
+        find(&plane.host, &name)?;
+    }
     let next = found.get(limit).and_then(|_| found.get(limit - 1)).map(|record| record.seq);
     Ok(Json(AsyncInvocationList { invocations: found.into_iter().take(limit).map(view).collect(), next }))
 }
@@ -144,12 +150,13 @@ pub(super) async fn replay_all(
 /// The secret with which requests to the function's URL destinations are signed, as Standard Webhooks writes it.
 #[utoipa::path(get, path = "/v1/functions/{name}/webhook-secret", operation_id = "showWebhookSecret",
     params(("name" = String, Path, description = "The function's name")),
-    responses((status = 200, body = WebhookSecretView)))]
+    responses((status = 200, body = WebhookSecretView), (status = 404, body = Problem)))]
 pub(super) async fn webhook_secret(
     State(plane): Shared,
     Named(function): Named<FunctionName>,
-) -> Json<WebhookSecretView> {
-    Json(WebhookSecretView { secret: plane.queue.webhook_secret(&function) })
+) -> Result<Json<WebhookSecretView>, Failure> {
+    find(&plane.host, &function)?;
+    Ok(Json(WebhookSecretView { secret: plane.queue.webhook_secret(&function) }))
 }
 
 fn time(name: &str, text: Option<String>) -> Result<Option<SystemTime>, Failure> {
@@ -173,6 +180,7 @@ fn view(record: Record) -> AsyncInvocationView {
         function: lane.function.to_string(),
         qualifier: lane.qualifier.as_deref().unwrap_or(LATEST).to_owned(),
         url: lane.url.as_deref().map(str::to_owned),
+        request: origin.http.as_ref().map(|head| format!("{} {}", head.method, head.uri)),
         state,
         attempts,
         accepted_at: time(accepted),

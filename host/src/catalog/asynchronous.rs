@@ -208,7 +208,10 @@ impl DestinationSpec {
                      {URL_BYTES_MAX} bytes"
                 )),
             },
-            (Some(_), Some(_)) | (None, None) => Err("give it either `function` or `url`".to_owned()),
+            (Some(_), Some(_)) => {
+                Err("it has both `function` and `url`; set one of them to null, or leave it out".to_owned())
+            }
+            (None, None) => Err("it needs `function` or `url`".to_owned()),
         }
     }
 }
@@ -268,7 +271,7 @@ mod tests {
         for part in [
             "`async.maxAttempts` is 0; it must be 1 to 100",
             "`async.maxQueued` is 0",
-            "`async.onSuccess`: give it either `function` or `url`",
+            "`async.onSuccess`: it needs `function` or `url`",
             "`async.onFailure.url`: elsewhere:443 is not in `allowedOutboundHosts`; add it",
             "`not a name` is neither a version, an alias nor `LATEST`",
             "`async.qualifiers.prod.retryWaitMs` is 0",

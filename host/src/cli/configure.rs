@@ -9,11 +9,14 @@ use super::spelling::{self, Assignment};
 
 /// Change settings of a function without deploying it again
 ///
-/// Settings that are not named stay; `null` goes back to the default. Who may call the function (`auth`), its description and its
-/// tags change at once; other settings make a new revision, whose instances replace those that are there.
+/// Settings that are not named stay; `null` goes back to the default. Who may call the function (`auth`), how it is
+/// called asynchronously (`async`), its triggers, its description and its tags change at once; other settings make a new revision,
+/// whose instances replace those that are there.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     dormouse configure hello --set auth=key\n  \
+    dormouse configure hello --set async.max-attempts=5 --set async.on-failure.function=alarm\n  \
+    dormouse configure hello --set 'triggers.nightly.timer.cron=0 3 * * *'\n  \
     dormouse configure hello --set memory-mb=256 --set environment.LEVEL=debug\n  \
     dormouse configure hello --set auth=null")]
 pub(super) struct Configure {

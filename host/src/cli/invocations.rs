@@ -13,7 +13,7 @@ use super::units::Moment;
 /// List, show, stop and replay asynchronous invocations
 ///
 /// `dormouse invoke --async` makes one. It is `queued`, then `running`, and ends as `succeeded`, `failed`, `expired` or
-/// `stopped`; after an attempt that failed it is `waiting-to-retry`.
+/// `stopped`; after an attempt that failed it is `waiting-to-retry`. Those that could not begin stay `queued`.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     dormouse invocations list hello --state failed --from 1h\n  \
@@ -179,7 +179,7 @@ impl Replay {
 
 fn table(list: &AsyncInvocationList) -> String {
     if list.invocations.is_empty() {
-        return "no asynchronous invocations; `dormouse invoke --async` makes one".to_owned();
+        return "none; `dormouse invoke --async` makes one".to_owned();
     }
     let mut table = output::table(["invocation", "version", "state", "attempts", "accepted", "ended", "detail"]);
     for invocation in list.invocations.iter().rev() {
@@ -223,6 +223,7 @@ fn whole(whole: &WholeAsyncInvocation) -> String {
     row("function", Some(&invocation.function));
     row("version", Some(&invocation.qualifier));
     row("sent to", invocation.url.as_deref());
+    row("request", invocation.request.as_deref());
     row("state", Some(invocation.state.as_str()));
     row("attempts", Some(&attempts));
     row("accepted", Some(&invocation.accepted_at));

@@ -1,6 +1,5 @@
 //! A request on its way through an instance, and its answer.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -56,8 +55,6 @@ pub struct Job {
     pub caller: Caller,
     /// Whether it is waiting work, for which nobody waits.
     pub is_work: bool,
-    /// Held while an instance has it, if it is waiting work: its pool counts these.
-    pub work_running: Option<Arc<()>>,
 }
 
 /// The caller of a job.

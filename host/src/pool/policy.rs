@@ -64,27 +64,29 @@ pub(super) enum Turn {
     Work,
 }
 
-/// The requests that wait, and the work that runs.
+/// The requests that wait.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Line {
     /// Callers that wait.
     pub(super) callers: usize,
     /// Waiting work that waits for an instance.
     pub(super) work: usize,
-    /// Waiting work that instances have.
-    pub(super) work_running: usize,
+    /// Callers that got an instance while work waited, since work last got one.
+    pub(super) callers_since_work: u32,
 }
 
-/// Decides who comes next when both wait: callers, but a quarter of what all instances can run at once is waiting work's, so
-/// that it is never starved. A function that can run one request at a time always serves its callers first.
+/// So many callers get an instance before waiting work gets one, if both wait.
+const CALLERS_BEFORE_WORK: u32 = 3;
+
+/// Decides who comes next when both wait: callers, but every fourth turn is waiting work's, so that it is never starved. A
+/// function that can run one request at a time always serves its callers first.
 pub(super) fn turn(line: Line, bounds: Bounds) -> Option<Turn> {
-    let seats = u64::from(bounds.instances_max) * u64::from(bounds.concurrency);
-    let share = if seats > 1 { (seats / 4).max(1) } else { 0 };
+    let is_single = bounds.instances_max == 1 && bounds.concurrency == 1;
     match (line.callers, line.work) {
         (0, 0) => None,
         (_, 0) => Some(Turn::Caller),
         (0, _) => Some(Turn::Work),
-        (_, _) if (line.work_running as u64) < share => Some(Turn::Work),
+        (_, _) if !is_single && line.callers_since_work >= CALLERS_BEFORE_WORK => Some(Turn::Work),
         (_, _) => Some(Turn::Caller),
     }
 }
@@ -310,15 +312,15 @@ mod tests {
     fn callers_come_first_and_waiting_work_is_not_starved() {
         let bounds =
             |instances_max, concurrency| Bounds { concurrency, requests_max: None, instances_max, queue_depth: 9 };
-        let of = |callers, work, work_running, bounds| turn(Line { callers, work, work_running }, bounds);
+        let of = |callers, work, since, bounds| turn(Line { callers, work, callers_since_work: since }, bounds);
         assert_eq!(of(0, 0, 0, bounds(9, 9)), None);
-        assert_eq!(of(0, 3, 80, bounds(9, 9)), Some(Turn::Work));
-        assert_eq!(of(1, 0, 0, bounds(9, 9)), Some(Turn::Caller));
-        for (instances, concurrency, share) in [(1, 1, 0), (2, 1, 1), (1, 3, 1), (8, 1, 2), (10, 10, 25)] {
-            let bounds = bounds(instances, concurrency);
-            let taken = (0..1000).find(|running| of(1, 1, *running, bounds) == Some(Turn::Caller));
-            assert_eq!(taken, Some(share), "{instances} instances with {concurrency} requests each");
+        assert_eq!(of(0, 3, 0, bounds(9, 9)), Some(Turn::Work));
+        assert_eq!(of(1, 0, 9, bounds(9, 9)), Some(Turn::Caller));
+        for (instances, concurrency) in [(2, 1), (1, 3), (10, 10)] {
+            let turns = [0, 2, 3].map(|since| of(1, 1, since, bounds(instances, concurrency)));
+            assert_eq!(turns, [Some(Turn::Caller), Some(Turn::Caller), Some(Turn::Work)], "{instances} {concurrency}");
         }
+        assert_eq!(of(1, 1, 1000, bounds(1, 1)), Some(Turn::Caller));
     }
 
     #[test]

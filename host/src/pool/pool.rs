@@ -164,7 +164,6 @@ impl Pinned {
             meter: InvocationMeter::accept(call, now, inner.terms.post.clone()),
             caller: Caller::Waiting(reply),
             is_work: called_by.is_work(),
-            work_running: None,
         });
         let answered = async {
             match inner.give(job)? {
@@ -291,8 +290,10 @@ impl Inner {
                 continue;
             }
             job.assigned = Instant::now();
+            let is_work = job.is_work;
             match self.place(&mut state, job) {
                 Placed::Given(runner) => {
+                    state.note_turn(is_work);
                     drop(state);
                     runner.wake();
                 }

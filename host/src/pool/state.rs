@@ -2,7 +2,6 @@
 //! lists and decides nothing.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use tokio::time::Instant;
 
@@ -27,8 +26,8 @@ pub(super) struct State {
     callers: VecDeque<Box<Job>>,
     /// Waiting work that waits for an instance. It is bounded by whoever sends it.
     work: VecDeque<Box<Job>>,
-    /// Each piece of waiting work that an instance has holds a reference.
-    work_running: Arc<()>,
+    /// Callers that got an instance while work waited, since work last got one.
+    callers_since_work: u32,
 }
 
 impl State {
@@ -43,7 +42,7 @@ impl State {
             suspended: Vec::new(),
             callers: VecDeque::new(),
             work: VecDeque::new(),
-            work_running: Arc::default(),
+            callers_since_work: 0,
         }
     }
 
@@ -140,8 +139,7 @@ impl State {
     }
 
     /// Lets a request wait before all others of its kind.
-    pub(super) fn wait_first(&mut self, mut job: Box<Job>) {
-        job.work_running = None;
+    pub(super) fn wait_first(&mut self, job: Box<Job>) {
         self.line(&job).push_front(job);
     }
 
@@ -151,15 +149,17 @@ impl State {
 
     /// Takes the request out whose turn it is.
     pub(super) fn take_next(&mut self, bounds: Bounds) -> Option<Box<Job>> {
-        let work_running = Arc::strong_count(&self.work_running) - 1;
-        match policy::turn(Line { callers: self.callers.len(), work: self.work.len(), work_running }, bounds)? {
+        let (callers, work, callers_since_work) = (self.callers.len(), self.work.len(), self.callers_since_work);
+        match policy::turn(Line { callers, work, callers_since_work }, bounds)? {
             Turn::Caller => self.callers.pop_front(),
-            Turn::Work => {
-                let mut job = self.work.pop_front()?;
-                job.work_running = Some(self.work_running.clone());
-                Some(job)
-            }
+            Turn::Work => self.work.pop_front(),
         }
+    }
+
+    /// Notes that a request got an instance.
+    pub(super) fn note_turn(&mut self, is_work: bool) {
+        let waits = !self.work.is_empty();
+        self.callers_since_work = if is_work || !waits { 0 } else { self.callers_since_work.saturating_add(1) };
     }
 
     /// Takes all requests out that wait.

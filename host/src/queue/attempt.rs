@@ -196,7 +196,9 @@ impl Runner<'_> {
             Ok(_) if status < 400 => Finding::new(Ended::Well, "ok", ""),
             Ok(reply) => {
                 let text = reply.kept.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
-                Finding::new(Ended::Badly, "function-failed", format!("{status}: {text}"))
+                let detail =
+                    if text.is_empty() { format!("it answered {status}") } else { format!("{status}: {text}") };
+                Finding::new(Ended::Badly, "function-failed", detail)
             }
         };
         Finding { status: Some(status), reply: collected.unwrap_or_default(), ..finding }

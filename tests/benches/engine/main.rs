@@ -339,7 +339,6 @@ async fn run(instance: &mut Instance, caller: &Client, event: &str) {
         meter: caller.accept(request, now),
         caller: Caller::Waiting(reply),
         is_work: false,
-        work_running: None,
     }));
     instance.wake();
     loop {

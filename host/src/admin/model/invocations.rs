@@ -18,6 +18,9 @@ pub struct AsyncInvocationView {
     /// The address that something is sent to for the function; absent for events of the function itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
+    /// Method and address of a request for a function of HTTP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
     /// Where it stands.
     pub state: State,
     /// Attempts that began.

@@ -125,9 +125,10 @@ impl TimerSpec {
                 Err("`timer.timezone` is for times of the day; leave it out".to_owned())
             }
             (None, Some(ms)) => every(Duration::from_millis(ms)),
-            (Some(_), Some(_)) | (None, None) => {
-                Err("a timer has either `cron` or `everyMs`, for example `cron = \"0 3 * * *\"`".to_owned())
+            (Some(_), Some(_)) => {
+                Err("the timer has both `cron` and `everyMs`; set one of them to null, or leave it out".to_owned())
             }
+            (None, None) => Err("a timer needs `cron`, for example `0 3 * * *`, or `everyMs`".to_owned()),
         }
     }
 
@@ -337,8 +338,8 @@ mod tests {
     fn what_is_wrong_is_said() {
         let faults = |spec: TimerSpec| spec.check().unwrap_err().join("; ");
         let of = |cron: &str| TimerSpec { cron: Some(cron.to_owned()), ..TimerSpec::default() };
-        assert!(faults(TimerSpec::default()).contains("either `cron` or `everyMs`"));
-        assert!(faults(TimerSpec { every_ms: Some(1), ..of("* * * * *") }).contains("either `cron` or `everyMs`"));
+        assert!(faults(TimerSpec::default()).contains("a timer needs `cron`"));
+        assert!(faults(TimerSpec { every_ms: Some(1), ..of("* * * * *") }).contains("both `cron` and `everyMs`"));
         assert!(faults(of("every day")).contains("`every day` is no cron expression"));
         assert!(faults(of("* * * * * * *")).contains("is no cron expression"));
         assert!(faults(of("0 0 30 2 *")).contains("never comes"));

@@ -82,7 +82,7 @@ pub struct Wanted {
     pub from: Option<SystemTime>,
     /// Accepted before then.
     pub to: Option<SystemTime>,
-    /// Whether also those that were replayed.
+    /// Whether also those that were replayed, and what is sent to addresses.
     pub replayed: bool,
     /// Older than the one with this number.
     pub before: Option<u64>,

@@ -159,7 +159,7 @@ pub(super) fn list(path: &Path, wanted: &Wanted) -> anyhow::Result<Vec<Record>> 
         };
         let sql = format!(
             "SELECT {COLUMNS} FROM {TABLES} WHERE functions.name = ?1 AND seq < ?2 AND accepted_us >= ?3 AND accepted_us < ?4
-             AND ({state}) AND ?6 = ?6 AND (?7 OR replayed = 0) ORDER BY seq DESC LIMIT ?5"
+             AND ({state}) AND ?6 = ?6 AND (?7 OR replayed = 0 AND lanes.url = '') ORDER BY seq DESC LIMIT ?5"
         );
         let time =
             |time: Option<SystemTime>, default| time.map_or(default, |time| microseconds(time).min(i64::MAX as u64));

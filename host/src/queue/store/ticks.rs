@@ -67,3 +67,29 @@ pub(super) fn forget(connection: &Connection, function: &str, trigger: &str) -> 
     let sql = "DELETE FROM ticks WHERE function = ?1 AND trigger = ?2";
     connection.execute(sql, params![function, trigger]).map(drop)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+
+    #[test]
+    fn a_tick_that_was_dealt_with_is_over_and_another_schedule_begins_anew() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(include_str!("schema.sql")).unwrap();
+        let tick = |schedule: &str, seconds| Tick {
+            trigger: "t".to_owned(),
+            schedule: schedule.to_owned(),
+            at: SystemTime::UNIX_EPOCH + Duration::from_secs(seconds),
+        };
+        note(&connection, "f", &tick("hourly", 100)).unwrap();
+        let is_over =
+            |function: &str, schedule: &str, seconds| is_over(&connection, function, &tick(schedule, seconds));
+        assert!(is_over("f", "hourly", 100).unwrap() && is_over("f", "hourly", 99).unwrap());
+        assert!(!is_over("f", "hourly", 101).unwrap() && !is_over("f", "daily", 100).unwrap());
+        assert!(!is_over("g", "hourly", 100).unwrap());
+        forget(&connection, "f", "t").unwrap();
+        assert!(!is_over("f", "hourly", 100).unwrap());
+    }
+}
