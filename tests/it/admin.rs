@@ -303,9 +303,18 @@ async fn a_draining_host_is_alive_but_not_ready() {
 #[tokio::test]
 async fn the_openapi_document_is_sound_and_all_of_it_is_served() {
     let host = TestHost::start().await;
-    let small = deploy_small(&host, "small", json!({})).await;
+    let yearly = json!({"triggers": {"yearly": {"timer": {"cron": "0 0 1 1 *"}}}});
+    let small = deploy_small(&host, "small", yearly).await;
     assert_eq!(small.invoke("").await.status, 200);
     let instance = small.reaches("parked").await[0]["id"].as_str().unwrap().to_owned();
+    // So that the same identifier names an invocation too.
+    let handed = small.request("").header("dormouse-invocation-type", "async");
+    assert_eq!(handed.header("dormouse-invocation-id", &instance).send().await.unwrap().status(), 202);
+    eventually("its end", async || {
+        let view = host.get(&format!("/v1/functions/small/invocations/{instance}")).await.json();
+        if view["state"] == "succeeded" { Ok(()) } else { Err(view.to_string()) }
+    })
+    .await;
     let document = host.get("/openapi.json").await.json();
     assert!(document["openapi"].as_str().unwrap().starts_with("3."));
     check_references(&document, &document);
@@ -324,7 +333,7 @@ async fn the_openapi_document_is_sound_and_all_of_it_is_served() {
     // Stopping and deleting come last: the others need something to look at.
     operations.sort_by_key(|(method, path)| (method == "DELETE", path.ends_with("/stop"), path.clone()));
     for (method, path) in &operations {
-        let concrete = path.replace("{name}", "small").replace("{id}", &instance);
+        let concrete = path.replace("{name}", "small").replace("{id}", &instance).replace("{trigger}", "yearly");
         let reply = send(&host, method, &concrete, "{}").await;
         assert!(!matches!(reply.status, 404 | 405 | 500), "{method} {path}: {reply:?}");
     }

@@ -19,7 +19,7 @@ const URL_BYTES_MAX: usize = 2048;
 /// How asynchronous invocations are run. Everything that is left out has its default, or, under `qualifiers`, what the
 /// function has.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[schema(as = Async, no_recursion)]
+#[schema(as = Async)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct AsyncSpec {
     /// Attempts at an event, until the function succeeds: 1 to 100; by default 3.
@@ -51,6 +51,7 @@ pub struct AsyncSpec {
     pub on_failure: Option<DestinationSpec>,
     /// What is different for events that were sent to a version or an alias, by its name; `LATEST` can be one.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(no_recursion)]
     pub qualifiers: BTreeMap<String, AsyncSpec>,
 }
 
