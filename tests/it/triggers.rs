@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Kind, Reply, TestHost, dormouse, eventually};
+use crate::support::{Caller, Kind, Reply, TestHost, dormouse, eventually};
 
 fn at(function: &str, rest: &str) -> String {
     format!("/v1/functions/{function}{rest}")
@@ -202,6 +202,9 @@ async fn an_address_leads_to_its_function_the_longest_path_first() {
     assert_eq!(fetch(&host, "GET", "site.example.com", "/fn/b/about", &[]).await.status, 201);
     let later = [("dormouse-invocation-type", "async")];
     assert_eq!(fetch(&host, "GET", "site.example.com", "/about", &later).await.status, 202);
+    let mut caller = Caller::connect(&host.data).await;
+    caller.write("GET /about HTTP/1.1\r\nhost: site.example.com\r\nhost: other.example.com\r\n\r\n").await;
+    assert_eq!(caller.reply().await, 400, "who is in front may have read the other one");
     assert_eq!(a.configure(json!({"triggers": {"site": null}})).await.status, 200);
     fetch(&host, "GET", "site.example.com", "/elsewhere", &[]).await.problem(404, "not-found");
 }

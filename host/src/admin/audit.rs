@@ -13,11 +13,9 @@ use utoipa::openapi::OpenApi;
 use super::Plane;
 use super::model::{AuditEntry, AuditList, Problem};
 use super::operator::Operator;
-use super::reject::invalid;
+use super::query;
 use crate::access::{Entry, Right};
 use crate::web::problem::Failure;
-
-const LIMIT_MAX: usize = 1000;
 
 /// Which entries to show.
 #[derive(Deserialize, utoipa::IntoParams)]
@@ -45,12 +43,10 @@ impl Default for AuditQuery {
 pub(super) async fn list(
     State(plane): State<Arc<Plane>>,
     operator: Operator,
-    query: Result<Query<AuditQuery>, QueryRejection>,
+    asked: Result<Query<AuditQuery>, QueryRejection>,
 ) -> Result<Json<AuditList>, Failure> {
-    let Query(AuditQuery { function, before, limit }) = query?;
-    if !(1..=LIMIT_MAX).contains(&limit) {
-        return Err(invalid(format!("`limit` is {limit}: it must be 1 to {LIMIT_MAX}")));
-    }
+    let Query(AuditQuery { function, before, limit }) = asked?;
+    query::check_limit(limit)?;
     if let Some(function) = &function {
         operator.check(Right::Read, function)?;
     }
@@ -59,8 +55,8 @@ pub(super) async fn list(
         None => function.is_none() && operator.may_with_all(Right::Read),
     };
     let read = plane.host.change_access(move |access| access.audit(before, limit + 1, wanted)).await??;
-    let next = read.get(limit).and_then(|_| read.get(limit - 1)).map(|entry| entry.id);
-    Ok(Json(AuditList { entries: read.into_iter().take(limit).map(view).collect(), next }))
+    let (page, next) = query::page(read, limit, |entry| entry.id);
+    Ok(Json(AuditList { entries: page.into_iter().map(view).collect(), next }))
 }
 
 /// What the audit log says about a change beside its action and function; handlers add it to their answers.

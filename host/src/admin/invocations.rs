@@ -18,6 +18,7 @@ use super::model::{
     AsyncInvocationList, AsyncInvocationView, Problem, ReplayRequest, ReplayView, ReplayedView, StopView,
     WebhookSecretView, WholeAsyncInvocation,
 };
+use super::query;
 use super::reject::{Named, NamedOf, find, invalid};
 use crate::clock;
 use crate::ids::{FunctionName, LATEST, RequestId};
@@ -25,8 +26,6 @@ use crate::queue::{Payload, Record, State as Standing, Wanted};
 use crate::web::problem::{Code, Failure};
 
 type Shared = State<Arc<Plane>>;
-
-const LIMIT_MAX: usize = 1000;
 
 /// Which asynchronous invocations to show.
 #[derive(Deserialize, utoipa::IntoParams)]
@@ -59,12 +58,10 @@ impl Default for InvocationsQuery {
 pub(super) async fn list(
     State(plane): Shared,
     Named(function): Named<FunctionName>,
-    query: Result<Query<InvocationsQuery>, QueryRejection>,
+    asked: Result<Query<InvocationsQuery>, QueryRejection>,
 ) -> Result<Json<AsyncInvocationList>, Failure> {
-    let Query(InvocationsQuery { state, from, to, before, limit }) = query?;
-    if !(1..=LIMIT_MAX).contains(&limit) {
-        return Err(invalid(format!("`limit` is {limit}: it must be 1 to {LIMIT_MAX}")));
-    }
+    let Query(InvocationsQuery { state, from, to, before, limit }) = asked?;
+    query::check_limit(limit)?;
     let state = state.map(|name| {
         let known = Standing::ALL.map(Standing::as_str).join(", ");
         Standing::from_name(&name).ok_or_else(|| invalid(format!("`state` must be one of: {known}")))
@@ -77,8 +74,8 @@ pub(super) async fn list(
         // A deleted one may still have some.
         find(&plane.host, &name)?;
     }
-    let next = found.get(limit).and_then(|_| found.get(limit - 1)).map(|record| record.seq);
-    Ok(Json(AsyncInvocationList { invocations: found.into_iter().take(limit).map(view).collect(), next }))
+    let (page, next) = query::page(found, limit, |record| record.seq);
+    Ok(Json(AsyncInvocationList { invocations: page.into_iter().map(view).collect(), next }))
 }
 
 /// One asynchronous invocation, with its event and its reply as far as they are kept.
@@ -160,11 +157,7 @@ pub(super) async fn webhook_secret(
 }
 
 fn time(name: &str, text: Option<String>) -> Result<Option<SystemTime>, Failure> {
-    let read = |text: String| {
-        humantime::parse_rfc3339_weak(&text)
-            .map_err(|_| invalid(format!("`{name}` is `{text}`; it must be a time such as `2027-01-31T00:00:00Z`")))
-    };
-    text.map(read).transpose()
+    text.map(|text| query::time(name, &text).map_err(invalid)).transpose()
 }
 
 fn view(record: Record) -> AsyncInvocationView {

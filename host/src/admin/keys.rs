@@ -15,6 +15,7 @@ use super::Plane;
 use super::audit::Detail;
 use super::functions::{json, json_or_default};
 use super::model::{CreateKeyRequest, KeyList, KeyView, KeyWithSecret, Problem, RotateKeyRequest};
+use super::query;
 use super::reject::Named;
 use crate::access::{EntryId, Key, KeyChangeError, NewKey, Scope, WithSecret};
 use crate::ids::KeyId;
@@ -90,10 +91,7 @@ fn read(request: CreateKeyRequest) -> Result<NewKey, Failure> {
     for text in &request.functions {
         functions.insert(text.parse().map_err(|error| refused(format!("`functions`: {error}")))?);
     }
-    let expires = request.expires_at.as_deref().map(|text| {
-        let time = humantime::parse_rfc3339_weak(text);
-        time.map_err(|_| refused(format!("`expiresAt` is `{text}`; it must be a time such as `2027-01-31T00:00:00Z`")))
-    });
+    let expires = request.expires_at.as_deref().map(|text| query::time("expiresAt", text).map_err(refused));
     let requests_per_second = request.requests_per_second.map(|limit| {
         NonZeroU32::new(limit).ok_or_else(|| refused("`requestsPerSecond` is 0; it must be at least 1".to_owned()))
     });

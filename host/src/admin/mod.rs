@@ -15,6 +15,7 @@ mod keys;
 mod logs;
 pub mod model;
 mod operator;
+mod query;
 mod reach;
 mod reject;
 mod triggers;

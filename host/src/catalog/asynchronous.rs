@@ -90,10 +90,6 @@ pub struct AsyncRules {
     pub concurrency: Option<u32>,
     /// Events that may wait.
     pub queued_max: u64,
-    /// Who is told of a success.
-    pub on_success: Option<Destination>,
-    /// Who is told of a failure.
-    pub on_failure: Option<Destination>,
 }
 
 /// Who is told how an asynchronous invocation ended.
@@ -119,18 +115,20 @@ impl AsyncSpec {
         };
         let ms = |field, default| Duration::from_millis(number(field, default));
         let (first, longest) = (ms(|spec| spec.retry_wait_ms, 1000), ms(|spec| spec.retry_wait_max_ms, 300_000));
-        let destination = |field: fn(&AsyncSpec) -> Option<&DestinationSpec>| {
-            own.and_then(field).or_else(|| field(self)).and_then(|spec| spec.check().ok())
-        };
         AsyncRules {
             attempts_max: number(|spec| spec.max_attempts.map(u64::from), 3) as u32,
             age_max: ms(|spec| spec.max_event_age_ms, 21_600_000),
             retry_wait: first..=longest.max(first),
             concurrency: own.and_then(|own| own.max_concurrency).or(self.max_concurrency),
             queued_max: number(|spec| spec.max_queued, 1_000_000),
-            on_success: destination(|spec| spec.on_success.as_ref()),
-            on_failure: destination(|spec| spec.on_failure.as_ref()),
         }
+    }
+
+    /// Who is told how an event ended that was sent to `qualifier`.
+    pub fn destination(&self, qualifier: &str, succeeded: bool) -> Option<Destination> {
+        let of = |spec: &AsyncSpec| if succeeded { spec.on_success.clone() } else { spec.on_failure.clone() };
+        let spec = self.qualifiers.get(qualifier).and_then(of).or_else(|| of(self))?;
+        spec.check().ok()
     }
 
     /// Says what is wrong.
@@ -248,10 +246,11 @@ mod tests {
         let (latest, prod) = (spec.rules("LATEST"), spec.rules("prod"));
         assert_eq!((latest.attempts_max, prod.attempts_max), (5, 7));
         let alarm = Some(Destination::Function("alarm".parse().unwrap(), None));
-        assert_eq!((&latest.on_failure, &prod.on_failure), (&alarm, &alarm));
-        assert_eq!(latest.on_success, None);
+        let on_failure = ["LATEST", "prod"].map(|qualifier| spec.destination(qualifier, false));
+        assert_eq!(on_failure, [alarm.clone(), alarm]);
+        assert_eq!(spec.destination("LATEST", true), None);
         assert_eq!(
-            prod.on_success,
+            spec.destination("prod", true),
             Some(Destination::Url("https://example.com/x".to_owned(), Duration::from_secs(10), 8))
         );
         assert_eq!(prod.retry_wait, Duration::from_millis(10)..=Duration::from_secs(300));

@@ -34,9 +34,7 @@ impl Audit {
         query.extend(self.before.map(|before| ("before", before.to_string())));
         let answer = self.client.client()?.audit(&query).await?;
         self.client.show(&answer, |list| entries(&list.entries))?;
-        if let Some(next) = answer.value.next {
-            output::note(&format!("there are older ones: repeat with `--before {next}`"));
-        }
+        output::note_older(answer.value.next);
         Ok(())
     }
 }

@@ -154,9 +154,7 @@ impl List {
         query.extend(self.before.map(|before| ("before", before.to_string())));
         let answer = self.client.client()?.invocations(&self.function, &query).await?;
         self.client.show(&answer, table)?;
-        if let Some(next) = answer.value.next {
-            output::note(&format!("there are older ones: repeat with `--before {next}`"));
-        }
+        output::note_older(answer.value.next);
         Ok(())
     }
 }

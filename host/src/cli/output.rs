@@ -19,6 +19,13 @@ pub(super) fn note(text: &str) {
     let _ = writeln!(anstream::stderr().lock(), "{text}");
 }
 
+/// Says how to go on with a list that has older entries.
+pub(super) fn note_older(next: Option<u64>) {
+    if let Some(next) = next {
+        note(&format!("there are older ones: repeat with `--before {next}`"));
+    }
+}
+
 /// A table without lines, whose long texts wrap at the terminal's width.
 pub(super) fn table<const COLUMNS: usize>(header: [&str; COLUMNS]) -> Table {
     let mut table = Table::new();

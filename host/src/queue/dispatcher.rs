@@ -9,7 +9,7 @@ use super::destination;
 use super::invocation::{AttemptResult, Claimed, LaneKey, State, Verdict};
 use super::lanes::{Room, Turn};
 use super::policy::{self, Attempt, Ended, Next};
-use crate::catalog::AsyncRules;
+use crate::catalog::{AsyncRules, AsyncSpec, Destination};
 use crate::chance;
 use crate::clock;
 use crate::ids::LATEST;
@@ -86,16 +86,27 @@ impl Queue {
     /// The rules for what is in a lane.
     fn rules(&self, claimed: &Claimed) -> AsyncRules {
         let lane = &claimed.lane;
-        let function = self.host.function(lane.function.as_str());
-        let asynchronous = function.map(|function| function.asynchronous.clone()).unwrap_or_default();
-        let rules = asynchronous.rules(lane.qualifier.as_deref().unwrap_or(LATEST));
+        let qualifier = lane.qualifier.as_deref().unwrap_or(LATEST);
+        let rules = match self.host.function(lane.function.as_str()) {
+            Some(function) => function.asynchronous.rules(qualifier),
+            None => AsyncSpec::default().rules(qualifier),
+        };
         match claimed.origin.sending {
-            // Nobody is told how telling ended.
-            Some(sending) => {
-                AsyncRules { attempts_max: sending.attempts_max, on_success: None, on_failure: None, ..rules }
-            }
+            Some(sending) => AsyncRules { attempts_max: sending.attempts_max, ..rules },
             None => rules,
         }
+    }
+
+    /// Who is told how an invocation ended. Nobody is told how telling ended, or of what an operator stopped.
+    fn destination(&self, claimed: &Claimed, state: State) -> Option<Destination> {
+        let succeeded = match state {
+            State::Succeeded => true,
+            State::Failed | State::Expired => false,
+            State::Queued | State::Running | State::WaitingToRetry | State::Stopped => return None,
+        };
+        let LaneKey { function, qualifier, url: None } = &claimed.lane else { return None };
+        let function = self.host.function(function.as_str())?;
+        function.asynchronous.destination(qualifier.as_deref().unwrap_or(LATEST), succeeded)
     }
 }
 
@@ -142,14 +153,9 @@ async fn attempt(queue: &Queue, claimed: Claimed) {
         Next::Retry { wait, counts } => Verdict::Retry { due: clock::date() + wait, counts },
         Next::End(state) => {
             let state = if is_too_old { State::Expired } else { state };
-            let destination = match state {
-                State::Succeeded => rules.on_success.as_ref(),
-                State::Failed | State::Expired => rules.on_failure.as_ref(),
-                State::Queued | State::Running | State::WaitingToRetry | State::Stopped => None,
-            };
-            let told = destination.map(|destination| {
+            let told = queue.destination(&claimed, state).map(|destination| {
                 let ending = (&result, reply.as_deref());
-                destination::tell(destination, &claimed, state, ending, queue.options.chain_max)
+                destination::tell(&destination, &claimed, state, ending, queue.options.chain_max)
             });
             let (told, next) = told.map_or((None, None), |(told, next)| (Some(told), next));
             if let Some(refused) = told.as_ref().and_then(|told| told.refused.as_ref()) {

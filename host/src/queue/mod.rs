@@ -175,14 +175,8 @@ impl Queue {
             http,
             ..Origin::default()
         };
-        let qualifier = call.qualifier.filter(|qualifier| *qualifier != LATEST).map(Arc::from);
-        let lane = LaneKey { function: function.name.clone(), qualifier, url: None };
-        let id = id.unwrap_or_default();
-        self.take(
-            NewInvocation { lane, id, due: clock::date(), origin, event, function_since: function.created, tick: None },
-            Some(function),
-        )
-        .await
+        let lane = lane_of(function, call.qualifier);
+        self.take(Some(function), lane, (id.unwrap_or_default(), None), (origin, event)).await
     }
 
     /// Accepts an invocation for a trigger. One for a tick that was dealt with is not accepted again.
@@ -194,25 +188,13 @@ impl Queue {
         (id, event): (RequestId, Bytes),
     ) -> Result<Receipt, StoreError> {
         let origin = Origin { trigger: Some(trigger.to_owned()), ..Origin::default() };
-        let qualifier = qualifier.filter(|qualifier| *qualifier != LATEST).map(Arc::from);
-        let lane = LaneKey { function: function.name.clone(), qualifier, url: None };
-        self.take(
-            NewInvocation { lane, id, due: clock::date(), origin, event, function_since: function.created, tick },
-            Some(function),
-        )
-        .await
+        self.take(Some(function), lane_of(function, qualifier), (id, tick), (origin, event)).await
     }
 
     /// What is kept of timers.
     pub async fn tick_states(&self) -> anyhow::Result<Vec<TickState>> {
         let store = self.store.clone();
         self.host.tasks().blocking(move || store.ticks()).await?
-    }
-
-    /// What is kept of one.
-    pub async fn tick_state(&self, function: &FunctionName, trigger: &str) -> anyhow::Result<Option<TickState>> {
-        let states = self.tick_states().await?;
-        Ok(states.into_iter().find(|state| state.function == *function && state.tick.trigger == trigger))
     }
 
     /// Notes where a timer begins, and says when that is.
@@ -227,10 +209,19 @@ impl Queue {
         self.store.forget_tick(function, trigger).await
     }
 
-    async fn take(&self, new: NewInvocation, function: Option<&Function>) -> Result<Receipt, StoreError> {
-        let (id, lane, due) = (new.id.clone(), new.lane.clone(), new.due);
+    /// Stores an invocation of a function; none: it was deleted, which the attempt will say.
+    async fn take(
+        &self,
+        function: Option<&Function>,
+        lane: LaneKey,
+        (id, tick): (RequestId, Option<Tick>),
+        (origin, event): (Origin, Bytes),
+    ) -> Result<Receipt, StoreError> {
+        let due = clock::date();
         let qualifier = lane.qualifier.as_deref().unwrap_or(LATEST);
         let queued_max = function.map_or(u64::MAX, |function| function.asynchronous.rules(qualifier).queued_max);
+        let function_since = function.map_or(SystemTime::UNIX_EPOCH, |function| function.created);
+        let new = NewInvocation { lane: lane.clone(), id: id.clone(), due, origin, event, function_since, tick };
         let (state, is_known) = match self.store.accept(new, queued_max).await? {
             Accepted::Known(state) => (state, true),
             Accepted::New(in_lane) => {
@@ -292,13 +283,11 @@ impl Queue {
         let event = event.ok_or(OrderError::NotKept)?;
         let origin = Origin { replay_of: Some(id.to_string()), ..record.origin };
         let function = self.host.function(function.as_str());
-        let function_since = function.as_ref().map_or(SystemTime::UNIX_EPOCH, |function| function.created);
-        let (lane, id, due) = (record.lane, RequestId::new(), clock::date());
-        let new = NewInvocation { lane, id, due, origin, event, function_since, tick: None };
-        Ok(self.take(new, function.as_deref()).await?)
+        Ok(self.take(function.as_deref(), record.lane, (RequestId::new(), None), (origin, event)).await?)
     }
 
-    /// The same for all that `wanted` names and that were not replayed yet, the oldest first. Says how many there were, and how many could not be replayed.
+    /// The same for all that `wanted` names and that were not replayed yet, the oldest first. Says how many were replayed, and
+    /// how many could not be.
     pub async fn replay_all(&self, wanted: Wanted) -> Result<(u64, u64), OrderError> {
         let function = wanted.function.clone();
         let mut found = self.list(Wanted { limit: REPLAYED_MAX, replayed: false, ..wanted }).await?;
@@ -343,6 +332,12 @@ impl Queue {
     fn running(&self) -> MutexGuard<'_, HashMap<(FunctionName, RequestId), CancellationToken>> {
         self.running.lock().expect("no holder of this lock panics")
     }
+}
+
+/// The line for events of a function that were sent to `qualifier`.
+fn lane_of(function: &Function, qualifier: Option<&str>) -> LaneKey {
+    let qualifier = qualifier.filter(|qualifier| *qualifier != LATEST).map(Arc::from);
+    LaneKey { function: function.name.clone(), qualifier, url: None }
 }
 
 /// A request's head as it is kept until the request is sent to its function.

@@ -13,7 +13,7 @@ use crate::catalog::{Function, TriggerKind, TriggerSpec};
 use crate::clock;
 use crate::host::Host;
 use crate::ids::RequestId;
-use crate::queue::{Queue, Receipt, StoreError};
+use crate::queue::{Queue, Receipt, StoreError, TickState};
 
 /// The next times of a timer that are shown.
 const NEXT_SHOWN: usize = 5;
@@ -74,17 +74,19 @@ impl Triggers {
 
     /// A function's triggers, by name.
     pub async fn list(&self, function: &Function) -> anyhow::Result<Vec<Standing>> {
+        let states = self.queue.tick_states().await?;
         let mut found = Vec::new();
         let now = clock::date();
         for (name, spec) in &function.triggers {
-            let state = self.queue.tick_state(&function.name, name).await?;
+            let is_its = |state: &&TickState| state.function == function.name && state.tick.trigger == *name;
+            let state = states.iter().find(is_its);
             let mut next = Vec::new();
             if let (true, Ok(TriggerKind::Timer(timer))) = (spec.is_enabled(), spec.check()) {
-                let anchor = state.as_ref().map_or(now, |state| state.tick.at);
+                let anchor = state.map_or(now, |state| state.tick.at);
                 let following = |after: &SystemTime| timer.schedule.next(*after, anchor);
                 next = std::iter::successors(following(&now), following).take(NEXT_SHOWN).collect();
             }
-            let runs = state.map(|state| state.runs).unwrap_or_default();
+            let runs = state.map(|state| state.runs.clone()).unwrap_or_default();
             found.push(Standing { name: name.clone(), spec: spec.clone(), next, runs });
         }
         Ok(found)
