@@ -3,7 +3,7 @@
 //!
 //! Both have one core, the load generator has the other, and they take turns. Warm instances are compared with instances that
 //! `wasmtime serve` keeps, and so are those that are parked after each request, with a pre-freeze; a fresh instance for each
-//! request with the same there.
+//! request with the same there. Beside the warm ones, an event function that does as little is called in the same rounds.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tests::foreign;
 
 use crate::host::{Host, Setup};
-use crate::load_generator::{Group, get};
+use crate::load_generator::{Group, get, request};
 use crate::machine::{Cores, SERVER_CORE};
 use crate::measure::{self, Round};
 use crate::peers::wasmtime_serve::{self, Instances};
@@ -55,17 +55,20 @@ fn settings(way: &str) -> Value {
     }
 }
 
+/// The event function, what it answers, and how much faster than an HTTP function of another host it has to be.
+const EVENT: (&str, &[u8], f64) = ("event", b"Hello, you!\n", 2.0);
+
 /// A server with one of the components.
 struct Contestant<'a> {
     server: &'a Server,
     address: SocketAddr,
-    path: String,
+    request: Vec<u8>,
     reply: &'static [u8],
 }
 
 impl Contestant<'_> {
     fn measure(&self, options: &Options, connections: usize) -> Result<Round> {
-        let group = Group::closed(self.address, connections, vec![get(&self.path)]);
+        let group = Group::closed(self.address, connections, vec![self.request.clone()]);
         let group = Group { expected: Some(self.reply.to_vec()), ..group };
         Ok(measure::round(options.plan, self.server, &group, measure::generator())?.0)
     }
@@ -79,6 +82,7 @@ pub(crate) fn run(options: &Options) -> Result<Vec<Figure>> {
             host.deploy(&guest.function(way), &component, &settings(way))?;
         }
     }
+    host.deploy(EVENT.0, &tests::component("example-hello"), &settings("warm"))?;
     let mut figures = Vec::new();
     for guest in &GUESTS {
         figures.extend(compare(&host, guest, options).with_context(|| format!("component {}", guest.name))?);
@@ -95,15 +99,19 @@ fn compare(host: &Host, guest: &Guest, options: &Options) -> Result<Vec<Figure>>
     let mut rows = Vec::new();
     for (way, instances, least) in WAYS {
         let (reply, path) = (guest.reply, format!("/fn/{}/", guest.function(way)));
-        let ours = Contestant { server: &host.server, address: host.data, path, reply };
+        let ours = Contestant { server: &host.server, address: host.data, request: get(&path), reply };
+        let event = Contestant { request: request(EVENT.0, "you"), reply: EVENT.1, ..ours };
         let theirs = others[usize::from(instances == Instances::Fresh)].as_ref();
         let mut theirs =
-            theirs.map(|(server, address)| Contestant { server, address: *address, path: "/".to_owned(), reply });
+            theirs.map(|(server, address)| Contestant { server, address: *address, request: get("/"), reply });
         let case = format!("{} {way}", guest.name);
         for connections in CONNECTIONS {
-            let (mut mine, mut other) = (Vec::new(), Vec::new());
+            let (mut mine, mut other, mut events) = (Vec::new(), Vec::new(), Vec::new());
             for _ in 0..options.plan.rounds {
                 mine.push(ours.measure(options, connections)?);
+                if way == "warm" {
+                    events.push(event.measure(options, connections)?);
+                }
                 match theirs.as_ref().map(|theirs| theirs.measure(options, connections)).transpose() {
                     Ok(round) => other.extend(round),
                     Err(error) => {
@@ -114,6 +122,11 @@ fn compare(host: &Host, guest: &Guest, options: &Options) -> Result<Vec<Figure>>
             }
             rows.push(row(&case, connections, &mine, &other));
             figures.extend(figures_of(&case, connections, &mine, &other, least));
+            if !events.is_empty() {
+                let case = format!("an event beside {case}");
+                rows.push(row(&case, connections, &events, &other));
+                figures.extend(figures_of(&case, connections, &events, &other, EVENT.2));
+            }
         }
     }
     let header = ["case", "connections", "req/s", "CPU us", "p99 us", "theirs: req/s", "CPU us", "p99 us"];
