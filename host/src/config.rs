@@ -149,6 +149,18 @@ pub struct ServeArgs {
     /// How long records of single invocations are kept, in days; windows, which are the bill, are kept 400 [default: 30]
     #[arg(long, env = "DORMOUSE_INVOCATION_DAYS", value_name = "DAYS")]
     pub invocation_days: Option<u64>,
+    /// Billing basis of functions that are created through Function Compute's APIs [default: duration]
+    #[arg(long, env = "DORMOUSE_FC_BILLING_BASIS", value_name = "BASIS")]
+    pub fc_billing_basis: Option<Basis>,
+    /// Services that clients of Function Compute's 2.0 APIs may create [default: 1000]
+    #[arg(long, env = "DORMOUSE_FC_SERVICES_MAX", value_name = "COUNT")]
+    pub fc_services_max: Option<usize>,
+    /// Requests signed with ACS3 that are remembered, so that none is taken twice: of half an hour [default: 1000000]
+    #[arg(long, env = "DORMOUSE_FC_NONCES_MAX", value_name = "COUNT")]
+    pub fc_nonces_max: Option<usize>,
+    /// What code that was uploaded apart from its function may take on disk, in MB, for the hour that it stays [default: 1024]
+    #[arg(long, env = "DORMOUSE_FC_UPLOADS_MAX_MB", value_name = "MB")]
+    pub fc_uploads_max_mb: Option<u64>,
     /// How the host's own log looks on standard error [default: text]
     #[arg(long, env = "DORMOUSE_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
@@ -178,6 +190,8 @@ pub struct Config {
     pub access: AccessOptions,
     /// Asynchronous invocations.
     pub queue: QueueConfig,
+    /// Function Compute's APIs.
+    pub fc: FcConfig,
     /// Certificates of both planes; none: they speak without TLS.
     pub tls: Option<TlsConfig>,
     /// Connections of functions to others.
@@ -237,6 +251,25 @@ pub struct QueueConfig {
     pub kept_bytes_max: usize,
     /// Destinations in a row.
     pub chain_max: usize,
+}
+
+/// Settings of Function Compute's APIs.
+#[derive(Clone, Debug)]
+pub struct FcConfig {
+    /// What is charged for functions that are created through them.
+    pub billing_basis: Basis,
+    /// Services.
+    pub services_max: usize,
+    /// Signed requests that are remembered.
+    pub nonces_max: usize,
+    /// What uploads may take on disk together.
+    pub uploads_bytes_max: u64,
+    /// The largest component.
+    pub component_bytes_max: usize,
+    /// The largest event.
+    pub event_bytes_max: usize,
+    /// Whether programs on this machine may use the admin plane without showing anything.
+    pub is_open: bool,
 }
 
 /// The data plane's settings.

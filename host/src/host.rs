@@ -6,6 +6,7 @@ mod pools;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -19,9 +20,11 @@ use tokio::sync::watch;
 
 use self::pools::Preparing;
 use crate::access::{Access, Auth};
-use crate::catalog::{Address, Alias, AliasChange, Catalog, CatalogBounds, ChangeError, Function, Version};
+use crate::catalog::{
+    Address, Alias, AliasChange, Catalog, CatalogBounds, ChangeError, Compiled, Function, Revision, Version,
+};
 use crate::config::Config;
-use crate::guest::{Engine, Network, Sender};
+use crate::guest::{Component, Engine, Network, Sender};
 use crate::ids::{AliasName, FunctionName, InstanceId, VersionNumber};
 use crate::instance;
 use crate::ledger::{Group, Ledger, Options, QueryError, Usage, UsageQuery, Visible};
@@ -246,9 +249,34 @@ impl Host {
         component: Bytes,
         patch: Option<Value>,
     ) -> Result<(Arc<Function>, bool), ChangeError> {
-        let compiled = self.catalog.compile(component).await?;
+        let compiled = self.compile(component).await?;
+        self.deploy_compiled(name, compiled, patch).await
+    }
+
+    /// Compiles a component, for [`Host::deploy_compiled`]. A caller who leaves meanwhile stops that.
+    pub async fn compile(&self, component: Bytes) -> Result<Compiled, ChangeError> {
+        self.catalog.compile(component).await
+    }
+
+    /// [`Host::deploy`] for a component that was compiled.
+    pub async fn deploy_compiled(
+        self: &Arc<Self>,
+        name: FunctionName,
+        compiled: Compiled,
+        patch: Option<Value>,
+    ) -> Result<(Arc<Function>, bool), ChangeError> {
         let host = self.clone();
         self.finish(async move { host.catalog.deploy(name, compiled, patch).await }).await
+    }
+
+    /// The component of a revision, mapped, to look at what it exports.
+    pub async fn component(&self, revision: &Revision) -> Result<Component, ChangeError> {
+        self.catalog.component(revision).await
+    }
+
+    /// The file that a revision was deployed as. It blocks.
+    pub fn component_file(&self, revision: &Revision) -> PathBuf {
+        self.catalog.component_file(revision)
     }
 
     /// Changes a function's settings by a JSON merge patch; instances are replaced if it matters to them.

@@ -38,6 +38,11 @@ impl Room {
         timeout(limit, self.free.clone().acquire_many_owned(parts)).await.ok()?.ok().map(Some)
     }
 
+    /// Bytes of all there is.
+    pub fn bytes(&self) -> usize {
+        self.parts * SMALL_BYTES
+    }
+
     /// Bytes of all shares that are taken now.
     pub fn bytes_taken(&self) -> usize {
         (self.parts - self.free.available_permits()) * SMALL_BYTES

@@ -15,9 +15,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::access::Auth;
 use crate::config::{AdminConfig, Config, TlsConfig};
+use crate::fc::{self, Fc};
 use crate::host::Host;
 use crate::machine::Machine;
 use crate::queue::Queue;
+use crate::room::Room;
 use crate::shutdown::Tasks;
 use crate::trigger::Triggers;
 use crate::web::self_signed;
@@ -91,10 +93,14 @@ impl Server {
         let queue = Queue::open(host.clone(), &config.state_dir, &config.queue)?;
         host.start();
         queue.start();
+        let reach =
+            fc::Reach { admin: addresses.admin.port(), data: addresses.data.port(), has_tls: tls.data.is_some() };
+        let uploads = Arc::new(Room::new(config.admin.uploads_memory_mb_max));
+        let fc = Fc::open(queue.clone(), &config.state_dir, uploads, (config.fc, reach))?;
         let triggers = Triggers::new(queue.clone());
         triggers.start();
-        tasks.spawn(data::serve(data_listener, tls.data.clone(), queue.clone(), config.data));
-        let plane = admin::serve(admin_listener, tls.admin.clone(), triggers, config.admin, addresses.data);
+        tasks.spawn(data::serve(data_listener, tls.data.clone(), (queue.clone(), fc.clone()), config.data));
+        let plane = admin::serve(admin_listener, tls.admin.clone(), (triggers, fc), config.admin, addresses.data);
         tasks.spawn(plane);
         let has_tls = tls.data.is_some();
         let reload = tls.follow_files()?;
@@ -294,12 +300,14 @@ fn has_terminal() -> bool {
 }
 
 /// What a state directory holds: the beginnings of the names.
-const STATE_NAMES: [&str; 9] = [
+const STATE_NAMES: [&str; 11] = [
     "lock",
     "catalog.sqlite",
     "ledger.sqlite",
     "access.sqlite",
     "queue.sqlite",
+    "fc.sqlite",
+    "fc-uploads",
     "secret.key",
     "components",
     "compiled",

@@ -31,6 +31,11 @@ fn commands(page: &str) -> Vec<(String, String)> {
 
 /// Runs a page's commands against `host`, in a shell.
 async fn run(page: &Path, host: &TestHost) {
+    run_in(Path::new("."), page, host).await;
+}
+
+/// The same, in a folder that has what the page takes for granted.
+async fn run_in(folder: &Path, page: &Path, host: &TestHost) {
     let (text, programs) = (std::fs::read_to_string(page).unwrap(), programs());
     let own = std::env::var("PATH").unwrap_or_default();
     let path = format!("{}:{own}", programs.path().display());
@@ -40,7 +45,13 @@ async fn run(page: &Path, host: &TestHost) {
         // The page's addresses are the default ones; this host has ports of the system's choice.
         let here = command.replace("http://127.0.0.1:8080", &host.data).replace("http://127.0.0.1:8081", &host.admin);
         let mut shell = Command::new("sh");
-        shell.arg("-c").arg(here).env("PATH", &path).env("DORMOUSE_ADMIN", &host.admin).env_remove("RUST_BACKTRACE");
+        shell
+            .arg("-c")
+            .arg(here)
+            .current_dir(folder)
+            .env("PATH", &path)
+            .env("DORMOUSE_ADMIN", &host.admin)
+            .env_remove("RUST_BACKTRACE");
         let output = shell.output().await.unwrap();
         let printed = String::from_utf8_lossy(&output.stdout);
         let errors = String::from_utf8_lossy(&output.stderr);
@@ -80,6 +91,30 @@ async fn the_pages_about_asynchronous_invocation_and_triggers_print_what_they_sa
     for page in ["asynchronous.md", "triggers.md"] {
         run(&tests::repository().join("host/docs").join(page), &host).await;
     }
+}
+
+/// The page has commands, then a program, then commands that see what the program did.
+#[tokio::test]
+async fn the_page_about_function_compute_does_what_it_says() {
+    let host = TestHost::start().await;
+    let text = std::fs::read_to_string(tests::repository().join("host/docs/function-compute.md")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("hello.wasm"), tests::component("example-hello")).unwrap();
+    let (before, rest) = text.split_once("```python\n").expect("a program");
+    let (program, after) = rest.split_once("```").expect("its end");
+    let parts = [("before.md", before), ("after.md", after)].map(|(name, part)| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, part).unwrap();
+        path
+    });
+    run_in(folder.path(), &parts[0], &host).await;
+    let endpoint = host.admin.strip_prefix("http://").unwrap();
+    std::fs::write(folder.path().join("program.py"), program.replace("127.0.0.1:8081", endpoint)).unwrap();
+    let mut python = Command::new(super::function_compute::python());
+    let output =
+        python.arg("program.py").current_dir(folder.path()).env("NO_PROXY", "127.0.0.1").output().await.unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim_end(), "Hello, world!", "{output:?}");
+    run_in(folder.path(), &parts[1], &host).await;
 }
 
 #[test]

@@ -25,6 +25,7 @@ mod tls;
 mod keys;
 mod queue;
 mod triggers;
+mod function_compute;
 mod components;
 mod uploads;
 mod compiling;

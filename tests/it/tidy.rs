@@ -26,8 +26,19 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     (
         "server",
-        &["access", "admin", "config", "data", "host", "machine", "private", "queue", "shutdown", "trigger", "web"],
+        &[
+            "access", "admin", "config", "data", "fc", "host", "machine", "private", "queue", "room", "shutdown",
+            "trigger", "web",
+        ],
     ),
+    (
+        "fc",
+        &[
+            "access", "catalog", "clock", "config", "guest", "host", "ids", "instance", "invoke", "log", "meter",
+            "operator", "pool", "private", "queue", "room", "shutdown", "sqlite", "web",
+        ],
+    ),
+    ("operator", &["access", "catalog", "config", "host", "ids", "web"]),
     ("trigger", &["catalog", "clock", "host", "ids", "queue"]),
     (
         "queue",
@@ -53,6 +64,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "access",
             "catalog",
             "config",
+            "fc",
             "guest",
             "host",
             "ids",
@@ -72,10 +84,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "catalog",
             "clock",
             "config",
+            "fc",
             "host",
             "ids",
             "ledger",
             "log",
+            "operator",
             "pool",
             "queue",
             "server",
@@ -86,7 +100,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "room",
         ],
     ),
-    ("web", &["access", "config", "ids", "instance", "private", "shutdown"]),
+    ("web", &["access", "config", "ids", "instance", "private", "room", "shutdown"]),
     ("invoke", &["access", "catalog", "chance", "guest", "host", "ids", "instance", "meter", "pool"]),
     (
         "host",
@@ -137,8 +151,8 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("wasmtime_wasi", &["guest"]),
     ("wasmtime_wasi_http", &["guest"]),
     ("axum", &["admin"]),
-    ("StatusCode", &["web", "data", "admin", "cli"]),
-    ("rusqlite", &["sqlite", "access", "catalog", "ledger", "queue"]),
+    ("StatusCode", &["web", "data", "admin", "fc", "cli"]),
+    ("rusqlite", &["sqlite", "access", "catalog", "fc", "ledger", "queue"]),
     ("reqwest", &["cli"]),
 ];
 

@@ -142,12 +142,19 @@ fn guest(name: &str, sources: &[&str], build: impl FnOnce(&Path, &Path)) -> Path
 
 fn node_modules() -> PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    let folder = FOLDER.get_or_init(|| {
-        cache::entry("tools/javascript", cache::hash(&FROM_NPM, &[]), |folder| {
-            let mut install = Command::new("npm");
-            install.args(["install", "--silent", "--no-fund", "--no-audit", "--no-save", "--prefix"]);
-            run(install.arg(folder).args(FROM_NPM));
-        })
+    FOLDER.get_or_init(|| node_modules_with(&FROM_NPM)).clone()
+}
+
+/// The folder `node_modules` with these packages.
+///
+/// # Panics
+///
+/// If a package cannot be installed.
+pub fn node_modules_with(packages: &[&str]) -> PathBuf {
+    let folder = cache::entry("tools/javascript", cache::hash(packages, &[]), |folder| {
+        let mut install = Command::new("npm");
+        install.args(["install", "--silent", "--no-fund", "--no-audit", "--no-save", "--prefix"]);
+        run(install.arg(folder).args(packages));
     });
     folder.join("node_modules")
 }

@@ -35,9 +35,9 @@ pub struct Key {
     pub rotated: Option<SystemTime>,
     /// When it expires.
     pub expires: Option<SystemTime>,
-    pub(super) secret: SecretDigest,
+    pub(super) secret: Secret,
     /// The secret before the last rotation, and until when it still works.
-    pub(super) previous: Option<(SecretDigest, SystemTime)>,
+    pub(super) previous: Option<(Secret, SystemTime)>,
     pub(super) uses: Arc<Uses>,
 }
 
@@ -50,9 +50,14 @@ pub(super) struct Uses {
     limit: Option<DefaultDirectRateLimiter>,
 }
 
-/// What is kept of a secret in memory. It is as random as its digest, so that this tells nothing about it.
-#[derive(Clone, Copy)]
-pub(super) struct SecretDigest([u8; 32]);
+/// What is kept of a secret in memory.
+#[derive(Clone)]
+pub(super) struct Secret {
+    /// The secret is as random as its digest, so that this tells nothing about it.
+    digest: [u8; 32],
+    /// The secret as it is stored; it is decrypted to check signatures.
+    pub(super) sealed: Arc<[u8]>,
+}
 
 /// Why a caller's key is not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -97,14 +102,15 @@ impl Uses {
     }
 }
 
-impl SecretDigest {
-    pub(super) fn of(secret: &str) -> SecretDigest {
-        SecretDigest(Sha256::digest(secret).into())
+impl Secret {
+    pub(super) fn of(secret: &str, sealed: Vec<u8>) -> Secret {
+        Secret { digest: Sha256::digest(secret).into(), sealed: sealed.into() }
     }
 
     /// Compares in a time that does not depend on where they differ.
     pub(super) fn is_of(&self, secret: &str) -> bool {
-        self.0.ct_eq(&SecretDigest::of(secret).0).into()
+        let digest: [u8; 32] = Sha256::digest(secret).into();
+        self.digest.ct_eq(&digest).into()
     }
 }
 
@@ -116,7 +122,7 @@ impl Key {
 
     /// Until when the secret before the last rotation still works.
     pub fn previous_until(&self) -> Option<SystemTime> {
-        self.previous.map(|(_, until)| until)
+        self.previous.as_ref().map(|(_, until)| *until)
     }
 
     /// Whether its time is over.
@@ -126,8 +132,13 @@ impl Key {
 
     /// Takes the key, if the secret is right and it has not ended.
     pub(super) fn take(&self, secret: &str, now: SystemTime) -> Result<(), BadKey> {
-        let is_previous = || self.previous.is_some_and(|(previous, until)| now < until && previous.is_of(secret));
-        if !self.secret.is_of(secret) && !is_previous() {
+        self.take_if(now, |own| own.is_of(secret))
+    }
+
+    /// Takes the key, if what is shown is right for one of its secrets and it has not ended.
+    pub(super) fn take_if(&self, now: SystemTime, is_right: impl Fn(&Secret) -> bool) -> Result<(), BadKey> {
+        let is_previous = || self.previous.as_ref().is_some_and(|(previous, until)| now < *until && is_right(previous));
+        if !is_right(&self.secret) && !is_previous() {
             return Err(BadKey::Unknown);
         }
         if let Some(at) = self.expires.filter(|_| self.has_expired(now)) {
@@ -182,7 +193,7 @@ mod tests {
             created: UNIX_EPOCH,
             rotated: None,
             expires: None,
-            secret: SecretDigest::of(secret),
+            secret: Secret::of(secret, Vec::new()),
             previous: None,
             uses: Uses::new(None, None),
         }
@@ -192,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_secret_before_a_rotation_is_taken_until_its_time_is_over() {
-        let key = Key { previous: Some((SecretDigest::of("old"), AT(10))), ..key("new") };
+        let key = Key { previous: Some((Secret::of("old", Vec::new()), AT(10))), ..key("new") };
         assert!(key.take("new", AT(1)).is_ok() && key.take("new", AT(11)).is_ok());
         assert!(key.take("old", AT(9)).is_ok());
         assert_eq!(key.take("old", AT(10)), Err(BadKey::Unknown));

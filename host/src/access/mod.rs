@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::audit::{Change, Entry};
 pub use self::key::{BadKey, Key};
-use self::key::{SecretDigest, Uses, new_secret, parts, token};
+use self::key::{Secret, Uses, new_secret, parts, token};
 pub use self::scope::{FunctionPattern, InvalidPattern, Right, Scope};
 pub use self::store::EntryId;
 use self::store::Store;
@@ -135,13 +135,14 @@ impl Access {
         let store = Store::open(&state_dir.join("access.sqlite"))?;
         let key_file = options.key_file.clone().unwrap_or_else(|| state_dir.join("secret.key"));
         let vault = Vault::open(&key_file, store.has_no_keys()?)?;
+        let admin_token = options.admin_token.as_deref().map(|token| admin_token(token, &vault)).transpose()?;
         let keys: Keys = store.keys(&vault)?.into_iter().map(|key| (key.id, Arc::new(key))).collect();
         Ok(Access {
             store,
             vault,
             keys: ArcSwap::from_pointee(keys),
             changing: Mutex::default(),
-            admin_token: options.admin_token.as_deref().map(admin_token),
+            admin_token,
             keys_max: options.keys_max,
             audit_entries_max: options.audit_entries_max,
         })
@@ -158,6 +159,20 @@ impl Access {
         let key = id.and_then(|id| self.keys.load().get(&id).cloned()).ok_or(BadKey::Unknown)?;
         key.take(secret, now)?;
         Ok(Some(key))
+    }
+
+    /// The key of that identifier, if what somebody sends is signed with its secret: `is_right` is asked about each that it has.
+    pub fn check_signature(&self, id: KeyId, is_right: impl Fn(&str) -> bool) -> Result<Arc<Key>, BadKey> {
+        let stored = || self.keys.load().get(&id).cloned();
+        let key = self.admin_token.clone().filter(|token| token.id == id).or_else(stored).ok_or(BadKey::Unknown)?;
+        // A secret that cannot be decrypted signs nothing.
+        key.take_if(clock::date(), |own| self.vault.unseal(id, &own.sealed).is_ok_and(|secret| is_right(&secret)))?;
+        Ok(key)
+    }
+
+    /// Whether there is any key, or an admin token.
+    pub fn has_keys(&self) -> bool {
+        self.admin_token.is_some() || !self.keys.load().is_empty()
     }
 
     /// Whether a key that was taken before is still what it was then: not revoked, rotated or expired.
@@ -185,6 +200,7 @@ impl Access {
             return Err(KeyChangeError::TooMany(count));
         }
         let (id, secret) = (KeyId::random(), new_secret()?);
+        let sealed = self.vault.seal(id, &secret)?;
         let key = Key {
             id,
             scope: new.scope,
@@ -193,11 +209,11 @@ impl Access {
             created: clock::date(),
             rotated: None,
             expires: new.expires,
-            secret: SecretDigest::of(&secret),
+            secret: Secret::of(&secret, sealed.clone()),
             previous: None,
             uses: Uses::new(None, new.requests_per_second),
         };
-        self.store.add(&key, &self.vault.seal(id, &secret)?, entry)?;
+        self.store.add(&key, &sealed, entry)?;
         Ok(WithSecret { key: self.show(key), token: token(id, &secret) })
     }
 
@@ -205,6 +221,7 @@ impl Access {
     pub fn rotate(&self, id: KeyId, grace: Duration) -> Result<WithSecret, KeyChangeError> {
         let _changing = self.changing();
         let (before, now, secret) = (self.find(id)?, clock::date(), new_secret()?);
+        let sealed = self.vault.seal(id, &secret)?;
         let until = (!grace.is_zero()).then(|| now + grace);
         let key = Key {
             id,
@@ -214,11 +231,11 @@ impl Access {
             created: before.created,
             rotated: Some(now),
             expires: before.expires,
-            secret: SecretDigest::of(&secret),
-            previous: until.map(|until| (before.secret, until)),
+            secret: Secret::of(&secret, sealed.clone()),
+            previous: until.map(|until| (before.secret.clone(), until)),
             uses: before.uses.clone(),
         };
-        self.store.rotate(&key, &self.vault.seal(id, &secret)?)?;
+        self.store.rotate(&key, &sealed)?;
         Ok(WithSecret { key: self.show(key), token: token(id, &secret) })
     }
 
@@ -259,6 +276,11 @@ impl Access {
     /// The secret that what is sent to addresses for a function is signed with. It is the same for as long as the key file is.
     pub fn webhook_secret(&self, function: &str) -> [u8; 32] {
         self.vault.derive(&format!("webhook\0{function}"))
+    }
+
+    /// The secret that addresses are signed with which this host hands out for files.
+    pub fn file_secret(&self) -> [u8; 32] {
+        self.vault.derive("file")
     }
 
     /// Notes a change before it is made.
@@ -302,8 +324,8 @@ impl Access {
     }
 }
 
-fn admin_token(token: &str) -> Arc<Key> {
-    Arc::new(Key {
+fn admin_token(token: &str, vault: &Vault) -> anyhow::Result<Arc<Key>> {
+    Ok(Arc::new(Key {
         id: KeyId::ADMIN_TOKEN,
         scope: Scope::everything(),
         description: "the host's admin token".to_owned(),
@@ -311,10 +333,10 @@ fn admin_token(token: &str) -> Arc<Key> {
         created: UNIX_EPOCH,
         rotated: None,
         expires: None,
-        secret: SecretDigest::of(token),
+        secret: Secret::of(token, vault.seal(KeyId::ADMIN_TOKEN, token)?),
         previous: None,
         uses: Uses::new(None, None),
-    })
+    }))
 }
 
 fn faults(new: &NewKey) -> Vec<String> {

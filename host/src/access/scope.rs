@@ -32,7 +32,7 @@ impl Right {
     }
 }
 
-/// Functions by name: `cart` is one, `shop-*` all whose names begin so, `*` all.
+/// Functions by name: `cart` is one, `shop-*` all whose names begin so, `shop.*` those of a service, `*` all.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct FunctionPattern {
@@ -67,7 +67,9 @@ impl FromStr for FunctionPattern {
 
     fn from_str(text: &str) -> Result<FunctionPattern, InvalidPattern> {
         let (name, is_prefix) = text.strip_suffix('*').map_or((text, false), |prefix| (prefix, true));
-        let checked: Result<FunctionName, InvalidName> = name.parse();
+        // `shop.*` is every function of a service.
+        let checked: Result<FunctionName, InvalidName> =
+            if is_prefix { name.strip_suffix('.').unwrap_or(name) } else { name }.parse();
         if checked.is_err() && !(is_prefix && name.is_empty()) {
             return Err(InvalidPattern(text.chars().take(80).collect()));
         }
@@ -159,10 +161,10 @@ mod tests {
 
     #[test]
     fn patterns_have_one_spelling() {
-        for good in ["*", "cart", "shop-*", "_*"] {
+        for good in ["*", "cart", "shop-*", "_*", "shop.*", "shop.cart", "shop.c*"] {
             assert_eq!(good.parse::<FunctionPattern>().unwrap().to_string(), good);
         }
-        for bad in ["", "**", "*x", "sh*p", "1*", "a b", "a.b", "ü*"] {
+        for bad in ["", "**", "*x", "sh*p", "1*", "a b", "a.b.c", "a..*", ".*", "ü*"] {
             assert!(bad.parse::<FunctionPattern>().is_err(), "{bad}");
         }
     }

@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::Context as _;
 use rusqlite::{Connection, Row, params};
 
-use super::key::{Key, SecretDigest, Uses};
+use super::key::{Key, Secret, Uses};
 use super::scope::Scope;
 use super::vault::Vault;
 use crate::clock::{self, microseconds};
@@ -123,9 +123,9 @@ impl Store {
 
 fn key(row: &Row<'_>, vault: &Vault) -> anyhow::Result<Key> {
     let id = KeyId::from_u64(row.get::<_, i64>("id")?.cast_unsigned());
-    let digest = |sealed: Vec<u8>| vault.unseal(id, &sealed).map(|secret| SecretDigest::of(&secret));
+    let read = |sealed: Vec<u8>| vault.unseal(id, &sealed).map(|secret| Secret::of(&secret, sealed));
     let previous: Option<Vec<u8>> = row.get("previous_secret")?;
-    let previous = previous.map(digest).transpose()?.zip(time(row, "previous_until_us")?);
+    let previous = previous.map(read).transpose()?.zip(time(row, "previous_until_us")?);
     let (functions, rights): (String, String) = (row.get("functions")?, row.get("rights")?);
     let requests_per_second = row.get::<_, Option<u32>>("requests_per_second")?.and_then(NonZeroU32::new);
     let last_used = time(row, "last_used_us")?.filter(|used| *used > UNIX_EPOCH);
@@ -137,7 +137,7 @@ fn key(row: &Row<'_>, vault: &Vault) -> anyhow::Result<Key> {
         created: time(row, "created_us")?.unwrap_or(UNIX_EPOCH),
         rotated: time(row, "rotated_us")?,
         expires: time(row, "expires_us")?,
-        secret: digest(row.get("secret")?)?,
+        secret: read(row.get("secret")?)?,
         previous,
         uses: Uses::new(last_used, requests_per_second),
     })

@@ -12,9 +12,9 @@ use utoipa::openapi::OpenApi;
 
 use super::Plane;
 use super::model::{AuditEntry, AuditList, Problem};
-use super::operator::Operator;
 use super::query;
 use crate::access::{Entry, Right};
+use crate::operator::Operator;
 use crate::web::problem::Failure;
 
 /// Which entries to show.

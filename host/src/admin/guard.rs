@@ -2,9 +2,7 @@
 //!
 //! Whoever sends an access key may do what its scope says; the admin token is a key for everything, and so is a certificate
 //! that the authority for clients' certificates has signed. Without these, a plane on loopback is open to programs on the same
-//! machine, and two more checks keep web pages out that run in a browser there: the `Host` must be a loopback name, so that no
-//! foreign name can be pointed here, and a request that a page of another origin sent is refused. A field that is there twice,
-//! or cannot be read, is refused: whoever else reads it may take the other one.
+//! machine (`operator::origin` keeps web pages out).
 //!
 //! What a path needs is decided here for all of them ([`need`]), so that a new one is closed until it is listed. Changes are
 //! noted in the audit log before they are made.
@@ -12,19 +10,19 @@
 use std::sync::Arc;
 
 use axum::RequestExt as _;
-use axum::extract::{MatchedPath, RawPathParams, Request, State};
+use axum::extract::{FromRequestParts, MatchedPath, RawPathParams, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use http::uri::Authority;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
+use http::request::Parts;
+use http::{Method, header};
 
 use super::Plane;
 use super::audit::Detail;
-use super::operator::Operator;
 use super::reject::{instance_not_found, invalid};
 use crate::access::{Change, Right};
-use crate::config::is_loopback_name;
 use crate::ids::InstanceId;
+use crate::operator::origin::{check_origin, only};
+use crate::operator::{self, Operator};
 use crate::web::headers;
 use crate::web::problem::{Code, Failure};
 use crate::web::service::Client;
@@ -163,101 +161,32 @@ fn shown(text: &str) -> String {
     text.chars().take(128).collect()
 }
 
-/// Makes a change between its two notes in the audit log.
+/// Makes a change, and notes it in the audit log.
 async fn noted(plane: &Plane, change: Change, mut request: Request, next: Next) -> Result<Response, Failure> {
-    let about = change.detail.clone();
-    let entry = plane.host.change_access(move |access| access.note_change(&change)).await??;
-    request.extensions_mut().insert(entry);
-    let mut response = next.run(request).await;
-    let status = response.status().as_u16();
-    let failed = response.extensions().get::<Failure>().map(|failure| failure.code.as_str().to_owned());
-    let told = response.extensions_mut().remove::<Detail>().map(|Detail(text)| text).or(failed).unwrap_or_default();
-    let detail = [about, told].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(": ");
-    let ended = plane.host.change_access(move |access| access.note_end(entry, status, &detail)).await.flatten();
-    if let Err(error) = ended {
-        tracing::error!("the end of a change is missing in the audit log: {error:#}");
-    }
-    Ok(response)
+    let run = async move |entry| {
+        request.extensions_mut().insert(entry);
+        let mut response = next.run(request).await;
+        let status = response.status().as_u16();
+        let failed = response.extensions().get::<Failure>().map(|failure| failure.code.as_str().to_owned());
+        let told = response.extensions_mut().remove::<Detail>().map(|Detail(text)| text).or(failed);
+        (response, status, told.unwrap_or_default())
+    };
+    Ok(operator::noted(&plane.host, change, run).await?)
 }
 
-fn check_origin(uri: &Uri, fields: &HeaderMap) -> Result<(), Failure> {
-    let forbidden = |detail: &str| Err(Failure::new(Code::Forbidden, detail));
-    // A target with an authority (`GET http://name/ HTTP/1.1`) must name the same host; in HTTP/2 it is all there is.
-    let target = uri.authority().map(Authority::as_str);
-    let host = only(fields, &header::HOST)?.or(target).unwrap_or_default();
-    let target = target.unwrap_or(host);
-    if !is_loopback(host) || !target.eq_ignore_ascii_case(host) {
-        return forbidden("without a key this plane answers to loopback names only");
-    }
-    match only(fields, &header::ORIGIN)? {
-        Some(origin) if origin.strip_prefix("http://") != Some(host) => {
-            forbidden("pages of another origin may not use this plane")
-        }
-        Some(_) | None => Ok(()),
-    }
-}
+/// The guard has put it there.
+impl<S: Sync> FromRequestParts<S> for Operator {
+    type Rejection = Failure;
 
-/// The value of a field that may be there once.
-fn only<'a>(fields: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Failure> {
-    let mut values = fields.get_all(name).iter();
-    let refused = |what: &str| Failure::new(Code::Forbidden, format!("the field `{name}` {what}"));
-    let value = values.next().map(HeaderValue::to_str).transpose();
-    let value = value.map_err(|_| refused("holds characters that are not ASCII"))?;
-    if values.next().is_some() {
-        return Err(refused("is there more than once"));
+    async fn from_request_parts(head: &mut Parts, _: &S) -> Result<Operator, Failure> {
+        let operator = head.extensions.get::<Operator>().cloned();
+        operator.ok_or_else(|| Failure::new(Code::Internal, "nobody looked at who asks"))
     }
-    Ok(value)
-}
-
-fn is_loopback(authority: &str) -> bool {
-    authority.parse::<Authority>().is_ok_and(|authority| is_loopback_name(authority.host()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn fields(pairs: &[(HeaderName, &str)]) -> HeaderMap {
-        let value = |value: &str| HeaderValue::from_bytes(value.as_bytes()).unwrap();
-        let mut fields = HeaderMap::new();
-        for (name, text) in pairs {
-            fields.append(name, value(text));
-        }
-        fields
-    }
-
-    #[test]
-    fn pages_of_other_origins_and_foreign_names_are_kept_out() {
-        let allowed =
-            |pairs: &[(HeaderName, &str)]| check_origin(&Uri::from_static("/v1/host"), &fields(pairs)).is_ok();
-        assert!(allowed(&[(header::HOST, "127.0.0.1:8081")]));
-        assert!(allowed(&[(header::HOST, "localhost:8081"), (header::ORIGIN, "http://localhost:8081")]));
-        assert!(allowed(&[(header::HOST, "[::1]:8081")]));
-        assert!(!allowed(&[]));
-        assert!(!allowed(&[(header::HOST, "evil.example:8081")]));
-        assert!(!allowed(&[(header::HOST, "127.0.0.1:8081"), (header::ORIGIN, "http://evil.example")]));
-        assert!(!allowed(&[(header::HOST, "127.0.0.1:8081"), (header::ORIGIN, "http://\u{e9}vil.example")]));
-        assert!(!allowed(&[(header::HOST, "127.0.0.1:8081"), (header::HOST, "evil.example")]));
-    }
-
-    #[test]
-    fn of_two_origins_neither_counts() {
-        let own = [(header::HOST, "localhost:8081"), (header::ORIGIN, "http://localhost:8081")];
-        let mut fields = fields(&own);
-        let uri = Uri::from_static("/v1/host");
-        assert!(check_origin(&uri, &fields).is_ok());
-        fields.append(header::ORIGIN, HeaderValue::from_static("http://evil.example"));
-        assert!(check_origin(&uri, &fields).is_err());
-    }
-
-    #[test]
-    fn a_target_of_another_name_is_kept_out() {
-        let allowed = |uri: &'static str| {
-            check_origin(&Uri::from_static(uri), &fields(&[(header::HOST, "localhost:8081")])).is_ok()
-        };
-        assert!(allowed("http://localhost:8081/v1/host"));
-        assert!(!allowed("http://evil.example/v1/host"));
-    }
 
     #[test]
     fn a_path_that_nobody_listed_is_closed() {
@@ -276,11 +205,5 @@ mod tests {
         ] {
             assert_eq!(need(&method, path), expected, "{method} {path:?}");
         }
-    }
-
-    #[test]
-    fn of_two_keys_neither_counts() {
-        let twice = fields(&[(header::AUTHORIZATION, "Bearer secret"), (header::AUTHORIZATION, "Bearer other")]);
-        assert!(only(&twice, &header::AUTHORIZATION).is_err());
     }
 }

@@ -7,7 +7,7 @@ use axum::extract::State;
 
 use super::Plane;
 use super::model::HostView;
-use super::operator::Operator;
+use crate::operator::Operator;
 
 /// The host.
 #[utoipa::path(get, path = "/v1/host", operation_id = "showHost", responses((status = 200, body = HostView)))]

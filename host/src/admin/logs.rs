@@ -14,11 +14,11 @@ use serde::Deserialize;
 
 use super::Plane;
 use super::model::{LogLine, LogLines, Problem};
-use super::operator::Operator;
 use super::reject::{Named, find};
 use crate::host::Host;
 use crate::ids::FunctionName;
 use crate::log::{Author, Line, Log};
+use crate::operator::Operator;
 use crate::web::problem::Failure;
 
 /// What to show.
@@ -69,6 +69,7 @@ impl Reader {
         match &self.operator {
             Operator::Key(key) => self.host.access().is_current(key),
             Operator::Local | Operator::Certificate(_) => true,
+            Operator::Nobody => false,
         }
     }
 }

@@ -14,9 +14,7 @@ mod invocations;
 mod keys;
 mod logs;
 pub mod model;
-mod operator;
 mod query;
-mod reach;
 mod reject;
 mod triggers;
 mod usage;
@@ -40,6 +38,7 @@ use utoipa_axum::routes;
 
 use self::audit::Actions;
 use crate::config::AdminConfig;
+use crate::fc::{self, Fc};
 use crate::host::Host;
 use crate::ids::RequestId;
 use crate::queue::Queue;
@@ -61,7 +60,7 @@ struct Plane {
     triggers: Triggers,
     config: AdminConfig,
     /// Memory for components until they are deployed.
-    uploads: Room,
+    uploads: Arc<Room>,
     /// Where callers reach functions.
     data: SocketAddr,
     /// What the audit log calls changes.
@@ -95,16 +94,23 @@ impl Modify for Keys {
 }
 
 /// Serves operators until the host closes.
-pub async fn serve(listener: TcpListener, tls: Option<Tls>, triggers: Triggers, config: AdminConfig, data: SocketAddr) {
+pub async fn serve(
+    listener: TcpListener,
+    tls: Option<Tls>,
+    (triggers, fc): (Triggers, Arc<Fc>),
+    config: AdminConfig,
+    data: SocketAddr,
+) {
     let (tasks, connections) = (triggers.queue().host().tasks().clone(), config.connections);
-    let uploads = Room::new(config.uploads_memory_mb_max);
-    let pages = Pages { tasks: tasks.clone(), router: router(triggers, config, uploads, data) };
+    let uploads = fc.uploads_room().clone();
+    let pages = Pages { tasks: tasks.clone(), router: router(triggers, config, uploads, data), fc };
     listener::serve(listener, tls, pages, connections, tasks).await;
 }
 
 /// The admin plane's handlers.
 struct Pages {
     router: Router,
+    fc: Arc<Fc>,
     tasks: Tasks,
 }
 
@@ -112,6 +118,9 @@ impl Service for Pages {
     type Body = Body;
 
     async fn answer(&self, mut request: http::Request<Incoming>, client: Client) -> http::Response<Body> {
+        if fc::is_own(request.uri().path()) {
+            return self.fc.answer(request, client, fc::Listener::Admin).await.map(Body::new);
+        }
         request.extensions_mut().insert(client);
         let id = headers::request_id(request.headers());
         let request = request.map(|body| Body::new(Lingering::new(body, self.tasks.clone())));
@@ -133,7 +142,7 @@ fn answer_with(failure: Failure, mut response: http::Response<Body>, request: &R
     problem
 }
 
-fn router(triggers: Triggers, config: AdminConfig, uploads: Room, data: SocketAddr) -> Router {
+fn router(triggers: Triggers, config: AdminConfig, uploads: Arc<Room>, data: SocketAddr) -> Router {
     let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(functions::list))
         .routes(routes!(functions::show, functions::configure, functions::delete))

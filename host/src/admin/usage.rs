@@ -8,10 +8,10 @@ use axum::extract::{Query, State};
 
 use super::Plane;
 use super::model::Problem;
-use super::operator::Operator;
 use crate::access::Right;
 use crate::ids::FunctionName;
 use crate::ledger::{InvocationPage, RecordQuery, Usage, UsageQuery, WindowPage};
+use crate::operator::Operator;
 use crate::web::problem::Failure;
 
 type Shared = State<Arc<Plane>>;

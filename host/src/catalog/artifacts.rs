@@ -131,7 +131,7 @@ impl Artifacts {
     async fn compile(&self, claim: &Claim, uploaded: Option<Bytes>) -> Result<Component, CompileError> {
         let is_new = uploaded.is_some();
         let urgency = if is_new { Urgency::Patient } else { Urgency::Urgent };
-        let component = self.0.components.join(format!("{}.wasm", claim.sha256));
+        let component = self.component_of(&claim.sha256);
         let bytes = match uploaded {
             Some(bytes) => bytes,
             None => {
@@ -149,6 +149,11 @@ impl Artifacts {
             artifacts.map(&sha256)
         };
         Ok(self.0.tasks.blocking(store).await??)
+    }
+
+    /// The file of a component.
+    pub(super) fn component_of(&self, sha256: &str) -> PathBuf {
+        self.0.components.join(format!("{sha256}.wasm"))
     }
 
     fn code_of(&self, sha256: &str) -> PathBuf {
@@ -196,7 +201,7 @@ impl Artifacts {
             return;
         }
         loaded.remove(sha256);
-        remove(&self.0.components.join(format!("{sha256}.wasm")));
+        remove(&self.component_of(sha256));
         remove(&self.code_of(sha256));
     }
 

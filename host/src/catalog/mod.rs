@@ -19,7 +19,7 @@ mod store;
 mod trigger;
 
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -43,7 +43,7 @@ pub use function::{Function, Target, Version};
 pub use revision::{ExportView, ExportsView, Revision};
 pub use settings::{Settings, SettingsFaults};
 pub use spec::{Hook, Lifecycle, SettingsSpec, export_name};
-pub use trigger::{Cors, HttpTrigger, Timer, TriggerKind, TriggerSpec, TriggerSpecs};
+pub use trigger::{Cors, HttpTrigger, HttpTriggerSpec, Timer, TimerSpec, TriggerKind, TriggerSpec, TriggerSpecs};
 
 /// Functions by name, at one time.
 pub type Functions = HashMap<FunctionName, Arc<Function>>;
@@ -77,6 +77,13 @@ pub struct CatalogBounds {
 /// A component that was compiled and stored, and that no function names yet. If none does in the end, its files go with
 /// the next start.
 pub struct Compiled(Stored);
+
+impl Compiled {
+    /// What was compiled.
+    pub fn component(&self) -> &Component {
+        &self.0.component
+    }
+}
 
 /// Why a change to the catalog was refused.
 #[derive(Debug, thiserror::Error)]
@@ -325,6 +332,11 @@ impl Catalog {
     /// A revision's component, mapped and ready to be instantiated.
     pub async fn component(&self, revision: &Revision) -> Result<Component, ChangeError> {
         Ok(self.0.artifacts.load(&revision.sha256).await?)
+    }
+
+    /// The file that a revision was deployed as.
+    pub fn component_file(&self, revision: &Revision) -> PathBuf {
+        self.0.artifacts.component_of(&revision.sha256)
     }
 
     fn find(&self, name: &FunctionName) -> Result<Arc<Function>, ChangeError> {

@@ -175,6 +175,10 @@ impl SettingsSpec {
         if self.tags.len() > TAGS_MAX || self.tags.iter().any(tag_too_long) {
             faults.push(format!("`tags` must be at most {TAGS_MAX} of at most {TEXT_BYTES_MAX} bytes each"));
         }
+        let kept_bytes = serde_json::to_string(&self.function_compute).map_or(0, |text| text.len());
+        if kept_bytes > ENVIRONMENT_BYTES_MAX {
+            faults.push(format!("`functionCompute` has {kept_bytes} bytes; at most {ENVIRONMENT_BYTES_MAX}"));
+        }
         if self.allowed_outbound_hosts.len() > OUTBOUND_HOSTS_MAX {
             faults.push(format!("`allowedOutboundHosts` has more than {OUTBOUND_HOSTS_MAX} entries"));
         }

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::asynchronous::AsyncSpec;
@@ -63,6 +64,11 @@ pub struct SettingsSpec {
     pub description: String,
     /// For people and programs; the host does not read them.
     pub tags: BTreeMap<String, String>,
+    /// What clients of Function Compute's APIs set that has no counterpart here, as they wrote it. The host keeps it for them and
+    /// does nothing else with it.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    #[schema(value_type = Object)]
+    pub function_compute: Map<String, Value>,
 }
 
 /// The three hooks of an instance's lifecycle.
@@ -111,6 +117,7 @@ impl Default for SettingsSpec {
             triggers: TriggerSpecs::new(),
             description: String::new(),
             tags: BTreeMap::new(),
+            function_compute: Map::new(),
         }
     }
 }
@@ -123,7 +130,7 @@ impl Default for Hook {
 
 impl SettingsSpec {
     /// Applies a JSON merge patch (RFC 7396): absent stays, `null` goes back to the default.
-    pub fn merged(&self, patch: &serde_json::Value) -> anyhow::Result<SettingsSpec> {
+    pub fn merged(&self, patch: &Value) -> anyhow::Result<SettingsSpec> {
         if !patch.is_object() {
             anyhow::bail!("the patch is not a JSON object");
         }

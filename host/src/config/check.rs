@@ -7,9 +7,12 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use super::{AdminConfig, CompileBounds, Config, ConnectionBounds, DataConfig, QueueConfig, ServeArgs, TlsConfig};
+use super::{
+    AdminConfig, CompileBounds, Config, ConnectionBounds, DataConfig, FcConfig, QueueConfig, ServeArgs, TlsConfig,
+};
 use crate::access::{AccessOptions, Auth};
 use crate::ids::KeyId;
+use crate::meter::Basis;
 
 /// The largest event that a host may be told to take.
 const EVENT_BYTES_LIMIT: usize = 32 << 20;
@@ -73,6 +76,10 @@ impl ServeArgs {
             drain_timeout_ms: self.drain_timeout_ms.or(file.drain_timeout_ms),
             billing_basis: self.billing_basis.or(file.billing_basis),
             invocation_days: self.invocation_days.or(file.invocation_days),
+            fc_billing_basis: self.fc_billing_basis.or(file.fc_billing_basis),
+            fc_services_max: self.fc_services_max.or(file.fc_services_max),
+            fc_nonces_max: self.fc_nonces_max.or(file.fc_nonces_max),
+            fc_uploads_max_mb: self.fc_uploads_max_mb.or(file.fc_uploads_max_mb),
             log_format: self.log_format.or(file.log_format),
         }
     }
@@ -92,7 +99,7 @@ impl ServeArgs {
         };
         let (data, admin) = (self.data(connections, faults), self.admin(connections, faults));
         let (tls, compile, access) = (self.tls(faults), self.compile(faults), self.access(faults));
-        let queue = self.queue(faults);
+        let (queue, fc) = (self.queue(faults), self.fc((&data, &admin), faults));
         let mut range = |name, value, bounds| within(name, value, bounds, faults);
         let outgoing_connections_max = self.outgoing_connections_max.unwrap_or(10_000);
         range("outgoing-connections-max", outgoing_connections_max as u64, 2..=1_000_000);
@@ -114,6 +121,7 @@ impl ServeArgs {
             admin,
             access,
             queue,
+            fc,
             tls,
             outgoing_connections_max,
             instances_max: self.instances_max,
@@ -214,6 +222,24 @@ impl ServeArgs {
             ended_max,
             kept_bytes_max,
             chain_max,
+        }
+    }
+
+    fn fc(&self, (data, admin): (&DataConfig, &AdminConfig), faults: &mut Vec<String>) -> FcConfig {
+        let mut range = |name, value, bounds| within(name, value, bounds, faults);
+        let services_max = self.fc_services_max.unwrap_or(1000);
+        range("fc-services-max", services_max as u64, 1..=100_000);
+        let nonces_max = self.fc_nonces_max.unwrap_or(1_000_000);
+        range("fc-nonces-max", nonces_max as u64, 1..=100_000_000);
+        let megabytes = range("fc-uploads-max-mb", self.fc_uploads_max_mb.unwrap_or(1024), 1..=1 << 24);
+        FcConfig {
+            billing_basis: self.fc_billing_basis.unwrap_or(Basis::Duration),
+            services_max,
+            nonces_max,
+            uploads_bytes_max: megabytes << 20,
+            component_bytes_max: admin.component_bytes_max,
+            event_bytes_max: data.event_bytes_max,
+            is_open: admin.is_open,
         }
     }
 

@@ -14,7 +14,8 @@ use super::route::{self, Route, Way, invalid};
 use super::{Plane, cors};
 use crate::access::Key;
 use crate::catalog::{Address, HttpTrigger};
-use crate::guest::{self, BodyError, Protocol};
+use crate::fc;
+use crate::guest::{self, BodyError, EventInput, Protocol};
 use crate::host::Host;
 use crate::ids::{KeyId, RequestId};
 use crate::instance::Answer;
@@ -47,7 +48,9 @@ pub(super) async fn answer(plane: &Plane, sent: http::Request<Incoming>) -> Resp
                 Some(own) => Route::to(own, &method, &uri)?,
                 None => Route::of(&method, &uri)?,
             };
-            Ok((route, take_key(host, &mut headers)?))
+            let signed = fc::is_address(uri.path()).then(|| plane.fc.signer(&method, &uri, &headers)).transpose();
+            let signed = signed.map_err(|text| Failure::new(Code::Unauthorized, text))?.flatten();
+            Ok((route, take_key(host, signed, &mut headers)?))
         });
         let mut answered = match read {
             Ok((route, key)) => {
@@ -113,7 +116,7 @@ struct Sent<'a> {
 }
 
 async fn call(plane: &Plane, request: &RequestId, route: Route<'_>, mut sent: Sent<'_>) -> Result<Answered, Failure> {
-    let Plane { host, events, .. } = plane;
+    let host = &plane.host;
     let is_asynchronous = is_asynchronous(&mut sent.headers)?;
     let id = invocation_id(&mut sent.headers)?;
     if id.is_some() && !is_asynchronous {
@@ -141,7 +144,7 @@ async fn call(plane: &Plane, request: &RequestId, route: Route<'_>, mut sent: Se
     let payload = |protocol| async move {
         match (way, protocol) {
             (Way::Invoke, _) | (Way::Serve, Protocol::Event) => {
-                events.read(&sent.headers, sent.body).await.map(Payload::Event)
+                plane.read(&sent.headers, sent.body).await.map(Payload::Event)
             }
             (Way::Serve, Protocol::Http02 | Protocol::Http03) => Ok(Payload::Http(Box::new(forwarded(sent, path)?))),
         }
@@ -149,15 +152,24 @@ async fn call(plane: &Plane, request: &RequestId, route: Route<'_>, mut sent: Se
     host.invoke(call, payload).await.map(Answered::Now)
 }
 
+impl Plane {
+    /// Reads an event.
+    async fn read(&self, fields: &HeaderMap, body: Lingering) -> Result<EventInput, Failure> {
+        let (room, tasks) = (self.host.event_room(), self.host.tasks());
+        let (bytes, share) = self.events.read(room, tasks, fields, body).await?;
+        Ok(EventInput { bytes, share })
+    }
+}
+
 /// Hands an asynchronous invocation over to the queue.
 async fn hand_over(
-    Plane { host, queue, events }: &Plane,
+    plane: &Plane,
     call: Call<'_>,
     id: Option<RequestId>,
     (way, path): (Way, &str),
     sent: Sent<'_>,
 ) -> Result<Receipt, Failure> {
-    let (function, target) = host.admit(&call)?;
+    let (function, target) = plane.host.admit(&call)?;
     let exports = &target.revision.exports;
     let mut http = None;
     if way == Way::Serve && exports.protocol != Protocol::Event {
@@ -168,17 +180,22 @@ async fn hand_over(
         http = Some(queue::head_of(sent.method, &uri, &sent.headers));
     }
     // The event has its share of memory until it is on disk.
-    let event = Bytes::from_owner(events.read(&sent.headers, sent.body).await?);
-    Ok(queue.accept(&function, &call, HandedOver { id, http, event }).await?)
+    let event = Bytes::from_owner(plane.read(&sent.headers, sent.body).await?);
+    Ok(plane.queue.accept(&function, &call, HandedOver { id, http, event }).await?)
 }
 
 /// The access key that a request shows. It is meant for the host, so the function does not get it; what has not the form of
 /// this host's keys is the function's own.
-fn take_key(host: &Host, fields: &mut HeaderMap) -> Result<Option<Arc<Key>>, Failure> {
+fn take_key(host: &Host, signed: Option<Arc<Key>>, fields: &mut HeaderMap) -> Result<Option<Arc<Key>>, Failure> {
     let mut values = fields.get_all(header::AUTHORIZATION).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
         return Err(invalid("the field `Authorization` is there more than once"));
+    }
+    if let Some(key) = signed {
+        fields.remove(header::AUTHORIZATION);
+        key.count_call()?;
+        return Ok(Some(key));
     }
     let shown = headers::bearer(fields).map(|token| host.access().recognise(token)).transpose()?.flatten();
     let Some(key) = shown else {

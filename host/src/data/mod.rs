@@ -5,7 +5,6 @@
 
 mod call;
 mod cors;
-mod event;
 mod reject;
 mod reply;
 mod route;
@@ -15,11 +14,12 @@ use std::sync::Arc;
 use hyper::body::Incoming;
 use tokio::net::TcpListener;
 
-use self::event::EventReader;
 use self::reply::{ReplyBody, Response};
 use crate::config::DataConfig;
+use crate::fc::{self, Fc};
 use crate::host::Host;
 use crate::queue::Queue;
+use crate::web::event::EventReader;
 use crate::web::listener;
 use crate::web::service::{Client, Service};
 use crate::web::tls::Tls;
@@ -28,22 +28,27 @@ use crate::web::tls::Tls;
 struct Plane {
     host: Arc<Host>,
     queue: Arc<Queue>,
+    fc: Arc<Fc>,
     events: EventReader,
 }
 
 impl Service for Plane {
     type Body = ReplyBody;
 
-    async fn answer(&self, request: http::Request<Incoming>, _client: Client) -> Response {
+    async fn answer(&self, request: http::Request<Incoming>, client: Client) -> Response {
+        let path = request.uri().path();
+        if path.starts_with("/2") && fc::is_own(path) && !fc::is_address(path) {
+            return self.fc.answer(request, client, fc::Listener::Data).await.map(ReplyBody::Other);
+        }
         call::answer(self, request).await
     }
 }
 
 /// Serves callers until the host closes.
-pub async fn serve(listener: TcpListener, tls: Option<Tls>, queue: Arc<Queue>, config: DataConfig) {
+pub async fn serve(listener: TcpListener, tls: Option<Tls>, (queue, fc): (Arc<Queue>, Arc<Fc>), config: DataConfig) {
     let host = queue.host().clone();
     let tasks = host.tasks().clone();
-    let events = EventReader::new(config.event_bytes_max, host.clone());
-    let plane = Plane { host, queue, events };
+    let events = EventReader::new(config.event_bytes_max);
+    let plane = Plane { host, queue, fc, events };
     listener::serve(listener, tls, plane, config.connections, tasks).await;
 }

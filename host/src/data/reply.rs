@@ -32,6 +32,8 @@ pub(super) enum ReplyBody {
     Whole(Full<Bytes>),
     /// It comes from a guest.
     Streamed(Box<StreamedBody>),
+    /// It is Function Compute's APIs'.
+    Other(guest::Body),
 }
 
 impl Body for ReplyBody {
@@ -42,6 +44,7 @@ impl Body for ReplyBody {
         match self.get_mut() {
             ReplyBody::Whole(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
             ReplyBody::Streamed(body) => Pin::new(body).poll_frame(cx),
+            ReplyBody::Other(body) => Pin::new(body).poll_frame(cx),
         }
     }
 
@@ -49,6 +52,7 @@ impl Body for ReplyBody {
         match self {
             ReplyBody::Whole(body) => body.is_end_stream(),
             ReplyBody::Streamed(body) => body.is_end_stream(),
+            ReplyBody::Other(body) => body.is_end_stream(),
         }
     }
 
@@ -56,6 +60,7 @@ impl Body for ReplyBody {
         match self {
             ReplyBody::Whole(body) => body.size_hint(),
             ReplyBody::Streamed(body) => body.size_hint(),
+            ReplyBody::Other(body) => body.size_hint(),
         }
     }
 }

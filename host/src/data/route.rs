@@ -49,7 +49,10 @@ impl Route<'_> {
             return Err(Failure::new(Code::MethodNotAllowed, detail));
         }
         let (function, qualifier) = (own.function.to_string().into(), own.qualifier.clone().map(Cow::Owned));
-        Ok(Route { way: Way::Serve, function, qualifier, path: uri.path(), own: Some(own) })
+        let (path, strips) = (uri.path(), own.trigger.strips);
+        // The slash at the end of the trigger's path is the function's first.
+        let path = if strips { &path[own.trigger.path.len() - 1..] } else { path };
+        Ok(Route { way: Way::Serve, function, qualifier, path, own: Some(own) })
     }
 
     /// Reads a request's address.

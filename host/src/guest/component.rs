@@ -30,6 +30,11 @@ impl Component {
         self.link(names).map(|(_, exports)| exports)
     }
 
+    /// Whether it exports something of this name.
+    pub fn exports(&self, name: &str) -> bool {
+        self.compiled.get_export(None, name).is_some()
+    }
+
     /// Checks the component's imports against what this host offers, and its exports against `names`.
     pub(super) fn link(&self, names: &EntryNames) -> Result<(InstancePre<World>, Exports), Refusal> {
         let exports = Exports::find(&self.compiled, names)?;

@@ -3,6 +3,7 @@
 //! Nothing here knows what is asked for, or of whom.
 
 mod connection;
+pub mod event;
 mod gather;
 pub mod headers;
 pub mod linger;

@@ -161,10 +161,15 @@ impl TestHost {
         }
     }
 
+    /// Gives the host the compiled code of a package's component, so that it need not compile that.
+    pub(crate) fn has_compiled(&self, package: &str) {
+        compiled::give(package, self);
+    }
+
     /// Deploys the component of `package` as `name`, configured by `settings`, and returns a handle to it. The host finds it
     /// compiled.
     pub(crate) async fn deploy(&self, name: &str, package: &str, settings: Value) -> TestFunction {
-        compiled::give(package, self);
+        self.has_compiled(package);
         let reply = self.put_code(name, tests::component(package), &settings).await;
         assert!(reply.status == 200 || reply.status == 201, "deploy {name}: {reply:?}");
         self.function(name)

@@ -19,9 +19,13 @@ pub struct HttpTriggerSpec {
     /// The host name that callers ask for, without a port: `site.example.com`; left out: any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
-    /// The path, `/login`, or all that begin with one, `/api/*`; by default `/*`. The function sees it whole.
+    /// The path, `/login`, or all that begin with one, `/api/*`; by default `/*`. The function sees it whole, unless
+    /// `stripPath` says otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
+    /// Whether the function sees only what comes after `path`: with `/api/*`, a request for `/api/login` is one for `/login`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub strip_path: bool,
     /// The methods that are let through; by default all.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub methods: Vec<String>,
@@ -65,6 +69,8 @@ pub struct HttpTrigger {
     pub path: String,
     /// Whether longer paths are meant as well.
     pub is_prefix: bool,
+    /// Whether the function sees only what comes after that.
+    pub strips: bool,
     /// The methods; none: all.
     pub methods: Vec<Method>,
     /// What callers must show; none: as everywhere else for the function.
@@ -119,12 +125,23 @@ impl HttpTriggerSpec {
                     .to_owned(),
             );
         }
+        if self.strip_path && !is_prefix {
+            faults.push("`http.stripPath` needs a `path` that ends with `/*`".to_owned());
+        }
         let methods = methods("http.methods", &self.methods, &mut faults);
         let cors = self.cors.as_ref().and_then(|cors| cors.check(&methods, &mut faults));
         if !faults.is_empty() {
             return Err(faults);
         }
-        Ok(HttpTrigger { host, path: path.to_owned(), is_prefix, methods, auth: self.auth, cors })
+        Ok(HttpTrigger {
+            host,
+            path: path.to_owned(),
+            is_prefix,
+            strips: self.strip_path,
+            methods,
+            auth: self.auth,
+            cors,
+        })
     }
 }
 

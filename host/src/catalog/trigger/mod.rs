@@ -10,15 +10,13 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use self::http::HttpTriggerSpec;
-pub use self::http::{Cors, HttpTrigger};
-pub use self::timer::Timer;
-use self::timer::TimerSpec;
+pub use self::http::{Cors, HttpTrigger, HttpTriggerSpec};
+pub use self::timer::{Timer, TimerSpec};
 
 /// Triggers of one function.
 const TRIGGERS_MAX: usize = 100;
 /// Characters of a trigger's name.
-const NAME_MAX: usize = 64;
+const NAME_MAX: usize = 128;
 
 /// What invokes a function: `timer` or `http`, one of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::operator::Operator;
+use super::Operator;
 use crate::access::Right;
 use crate::catalog::{AsyncSpec, DestinationSpec, SettingsSpec, TriggerKind, TriggerSpec};
 use crate::host::Host;
@@ -12,7 +12,7 @@ use crate::web::problem::{Code, Failure};
 
 /// Refuses a patch of settings by which an operator would reach functions that its key does not cover. What the settings had
 /// before stays allowed.
-pub(super) fn check(host: &Host, operator: &Operator, name: &FunctionName, patch: &Value) -> Result<(), Failure> {
+pub fn check(host: &Host, operator: &Operator, name: &FunctionName, patch: &Value) -> Result<(), Failure> {
     let before = host.function(name.as_str()).map(|function| function.spec()).unwrap_or_default();
     // What makes no sense is refused in its own words.
     let Ok(after) = before.merged(patch) else { return Ok(()) };

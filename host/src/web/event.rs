@@ -3,7 +3,6 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -11,10 +10,10 @@ use http::{HeaderMap, header};
 use http_body_util::BodyExt as _;
 use tokio::time::timeout;
 
-use crate::guest::EventInput;
-use crate::host::Host;
-use crate::web::linger::Lingering;
-use crate::web::problem::{Code, Failure};
+use super::linger::Lingering;
+use super::problem::{Code, Failure};
+use crate::room::{Room, Share};
+use crate::shutdown::Tasks;
 
 /// How long a caller may take to send an event.
 const EVENT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -22,30 +21,36 @@ const EVENT_TIMEOUT: Duration = Duration::from_secs(60);
 const EXPECTED_BYTES_MAX: usize = 64 << 10;
 
 /// Reads events within the bounds.
-pub(super) struct EventReader {
+pub struct EventReader {
     bytes_max: usize,
-    host: Arc<Host>,
 }
 
 impl EventReader {
-    pub(super) fn new(bytes_max: usize, host: Arc<Host>) -> EventReader {
-        EventReader { bytes_max, host }
+    /// Reads events of up to so many bytes.
+    pub fn new(bytes_max: usize) -> EventReader {
+        EventReader { bytes_max }
     }
 
-    pub(super) async fn read(&self, fields: &HeaderMap, body: Lingering) -> Result<EventInput, Failure> {
+    /// An event, with its share of the memory for events.
+    pub async fn read(
+        &self,
+        room: &Room,
+        tasks: &Tasks,
+        fields: &HeaderMap,
+        body: Lingering,
+    ) -> Result<(Vec<u8>, Share), Failure> {
         let announced = fields.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         if announced.is_some_and(|bytes: usize| bytes > self.bytes_max) {
             return Err(self.too_large());
         }
-        let tasks = self.host.tasks();
         let share = tokio::select! {
             biased;
-            share = self.host.event_room().wait(announced.unwrap_or(self.bytes_max), EVENT_TIMEOUT) => share,
+            share = room.wait(announced.unwrap_or(self.bytes_max), EVENT_TIMEOUT) => share,
             () = tasks.cut_off() => return Err(cut_off()),
         };
         let share = share.ok_or_else(|| Failure::new(Code::HostFull, "too many large events wait or are handled"))?;
         match at_once_or_within(EVENT_TIMEOUT, tasks.cut_off(), self.collect(announced, body)).await {
-            Some(bytes) => Ok(EventInput { bytes: bytes?, share }),
+            Some(bytes) => Ok((bytes?, share)),
             None if tasks.is_cut_off() => Err(cut_off()),
             None => {
                 let detail = format!("the event did not arrive within {} s", EVENT_TIMEOUT.as_secs());
