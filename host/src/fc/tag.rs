@@ -19,7 +19,7 @@ enum Resource {
 
 /// Adds tags, or removes them.
 pub(super) async fn change(fc: &Fc, asked: &Asked, is_added: bool) -> Result<Reply, Fault> {
-    let (added, removed, all) = asked_for(asked)?;
+    let Wanted { added, removed, all } = Wanted::of(asked)?;
     let _changing = fc.changing.lock().await;
     for resource in resources(asked)? {
         match resource {
@@ -88,18 +88,27 @@ pub(super) fn list(fc: &Fc, asked: &Asked) -> Result<Reply, Fault> {
     page(asked, "TagResources", items)
 }
 
-/// What is to be added, what is to be removed, and whether that is all.
-fn asked_for(asked: &Asked) -> Result<(BTreeMap<String, String>, Vec<String>, bool), Fault> {
-    let fields = asked.body();
-    let added = match fields.get("tags") {
-        Some(Value::Object(_)) => fields.texts("tags")?.unwrap_or_default(),
-        _ => tags(&fields)?,
-    };
-    let keys = fields.list("tagKeys")?.or(fields.list("tagKey")?).into_iter().flatten();
-    let mut removed: Vec<String> = keys.filter_map(|key| key.as_str().map(str::to_owned)).collect();
-    removed.extend(listed(asked, "TagKey"));
-    let all = fields.boolean("all")?.unwrap_or_else(|| asked.param("All") == Some("true"));
-    Ok((added, removed, all))
+/// What is to be done to tags.
+struct Wanted {
+    added: BTreeMap<String, String>,
+    removed: Vec<String>,
+    /// Whether all are to be removed.
+    all: bool,
+}
+
+impl Wanted {
+    fn of(asked: &Asked) -> Result<Wanted, Fault> {
+        let fields = asked.body();
+        let added = match fields.get("tags") {
+            Some(Value::Object(_)) => fields.texts("tags")?.unwrap_or_default(),
+            _ => tags(&fields)?,
+        };
+        let keys = fields.list("tagKeys")?.or(fields.list("tagKey")?).into_iter().flatten();
+        let mut removed: Vec<String> = keys.filter_map(|key| key.as_str().map(str::to_owned)).collect();
+        removed.extend(listed(asked, "TagKey"));
+        let all = fields.boolean("all")?.unwrap_or_else(|| asked.param("All") == Some("true"));
+        Ok(Wanted { added, removed, all })
+    }
 }
 
 /// What a request is about.
