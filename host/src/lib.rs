@@ -11,8 +11,9 @@
 //! [`access`] knows the keys of callers and operators, and remembers what operators changed.
 //!
 //! [`host`] is all that a plane may ask for; [`admin`] is the operators' plane over it, never on a request's way; [`fc`] is
-//! Function Compute's APIs, on both listeners; [`operator`] is who may change what, and [`web`] is what planes share. [`cli`] is the program. Only `guest` names the engine, only `web` and the planes know
-//! status codes, and what decides (`instance::lifecycle`, `pool::policy`) has no clock, no lock and no I/O.
+//! Function Compute's APIs, on both listeners; [`operator`] is who may change what, and [`web`] is what planes share. [`cli`] is
+//! the program. Only `guest` names the engine, only `web` and the planes know status codes, and what decides
+//! (`instance::lifecycle`, `pool::policy`) has no clock, no lock and no I/O.
 //!
 //! What many of them use: [`config`] has the checked settings, [`ids`] the names and identifiers, [`sqlite`] opens the
 //! databases, [`private`] closes files to other users, [`clock`] tells the date, [`chance`] draws, [`room`] shares memory

@@ -371,11 +371,17 @@ async fn events_are_handled_at_once_and_later(package: &'static str) {
     let (code, status) = client.fails(json!(["get_invocation", SERVICE, "cart", "task-3"])).await;
     assert!(code.ends_with("NotFound") && status == 404, "{code} {status}");
 
-    // The bill is by duration, as Function Compute's users expect it.
+    // The bill is by duration, as Function Compute's users expect it, and can be priced as there.
     let windows = host.windows().await;
     assert!(!windows.is_empty() && windows.iter().all(|window| window["basis"] == "duration"), "{windows:?}");
     let own = client.on_host("cart");
     assert!(windows.iter().all(|window| window["function"] == own.as_str()), "{windows:?}");
+    let mut usage = Command::new(env!("CARGO_BIN_EXE_host-under-test"));
+    let output = usage.args(["usage", "--as", "fc", "--json", "--admin", &host.admin]).output().await.unwrap();
+    let price: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+    let (line, cu) = (&price["functions"][0], price["cu"].as_f64().unwrap());
+    assert_eq!((&line["function"], &line["invocations"]), (&json!(own), &json!(5)), "{price}");
+    assert!(cu >= 1.0 && cu.fract() == 0.0 && (price["usd"].as_f64().unwrap() / cu - 0.000_02).abs() < 1e-9, "{price}");
 }
 
 async fn reaches(client: &mut Client, task: &str, state: &str) {
@@ -488,87 +494,122 @@ fn function(name: &str) -> Value {
     json!({"functionName": name, "runtime": "custom", "handler": "index.handler", "code": {"zipFile": zip()}})
 }
 
-#[tokio::test]
-async fn bad_input_is_named_in_the_form_of_function_compute() {
-    let host =
-        TestHost::builder().flag("--component-bytes-max=8000000").flag("--uploads-memory-max-mb=64").start().await;
-    done(&host, "POST", "/2016-08-15/services", json!({"serviceName": "s"})).await;
-    let functions = "/2016-08-15/services/s/functions";
-    let create = |change: Value| {
-        let mut body = json!({"functionName": "f", "runtime": "custom", "handler": "h", "code": {"zipFile": "emlw"}});
-        json_merge(&mut body, &change);
-        body.to_string()
-    };
-    let long = "x".repeat(129);
-    let archive = |name: &str, bytes: &[u8]| {
-        let script = "import io,sys,zipfile,base64\nb=io.BytesIO()\nz=zipfile.ZipFile(b,'w',zipfile.ZIP_DEFLATED)\n\
-                      z.writestr(sys.argv[1],open(sys.argv[2],'rb').read())\nz.close()\nprint(base64.b64encode(b.getvalue()).decode())";
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("bytes");
-        fs::write(&file, bytes).unwrap();
-        let made = std::process::Command::new("python3").args(["-c", script, name]).arg(file).output().unwrap();
-        json!({"code": {"zipFile": String::from_utf8(made.stdout).unwrap().trim()}})
-    };
-    let bomb = archive("a.wasm", &vec![0; 64 << 20]);
-    for (body, code, part) in [
-        ("{".to_owned(), "InvalidArgument", "is no JSON"),
-        ("[]".to_owned(), "InvalidArgument", "it must be an object"),
-        ("{}".to_owned(), "InvalidArgument", "`functionName` is missing"),
-        (create(json!({"functionName": 7})), "InvalidArgument", "`functionName` is a number; it must be a string"),
-        (create(json!({"functionName": "a b"})), "InvalidArgument", "is not a function name"),
-        (create(json!({"functionName": long})), "InvalidArgument", "is not a function name"),
-        (create(json!({"functionName": "a.b"})), "InvalidArgument", "is not a function name"),
-        (create(json!({"code": null})), "InvalidArgument", "`code` is missing"),
-        (create(json!({"code": {}})), "InvalidArgument", "`code` must hold `zipFile`"),
-        (create(json!({"code": {"zipFile": "!"}})), "InvalidArgument", "is no base64"),
-        (create(json!({})), "InvalidArgument", "is no zip that can be read"),
-        (create(archive("index.py", b"def handler(): pass")), "InvalidArgument", "holds no WebAssembly component"),
-        (create(archive("../f.wasm", b"\0asm")), "InvalidArgument", "outside of its folder"),
-        (create(archive("f.wasm", b"\0asm\x01\0\0\0")), "InvalidArgument", "a core module"),
-        (create(bomb), "EntityTooLarge", "exceeds maximum allowed size"),
-        (
-            create(json!({"code": {"ossBucketName": "b", "ossObjectName": "o"}})),
-            "InvalidArgument",
-            "`code.ossObjectName` is 'o'",
-        ),
-        (create(json!({"code": {"zipFile": zip(), "checksum": "1"}})), "InvalidArgument", "`code.checksum` is 1"),
-        (create(json!({"code": {"zipFile": zip()}, "runtime": null})), "InvalidArgument", "`runtime` is missing"),
-        (
-            create(json!({"code": {"zipFile": zip()}, "memorySize": "128"})),
-            "InvalidArgument",
-            "`memorySize` is a string",
-        ),
-        (create(json!({"code": {"zipFile": zip()}, "memorySize": 8192})), "InvalidArgument", "at most 4096 MB"),
-        (create(json!({"code": {"zipFile": zip()}, "timeout": 0})), "InvalidArgument", "`timeout` is 0"),
-        (
-            create(json!({"code": {"zipFile": zip()}, "nasConfig": {"mountPoints": [{"mountDir": "/x"}]}})),
-            "InvalidArgument",
-            "`nasConfig`",
-        ),
-        (
-            create(json!({"code": {"zipFile": zip()}, "environmentVariables": {"A": 1}})),
-            "InvalidArgument",
-            "`environmentVariables.A`",
-        ),
-        (
-            create(json!({"code": {"zipFile": zip()}, "instanceLifecycleConfig": {"preStop": 3}})),
-            "InvalidArgument",
-            "`preStop` is a number",
-        ),
-    ] {
-        let shown: String = body.chars().take(200).collect();
-        let said = fault(&send(&host, "POST", functions, body).await, 400, code);
-        assert!(said.contains(part), "{shown}: {said}");
-    }
-    let large = send(&host, "POST", functions, vec![b' '; 20 << 20]).await;
-    fault(&large, 400, "EntityTooLarge");
+const FUNCTIONS: &str = "/2016-08-15/services/s/functions";
 
+/// A host that takes small components only, with a service.
+async fn with_service() -> TestHost {
+    let builder = TestHost::builder().flag("--component-bytes-max=8000000").flag("--uploads-memory-max-mb=64");
+    let host = builder.start().await;
+    done(&host, "POST", "/2016-08-15/services", json!({"serviceName": "s"})).await;
+    host
+}
+
+/// What is said to somebody who creates a function with these fields beside the usual ones.
+async fn refused(host: &TestHost, change: Value, code: &str) -> String {
+    let mut body = json!({"functionName": "f", "runtime": "custom", "handler": "h", "code": {"zipFile": zip()}});
+    for (name, value) in change.as_object().unwrap() {
+        body[name] = value.clone();
+    }
+    fault(&send(host, "POST", FUNCTIONS, body.to_string()).await, 400, code)
+}
+
+#[tokio::test]
+async fn fields_that_make_no_sense_are_named() {
+    let host = with_service().await;
+    for (change, part) in [
+        (json!({"functionName": null}), "`functionName` is missing"),
+        (json!({"functionName": 7}), "`functionName` is a number; it must be a string"),
+        (json!({"functionName": "a b"}), "is not a function name"),
+        (json!({"functionName": "x".repeat(129)}), "is not a function name"),
+        (json!({"functionName": "a.b"}), "is not a function name"),
+        (json!({"runtime": null}), "`runtime` is missing"),
+        (json!({"memorySize": "128"}), "`memorySize` is a string"),
+        (json!({"memorySize": 8192}), "at most 4096 MB"),
+        (json!({"timeout": 0}), "`timeout` is 0"),
+        (json!({"nasConfig": {"mountPoints": [{"mountDir": "/x"}]}}), "`nasConfig`"),
+        (json!({"environmentVariables": {"A": 1}}), "`environmentVariables.A`"),
+        (json!({"instanceLifecycleConfig": {"preStop": 3}}), "`preStop` is a number"),
+    ] {
+        let said = refused(&host, change.clone(), "InvalidArgument").await;
+        assert!(said.contains(part), "{change}: {said}");
+    }
+    for (body, part) in [("{", "is no JSON"), ("[]", "it must be an object"), ("{}", "`functionName` is missing")] {
+        let said = fault(&send(&host, "POST", FUNCTIONS, body).await, 400, "InvalidArgument");
+        assert!(said.contains(part), "{body}: {said}");
+    }
+    done(&host, "POST", FUNCTIONS, function("f")).await;
+    let triggers = format!("{FUNCTIONS}/f/triggers");
+    for (path, body, part) in [
+        (&*triggers, json!({"triggerName": "t", "triggerType": "carrier-pigeon"}), "triggerType"),
+        (&triggers, json!({"triggerName": "t", "triggerType": "timer", "triggerConfig": "{"}), "no JSON"),
+        (
+            &triggers,
+            json!({"triggerName": "t", "triggerType": "timer", "triggerConfig": {"cronExpression": "soon"}}),
+            "no cron expression",
+        ),
+        ("/2016-08-15/services/s/aliases", json!({"aliasName": "1", "versionId": "1"}), "alias"),
+        ("/2016-08-15/services/s/aliases", json!({"aliasName": "a", "versionId": "x"}), "is not a version"),
+    ] {
+        let said = fault(&send(&host, "POST", path, body.to_string()).await, 400, "InvalidArgument");
+        assert!(said.contains(part), "{body}: {said}");
+    }
+    for (field, value) in
+        [("x-fc-invocation-type", "Maybe"), ("x-fc-log-type", "All"), ("x-fc-stateful-async-invocation-id", "1 2")]
+    {
+        let mut request = host.client.post(format!("{}{FUNCTIONS}/f/invocations", host.admin)).header(field, value);
+        if field != "x-fc-invocation-type" {
+            request = request.header("x-fc-invocation-type", "Async");
+        }
+        let said = fault(&Reply::of(request.send().await.unwrap()).await, 400, "InvalidArgument");
+        assert!(said.to_lowercase().contains(field), "{said}");
+    }
+    assert!(!host.log().contains("panicked"), "{}", host.log());
+}
+
+/// A zip in base64 with one file, as Python makes it.
+fn archive(name: &str, bytes: &[u8]) -> Value {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("bytes"), bytes).unwrap();
+    let script = "import sys,zipfile\nz=zipfile.ZipFile('zip','w',zipfile.ZIP_DEFLATED)\n\
+                  z.writestr(sys.argv[1],open('bytes','rb').read())\nz.close()";
+    let mut python = std::process::Command::new("python3");
+    assert!(python.args(["-c", script, name]).current_dir(folder.path()).status().unwrap().success());
+    json!({"zipFile": STANDARD.encode(fs::read(folder.path().join("zip")).unwrap())})
+}
+
+#[tokio::test]
+async fn code_that_is_none_is_named_and_bombs_are_not_unpacked() {
+    let host = with_service().await;
+    for (code, part) in [
+        (json!(null), "`code` is missing"),
+        (json!({}), "`code` must hold `zipFile`"),
+        (json!({"zipFile": "!"}), "is no base64"),
+        (json!({"zipFile": "emlw"}), "is no zip that can be read"),
+        (archive("index.py", b"def handler(): pass"), "holds no WebAssembly component"),
+        (archive("../f.wasm", b"\0asm"), "outside of its folder"),
+        (archive("f.wasm", b"\0asm\x01\0\0\0"), "a core module"),
+        (json!({"ossBucketName": "b", "ossObjectName": "o"}), "`code.ossObjectName` is 'o'"),
+        (json!({"zipFile": zip(), "checksum": "1"}), "`code.checksum` is 1"),
+    ] {
+        let said = refused(&host, json!({"code": code}), "InvalidArgument").await;
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let before = host.memory_kib("VmHWM");
+    refused(&host, json!({"code": archive("a.wasm", &vec![0; 256 << 20])}), "EntityTooLarge").await;
+    let grown = host.memory_kib("VmHWM") - before;
+    assert!(grown < 64 << 10, "it grew by {grown} KiB");
+    let large = send(&host, "POST", FUNCTIONS, vec![b' '; 20 << 20]).await;
+    fault(&large, 400, "EntityTooLarge");
+}
+
+#[tokio::test]
+async fn paths_that_lead_nowhere_are_answered_in_the_form_of_function_compute() {
+    let host = with_service().await;
     for (method, path, status, code) in [
         ("GET", "/2022-01-01/functions", 400, "PathNotSupported"),
         ("GET", "/2016-08-15/nothing", 400, "PathNotSupported"),
         ("PATCH", "/2016-08-15/services/s", 400, "PathNotSupported"),
         ("GET", "/2016-08-15/services/%FF", 400, "InvalidArgument"),
-        ("GET", "/2016-08-15/services/..", 400, "PathNotSupported"),
         ("GET", "/2016-08-15/services/t", 404, "ServiceNotFound"),
         ("GET", "/2016-08-15/services/s/functions/f", 404, "FunctionNotFound"),
         ("GET", "/2016-08-15/services/s.1/functions/f", 404, "FunctionNotFound"),
@@ -586,49 +627,10 @@ async fn bad_input_is_named_in_the_form_of_function_compute() {
     ] {
         fault(&send(&host, method, path, "").await, status, code);
     }
-    done(&host, "POST", functions, function("f")).await;
-    for (path, body, part) in [
-        (
-            "/2016-08-15/services/s/functions/f/triggers",
-            json!({"triggerName": "t", "triggerType": "carrier-pigeon"}),
-            "triggerType",
-        ),
-        (
-            "/2016-08-15/services/s/functions/f/triggers",
-            json!({"triggerName": "t", "triggerType": "timer", "triggerConfig": "{"}),
-            "no JSON",
-        ),
-        (
-            "/2016-08-15/services/s/functions/f/triggers",
-            json!({"triggerName": "t", "triggerType": "timer", "triggerConfig": {"cronExpression": "soon"}}),
-            "no cron expression",
-        ),
-        ("/2016-08-15/services/s/aliases", json!({"aliasName": "1", "versionId": "1"}), "alias"),
-        ("/2016-08-15/services/s/aliases", json!({"aliasName": "a", "versionId": "x"}), "is not a version"),
-    ] {
-        let said = fault(&send(&host, "POST", path, body.to_string()).await, 400, "InvalidArgument");
-        assert!(said.contains(part), "{body}: {said}");
-    }
-    for field in ["x-fc-invocation-type", "x-fc-log-type", "x-fc-stateful-async-invocation-id"] {
-        let url = format!("{}{functions}/f/invocations", host.admin);
-        let request = host.client.post(url).header("x-fc-invocation-type", "Async").header(field, "1 2");
-        let request = if field == "x-fc-invocation-type" {
-            host.client.post(format!("{}{functions}/f/invocations", host.admin)).header(field, "Maybe")
-        } else {
-            request
-        };
-        fault(&Reply::of(request.send().await.unwrap()).await, 400, "InvalidArgument");
-    }
     assert!(!host.log().contains("panicked"), "{}", host.log());
 }
 
-fn json_merge(target: &mut Value, change: &Value) {
-    for (name, value) in change.as_object().unwrap() {
-        target[name] = value.clone();
-    }
-}
-
-/// `POST /2023-03-30/functions`, signed with ACS3 by openssl, with this nonce and date.
+/// `GET /2023-03-30/functions`, signed with ACS3 by openssl, with this nonce and date.
 async fn signed(host: &TestHost, key: &Key, (nonce, date): (&str, &str), body: &str) -> Reply {
     let authority = host.admin.strip_prefix("http://").unwrap();
     let script = r#"hash() { printf %s "$1" | openssl dgst -sha256 -r | cut -c1-64; }

@@ -26,6 +26,7 @@ mod deploy;
 mod disable;
 mod doctor;
 mod enable;
+mod fc_price;
 mod hosting;
 mod invocations;
 mod invoke;

@@ -5,7 +5,10 @@ use comfy_table::Cell;
 use crate::ids::FunctionName;
 use crate::ledger::{Group, InvocationPage, Sums, Usage, WindowPage, WindowRecord, WindowState};
 
+use super::answer::Answer;
+use super::client::Client;
 use super::client_args::ClientArgs;
+use super::fc_price::{Line, Price};
 use super::output;
 use super::units::{self, Moment};
 
@@ -19,6 +22,7 @@ use super::units::{self, Moment};
     dormouse usage --from 1h\n  \
     dormouse usage --function hello --from 2026-05-01 --to 2026-06-01 --group day\n  \
     dormouse usage --group key --from 30d\n  \
+    dormouse usage --as fc --from 30d\n  \
     dormouse usage --invocations --function hello --from 10m")]
 pub(super) struct UsageCommand {
     /// Only this function
@@ -39,6 +43,9 @@ pub(super) struct UsageCommand {
     /// List requests
     #[arg(long, conflicts_with = "group")]
     invocations: bool,
+    /// Price the same use as another host would
+    #[arg(long, value_enum, value_name = "HOST", conflicts_with_all = ["group", "windows", "invocations"])]
+    r#as: Option<PricedAs>,
     /// How many windows or requests to list at most
     #[arg(long, value_name = "RECORDS", default_value_t = 1000)]
     limit: u32,
@@ -49,9 +56,21 @@ pub(super) struct UsageCommand {
     pub(super) client: ClientArgs,
 }
 
+/// A host whose prices are known.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum PricedAs {
+    /// Function Compute, with its prices since August 2024.
+    Fc,
+}
+
 impl UsageCommand {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let client = self.client.client()?;
+        if let Some(PricedAs::Fc) = self.r#as {
+            let price = self.price(&client).await?;
+            let json = serde_json::to_string(&price)?;
+            return self.client.show(&Answer { value: price, json }, priced);
+        }
         if self.windows {
             let page = client.usage_records("windows", &self.page_query()).await?;
             self.client.show(&page, windows)?;
@@ -67,6 +86,32 @@ impl UsageCommand {
             self.client.show(&usage, |usage| bill(usage, self.group))?;
         }
         Ok(())
+    }
+
+    /// What the use would cost at Function Compute, which rounds each function's hours up.
+    async fn price(&self, client: &Client) -> anyhow::Result<Price> {
+        let grouped = async |function: Option<&str>, group: Group| {
+            let mut query = self.query();
+            if let Some(function) = function {
+                query.retain(|(name, _)| *name != "function");
+                query.push(("function", function.to_owned()));
+            }
+            query.push(("group", name_of(group).to_owned()));
+            client.usage(&query).await
+        };
+        let mut lines = Vec::new();
+        for group in grouped(None, Group::Function).await?.value.groups {
+            let hours = grouped(Some(&group.key), Group::Hour).await?.value.groups;
+            let hours: Vec<Sums> = hours.into_iter().map(|hour| hour.sums).collect();
+            // One that was deleted meanwhile says nothing.
+            let function = match group.key.parse() {
+                Ok(name) => client.function_if_any(&name).await?,
+                Err(_) => None,
+            };
+            let vcpu = function.and_then(|function| function.settings.function_compute.get("cpu")?.as_f64());
+            lines.push(Line::of(group.key, vcpu, &hours));
+        }
+        Ok(Price::of(lines))
     }
 
     fn query(&self) -> Vec<(&'static str, String)> {
@@ -88,6 +133,28 @@ impl UsageCommand {
             output::note(&format!("there are more: repeat with `--after {next}`"));
         }
     }
+}
+
+fn priced(price: &Price) -> String {
+    if price.functions.is_empty() {
+        return "nothing was used in that time".to_owned();
+    }
+    let mut table = output::table(["function", "invocations", "vCPU s", "GB s", "CU"]);
+    for Line { function, invocations, vcpu_seconds, gb_seconds, cu } in &price.functions {
+        table.add_row([
+            output::text(function),
+            output::figure(units::count(*invocations)),
+            output::figure(units::cu(*vcpu_seconds)),
+            output::figure(units::cu(*gb_seconds)),
+            output::figure(units::cu(*cu)),
+        ]);
+    }
+    format!(
+        "{}\n\nAt Function Compute this would be {} CU, rounded up for each function and hour: {:.6} US dollars.",
+        output::rendered(&table),
+        units::cu(price.cu),
+        price.usd
+    )
 }
 
 /// A group's name in the API.
