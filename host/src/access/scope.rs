@@ -122,6 +122,11 @@ impl Scope {
         self.has(right) && self.functions.iter().any(FunctionPattern::holds_all)
     }
 
+    /// Whether it allows this with any function.
+    pub fn allows_with_some(&self, right: Right) -> bool {
+        self.has(right)
+    }
+
     fn has(&self, right: Right) -> bool {
         self.rights.contains(&right) || self.rights.contains(&Right::Manage)
     }

@@ -43,7 +43,10 @@ pub use function::{Function, Target, Version};
 pub use revision::{ExportView, ExportsView, Revision};
 pub use settings::{Settings, SettingsFaults};
 pub use spec::{Hook, Lifecycle, SettingsSpec, export_name};
-pub use trigger::{Cors, HttpTrigger, HttpTriggerSpec, Timer, TimerSpec, TriggerKind, TriggerSpec, TriggerSpecs};
+pub use trigger::{
+    Cors, HttpTrigger, HttpTriggerSpec, Timer, TimerSpec, TriggerKind, TriggerSpec, TriggerSpecs, is_proxy_path,
+    proxy_path,
+};
 
 /// Functions by name, at one time.
 pub type Functions = HashMap<FunctionName, Arc<Function>>;
@@ -191,6 +194,13 @@ impl Catalog {
         let addresses = self.0.addresses.load();
         for (name, trigger) in function.triggers.iter().filter(|(_, trigger)| trigger.is_enabled()) {
             let Ok(TriggerKind::Http(http)) = trigger.check() else { continue };
+            if is_proxy_path(&http.path) && !http.is_own(&function.name) {
+                return Err(ChangeError::Settings(anyhow::anyhow!(
+                    "`triggers.{name}`: `http.path` below `/2016-08-15/proxy/` and `/2023-03-30/proxy/` can only be the function's own, `{}*`, \
+                     without a host name",
+                    proxy_path(&function.name)
+                )));
+            }
             if let Some(other) = addresses.taken(&function.name, &http) {
                 return Err(ChangeError::AddressTaken(name.clone(), http.address(), other.function.clone()));
             }

@@ -13,8 +13,7 @@ use super::reply::{self, Response};
 use super::route::{self, Route, Way, invalid};
 use super::{Plane, cors};
 use crate::access::Key;
-use crate::catalog::{Address, HttpTrigger};
-use crate::fc;
+use crate::catalog::{Address, HttpTrigger, is_proxy_path};
 use crate::guest::{self, BodyError, EventInput, Protocol};
 use crate::host::Host;
 use crate::ids::{KeyId, RequestId};
@@ -48,7 +47,7 @@ pub(super) async fn answer(plane: &Plane, sent: http::Request<Incoming>) -> Resp
                 Some(own) => Route::to(own, &method, &uri)?,
                 None => Route::of(&method, &uri)?,
             };
-            let signed = fc::is_address(uri.path()).then(|| plane.fc.signer(&method, &uri, &headers)).transpose();
+            let signed = is_proxy_path(uri.path()).then(|| plane.fc.signer(&method, &uri, &headers)).transpose();
             let signed = signed.map_err(|text| Failure::new(Code::Unauthorized, text))?.flatten();
             Ok((route, take_key(host, signed, &mut headers)?))
         });
@@ -88,6 +87,10 @@ fn own_address(host: &Host, uri: &Uri, fields: &HeaderMap) -> Option<Arc<Address
         return None;
     }
     let field = fields.get(header::HOST).and_then(|host| host.to_str().ok()?.parse::<Authority>().ok());
+    if is_proxy_path(uri.path()) {
+        // It is the same under every host name, so that no address of one can take it away.
+        return host.address("", uri.path());
+    }
     // A target with an authority, as in HTTP/2, wins (RFC 9112, section 3.2.2).
     let asked = uri.authority().or(field.as_ref()).filter(|asked| !asked.as_str().contains('@'));
     host.address(asked.map_or("", Authority::host).trim_end_matches('.'), uri.path())

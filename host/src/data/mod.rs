@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use tokio::net::TcpListener;
 
 use self::reply::{ReplyBody, Response};
+use crate::catalog::is_proxy_path;
 use crate::config::DataConfig;
 use crate::fc::{self, Fc};
 use crate::host::Host;
@@ -37,7 +38,7 @@ impl Service for Plane {
 
     async fn answer(&self, request: http::Request<Incoming>, client: Client) -> Response {
         let path = request.uri().path();
-        if path.starts_with("/2") && fc::is_own(path) && !fc::is_address(path) {
+        if path.starts_with("/2") && fc::is_api(path) && !is_proxy_path(path) {
             return self.fc.answer(request, client, fc::Listener::Data).await.map(ReplyBody::Other);
         }
         call::answer(self, request).await

@@ -1,5 +1,7 @@
 //! Asynchronous invocations: their rules, and where each stands.
 
+use std::sync::Arc;
+
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
@@ -22,6 +24,7 @@ pub(super) async fn put(fc: &Fc, asked: &Asked) -> Result<Reply, Fault> {
     let target = asked.target()?;
     let _changing = fc.changing.lock().await;
     let function = fc.function(&target)?;
+    fc.revision(&function, &target)?;
     let qualifier = fc.qualifier(&target)?;
     let fields = asked.body();
     let before = function.spec();
@@ -43,15 +46,15 @@ pub(super) async fn put(fc: &Fc, asked: &Asked) -> Result<Reply, Fault> {
     let patch = difference(&value(&before)?, &value(&after)?);
     reach::check(&fc.host, &asked.operator, &target.name, &patch)?;
     let function = fc.host.configure(target.name.clone(), patch).await?;
-    let document = fc.store.put(Kind::Async, target.name.as_str(), &qualifier, &kept).await?;
-    Ok(Reply::json(view(&function, &target, &document)))
+    let document = fc.store.put(Kind::Async, target.name.as_str(), &target.shown_qualifier(), &kept).await?;
+    Ok(Reply::json(view(&function, (&target, &qualifier), &document)))
 }
 
 pub(super) fn get(fc: &Fc, asked: &Asked) -> Result<Reply, Fault> {
     let target = asked.target()?;
     let function = fc.function(&target)?;
     let document = find(fc, &function, &target)?;
-    Ok(Reply::json(view(&function, &target, &document)))
+    Ok(Reply::json(view(&function, (&target, &fc.qualifier(&target)?), &document)))
 }
 
 pub(super) async fn delete(fc: &Fc, asked: &Asked) -> Result<Reply, Fault> {
@@ -61,7 +64,7 @@ pub(super) async fn delete(fc: &Fc, asked: &Asked) -> Result<Reply, Fault> {
     find(fc, &function, &target)?;
     let qualifier = fc.qualifier(&target)?;
     fc.host.configure(target.name.clone(), json!({"async": {"qualifiers": {&*qualifier: null}}})).await?;
-    fc.store.remove(Kind::Async, target.name.as_str(), &qualifier).await?;
+    fc.store.remove(Kind::Async, target.name.as_str(), &target.shown_qualifier()).await?;
     Ok(Reply::nothing())
 }
 
@@ -75,16 +78,16 @@ pub(super) fn list(fc: &Fc, asked: &Asked) -> Result<Reply, Fault> {
     asked.check(crate::access::Right::Read, target.name.as_str())?;
     let function = fc.function(&target)?;
     let documents = fc.store.of(Kind::Async, function.name.as_str()).into_iter();
-    let views = documents.filter(|document| document.created >= function.created).map(|document| {
+    let views = documents.filter(|document| document.created >= function.created).filter_map(|document| {
         let target = Target { qualifier: Some(document.name.clone()), ..target.clone() };
-        let view = view(&function, &target, &document);
-        (document.name, view)
+        let view = view(&function, (&target, &fc.qualifier(&target).ok()?), &document);
+        Some((document.name.clone(), view))
     });
     page(asked, "configs", views.collect())
 }
 
-fn find(fc: &Fc, function: &Function, target: &Target) -> Result<Document, Fault> {
-    let document = fc.store.get(Kind::Async, function.name.as_str(), &fc.qualifier(target)?);
+fn find(fc: &Fc, function: &Function, target: &Target) -> Result<Arc<Document>, Fault> {
+    let document = fc.store.get(Kind::Async, function.name.as_str(), &target.shown_qualifier());
     document.filter(|document| document.created >= function.created).ok_or_else(|| {
         let message =
             format!("AsyncConfig for {}:{} does not exist", function.name.parts().1, target.shown_qualifier());
@@ -137,8 +140,8 @@ fn destination(text: &str) -> Option<DestinationSpec> {
     Some(DestinationSpec { function: Some(function), qualifier, ..DestinationSpec::default() })
 }
 
-fn view(function: &Function, target: &Target, document: &Document) -> Value {
-    let rules = function.asynchronous.qualifiers.get(&document.name).cloned().unwrap_or_default();
+fn view(function: &Function, (target, qualifier): (&Target, &str), document: &Document) -> Value {
+    let rules = function.asynchronous.qualifiers.get(qualifier).cloned().unwrap_or_default();
     let time = |time| humantime::format_rfc3339_seconds(time).to_string();
     let mut view = json!({
         "destinationConfig": {}, "createdTime": time(document.created), "lastModifiedTime": time(document.updated),

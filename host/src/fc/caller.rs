@@ -6,7 +6,7 @@
 use std::cell::Cell;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use sha2::{Digest as _, Sha256};
@@ -37,6 +37,8 @@ pub(super) struct Nonces {
     sets: Mutex<Sets>,
     /// In each of the two.
     max: usize,
+    /// What was signed before is not known here.
+    started: SystemTime,
 }
 
 struct Sets {
@@ -48,7 +50,9 @@ struct Sets {
 impl Nonces {
     pub(super) fn new(max: usize) -> Nonces {
         let sets = Sets { newer: HashSet::new(), older: HashSet::new(), since: clock::date() };
-        Nonces { sets: Mutex::new(sets), max }
+        // Dates are in whole seconds.
+        let started = UNIX_EPOCH + Duration::from_secs(clock::microseconds(clock::date()) / 1_000_000);
+        Nonces { sets: Mutex::new(sets), max, started }
     }
 
     /// Notes one; refuses it if it was used, or if there are too many.
@@ -87,7 +91,7 @@ pub(super) fn signer(
     };
     let id: KeyId = signature.key.parse().map_err(|_| unknown())?;
     let now = clock::date();
-    check_date(signature.date, now)?;
+    let date = check_date(signature.date, now)?;
     let is_known = Cell::new(false);
     let key = access.check_signature(id, |secret| {
         is_known.set(true);
@@ -103,17 +107,20 @@ pub(super) fn signer(
         expired => expired.into(),
     })?;
     if let Some(nonce) = signature.nonce() {
+        if date < nonces.started {
+            return Err(Fault::denied("the request was signed before this host started; sign it again"));
+        }
         nonces.take(id, nonce, now)?;
     }
     Ok(Some(key))
 }
 
 /// Refuses a date that is too far off. Of the two APIs one writes it as HTTP does, the other as RFC 3339.
-fn check_date(text: &str, now: SystemTime) -> Result<(), Fault> {
+fn check_date(text: &str, now: SystemTime) -> Result<SystemTime, Fault> {
     let date = httpdate::parse_http_date(text).ok().or_else(|| humantime::parse_rfc3339(text).ok());
-    let apart = date.map(|date| now.duration_since(date).unwrap_or_else(|ahead| ahead.duration()));
-    if apart.is_some_and(|apart| apart <= CLOCKS_APART_MAX) {
-        return Ok(());
+    let apart = |date| now.duration_since(date).unwrap_or_else(|ahead| ahead.duration());
+    if let Some(date) = date.filter(|date| apart(*date) <= CLOCKS_APART_MAX) {
+        return Ok(date);
     }
     let (shown, now): (String, _) = (text.chars().take(64).collect(), humantime::format_rfc3339_seconds(now));
     Err(Fault::denied(format!("the date '{shown}' is more than 15 minutes off; here it is {now}")))
@@ -158,8 +165,6 @@ fn sane_host(fields: &HeaderMap) -> HeaderMap {
 
 #[cfg(test)]
 mod tests {
-    use std::time::UNIX_EPOCH;
-
     use super::*;
 
     #[test]

@@ -34,9 +34,7 @@ pub(super) async fn create(fc: &Fc, asked: &Asked) -> Result<Reply, Fault> {
         Fault::invalid("`code` is missing; it must hold `zipFile`, the base64 of a zip with a WebAssembly component")
     })?;
     let _changing = fc.changing.lock().await;
-    if let Some(service) = &target.service {
-        fc.service(service)?;
-    }
+    let service = target.service.as_ref().map(|service| fc.service(service)).transpose()?;
     if fc.host.function(target.name.as_str()).is_some() {
         let message = match &target.service {
             Some(service) => format!("function '{own}' already exists in service '{service}'"),
@@ -46,6 +44,9 @@ pub(super) async fn create(fc: &Fc, asked: &Asked) -> Result<Reply, Fault> {
     }
     fc.store.forget(target.name.as_str()).await?;
     let mut spec = function::new_settings(fc.config.billing_basis);
+    if service.is_some_and(|(_, service)| !service.is_open()) {
+        spec.allowed_outbound_hosts.clear();
+    }
     let exports = |name: &str| compiled.component().exports(name);
     let change = Change { api: asked.api, is_new: true, has_code: true, exports: &exports };
     change.apply(&fields, &mut spec)?;
@@ -184,7 +185,7 @@ async fn uploaded(fc: &Fc, fields: &Fields<'_>) -> Result<Option<(Code, Compiled
 }
 
 /// Names a function as it is at one time.
-fn etag(function: &Function, revision: &Revision) -> String {
+pub(super) fn etag(function: &Function, revision: &Revision) -> String {
     format!("{:x}-{:x}", revision.id.0, microseconds(function.updated))
 }
 

@@ -16,15 +16,31 @@ pub(super) struct Fields<'a> {
     at: &'static str,
 }
 
+/// Objects and lists within each other: far more than any client sends. What is kept must be read again, with more around it.
+const DEPTH_MAX: usize = 32;
+
 /// Reads the body of a request; none stands for no fields.
 pub(super) fn parse(body: &[u8]) -> Result<Map<String, Value>, Fault> {
-    if body.trim_ascii().is_empty() {
-        return Ok(Map::new());
-    }
-    match serde_json::from_slice(body) {
+    if body.trim_ascii().is_empty() { Ok(Map::new()) } else { parse_object("the body of the request", body) }
+}
+
+/// Reads an object. `what` names it in messages.
+pub(super) fn parse_object(what: &str, text: &[u8]) -> Result<Map<String, Value>, Fault> {
+    match serde_json::from_slice(text) {
+        Ok(value) if !is_within(&value, DEPTH_MAX) => {
+            Err(Fault::invalid(format!("{what} has more than {DEPTH_MAX} objects and lists within each other")))
+        }
         Ok(Value::Object(map)) => Ok(map),
-        Ok(other) => Err(Fault::invalid(format!("the body of the request is {}; it must be an object", kind(&other)))),
-        Err(error) => Err(Fault::invalid(format!("the body of the request is no JSON: {error}"))),
+        Ok(other) => Err(Fault::invalid(format!("{what} is {}; it must be an object", kind(&other)))),
+        Err(error) => Err(Fault::invalid(format!("{what} is no JSON: {error}"))),
+    }
+}
+
+fn is_within(value: &Value, depth: usize) -> bool {
+    match value {
+        Value::Array(list) => depth > 0 && list.iter().all(|value| is_within(value, depth - 1)),
+        Value::Object(map) => depth > 0 && map.values().all(|value| is_within(value, depth - 1)),
+        _ => true,
     }
 }
 
@@ -216,6 +232,9 @@ mod tests {
         assert_eq!(said, "`instanceLifecycleConfig.preStop.timeout` is a string; it must be a whole number, 1 to 90");
         assert_eq!(message(fields.texts("e").unwrap_err()), "`e.f` is a number; it must be a string");
         assert!(message(fields.required("missing").unwrap_err()).contains("`missing` is missing"));
+        let nested = |depth: usize| "{\"a\":".repeat(depth) + "1" + &"}".repeat(depth);
+        assert!(parse(nested(32).as_bytes()).is_ok());
+        assert!(message(parse(nested(33).as_bytes()).unwrap_err()).contains("more than 32 objects and lists"));
         for (body, said) in [(&b"[1]"[..], "is a list; it must be an object"), (b"{", "is no JSON")] {
             assert!(message(parse(body).unwrap_err()).contains(said));
         }

@@ -5,8 +5,10 @@
 //! files named after what it is about asks [`Host`] for what `/v1` would ask for, and the answer is what Function Compute's
 //! clients read. Services, which this host does not know, are in `service.rs`, and what has no counterpart is kept in `store.rs`.
 
+mod alias;
 mod api;
 mod asynchronous;
+mod body;
 mod caller;
 mod code;
 mod fault;
@@ -28,14 +30,11 @@ mod version;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
 use serde_json::Map;
@@ -54,18 +53,13 @@ use crate::host::Host;
 use crate::ids::{FunctionName, RequestId};
 use crate::operator::{self, Operator};
 use crate::queue::Queue;
-use crate::room::{Room, Share};
+use crate::room::Room;
 use crate::web::event::EventReader;
 use crate::web::headers;
 use crate::web::linger::Lingering;
 use crate::web::service::Client;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-fc-request-id");
-/// The largest body without code.
-const JSON_BYTES_MAX: usize = 2 << 20;
-/// How long an upload waits for memory, and how long it may take.
-const UPLOAD_WAIT: Duration = Duration::from_secs(60);
-const UPLOAD_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// The APIs.
 pub struct Fc {
@@ -79,6 +73,8 @@ pub struct Fc {
     room: Arc<Room>,
     config: FcConfig,
     reach: Reach,
+    /// Services as they were read last.
+    services: service::Read,
     /// Held by whoever changes something: a change may be several of the host's.
     changing: tokio::sync::Mutex<()>,
 }
@@ -109,6 +105,12 @@ pub enum Listener {
     Data,
 }
 
+/// Whether a path is one of the APIs', with their version first.
+pub fn is_api(path: &str) -> bool {
+    let version = path.split('/').nth(1);
+    Api::ALL.iter().any(|api| Some(api.as_str()) == version)
+}
+
 /// Whether a path is one of these APIs'. What looks like an API of another version is theirs too, so that the answer is one that
 /// clients read.
 pub fn is_own(path: &str) -> bool {
@@ -119,13 +121,6 @@ pub fn is_own(path: &str) -> bool {
             .enumerate()
             .all(|(at, byte)| if at == 4 || at == 7 { byte == b'-' } else { byte.is_ascii_digit() });
     is_date || path.starts_with(files::CODE_PATH) || files::upload_of(path).is_some()
-}
-
-/// Whether a path is an address of a function, which is answered as all of these are.
-pub fn is_address(path: &str) -> bool {
-    let mut segments = path.split('/').skip(1);
-    let version = segments.next();
-    Api::ALL.iter().any(|api| Some(api.as_str()) == version) && segments.next() == Some("proxy")
 }
 
 impl Fc {
@@ -147,6 +142,7 @@ impl Fc {
             room,
             config,
             reach,
+            services: service::Read::default(),
             changing: tokio::sync::Mutex::default(),
         }))
     }
@@ -163,7 +159,8 @@ impl Fc {
         client: Client,
         listener: Listener,
     ) -> http::Response<Body> {
-        let id = headers::request_id(request.headers());
+        // Not the caller's own, by which it could ask for the lines of another's call.
+        let id = RequestId::new();
         // Boxed, so that the many operations are not a part of every request's future.
         let replying: BoxFuture<'_, Result<Reply, Fault>> = Box::pin(self.reply(request, (client, listener), &id));
         let answered = replying.await;
@@ -182,6 +179,13 @@ impl Fc {
     /// The key that a request for a function's own address is signed with, if it is.
     pub fn signer(&self, method: &Method, uri: &Uri, fields: &HeaderMap) -> Result<Option<Arc<Key>>, String> {
         let signature = Signature::read(method, uri, fields);
+        let signature = signature.and_then(|signature| match signature {
+            // Its hash of the body could be checked only when the function has the body already.
+            Some(signature) if signature.nonce().is_some() => {
+                Err(Fault::denied("addresses of functions take signatures of the form `FC id:signature` only"))
+            }
+            signature => Ok(signature),
+        });
         let key = signature.and_then(|signature| caller::signer(self.host.access(), &self.nonces, signature.as_ref()));
         key.map_err(|fault| fault.message.into_owned())
     }
@@ -199,7 +203,7 @@ impl Fc {
         }
         if let Some(name) = files::upload_of(uri.path()).filter(|_| method == Method::PUT) {
             files::check_upload(self, name)?;
-            let (bytes, _share) = self.read_code(&fields, body).await?;
+            let (bytes, _share) = self.read_code(&fields, body, self.code_bytes_max()).await?;
             return files::put(self, name, bytes).await;
         }
         let (api, op, names) = find(&method, &uri)?;
@@ -233,7 +237,12 @@ impl Fc {
             return invoke::run(self, &asked, EventInput { bytes, share }).await;
         }
         self.check_right(&asked)?;
-        let (bytes, _share) = self.read_code(&fields, body).await?;
+        let has_code = matches!(
+            op,
+            Op::CreateFunction | Op::CreateServiceFunction | Op::UpdateFunction | Op::UpdateServiceFunction
+        );
+        let bytes_max = if has_code { self.code_bytes_max() } else { body::JSON_BYTES_MAX };
+        let (bytes, _share) = self.read_code(&fields, body, bytes_max).await?;
         covers(&bytes)?;
         asked.json = input::parse(&bytes)?;
         drop(bytes);
@@ -312,50 +321,8 @@ impl Fc {
         }
         match asked.service_target()? {
             Some((service, _)) => asked.check(right, &FunctionName::prefix_of(&service)),
-            None => Ok(()),
+            None => Ok(asked.operator.check_with_some(right)?),
         }
-    }
-
-    /// Reads a body that may hold code, with its share of the memory for that.
-    async fn read_code(&self, fields: &HeaderMap, body: Lingering) -> Result<(Bytes, Share), Fault> {
-        // Base64 makes four bytes of three.
-        let bytes_max = self.config.component_bytes_max / 3 * 4 + JSON_BYTES_MAX;
-        let announced = fields.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-        if announced.is_some_and(|bytes: usize| bytes > bytes_max) {
-            return Err(Fault::too_large(bytes_max));
-        }
-        let tasks = self.host.tasks();
-        let mut body = std::pin::pin!(Limited::new(body, bytes_max));
-        let mut bytes = Vec::new();
-        let mut share: Share = None;
-        let read = async {
-            while let Some(frame) = body.as_mut().frame().await {
-                match frame {
-                    Ok(frame) => {
-                        if let Some(data) = frame.data_ref() {
-                            if share.is_none() && bytes.len() + data.len() > JSON_BYTES_MAX {
-                                // It is code: many clients do not announce how much.
-                                let wanted = announced.unwrap_or(bytes_max).min(self.room.bytes());
-                                let found = self.room.wait(wanted, UPLOAD_WAIT).await;
-                                share = found
-                                    .ok_or_else(|| Fault::unavailable("too many uploads wait for the compiler"))?;
-                            }
-                            bytes.extend_from_slice(data);
-                        }
-                    }
-                    Err(error) if error.is::<LengthLimitError>() => return Err(Fault::too_large(bytes_max)),
-                    Err(_) => return Err(Fault::invalid("the body ended before its announced length")),
-                }
-            }
-            Ok(())
-        };
-        tokio::select! {
-            read = tokio::time::timeout(UPLOAD_TIMEOUT, read) => {
-                read.map_err(|_| Fault::invalid("the body did not arrive in time"))??;
-            }
-            () = tasks.drained() => return Err(Fault::unavailable("the host is shutting down")),
-        }
-        Ok((bytes.into(), share))
     }
 
     /// Makes a change between its two notes in the audit log.
@@ -366,6 +333,15 @@ impl Fc {
         let service = asked.names.service.as_deref().or(body.text("serviceName")?).filter(|_| function.is_none());
         let item = asked.names.item.as_deref().or(body.text("aliasName")?).or(body.text("triggerName")?);
         let about: Vec<String> = service.into_iter().chain(item).map(|text| text.chars().take(128).collect()).collect();
+        // Only what is allowed is noted, and what is not is refused before.
+        match asked.op {
+            Op::CreateService => asked.check(Right::Manage, &FunctionName::prefix_of(body.required("serviceName")?))?,
+            Op::CreateFunction | Op::CreateServiceFunction => {
+                asked.check(Right::Manage, asked.target_of(body.required("functionName")?)?.name.as_str())?;
+            }
+            Op::TagResource | Op::UntagResource | Op::TagResources | Op::UntagResources => tag::check(asked)?,
+            _ => {}
+        }
         let change = Change {
             operator: asked.operator.name(),
             address: client.address,

@@ -125,7 +125,7 @@ impl Asked {
     /// Refuses a change of what has changed since the client read it.
     pub(super) fn check_match(&self, etag: &str) -> Result<(), Fault> {
         let wanted = self.fields.get(header::IF_MATCH).and_then(|value| value.to_str().ok());
-        match wanted.map(|wanted| wanted.trim_matches('"')) {
+        match wanted.map(|wanted| wanted.trim_start_matches("W/").trim_matches('"')) {
             None | Some("" | "*") => Ok(()),
             Some(wanted) if wanted == etag => Ok(()),
             Some(_) => Err(Fault::unmet("PreconditionFailed", "the resource being modified has been changed")),

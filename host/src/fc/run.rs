@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use super::api::{Op, Support};
 use super::fault::Fault;
 use super::request::{Asked, Reply};
-use super::{Fc, asynchronous, files, functions, other, scaling, service, tag, trigger, version};
+use super::{Fc, alias, asynchronous, files, functions, other, scaling, service, tag, trigger, version};
 
 impl Fc {
     /// Carries an operation out.
@@ -29,11 +29,11 @@ impl Fc {
             Op::PublishServiceVersion | Op::PublishFunctionVersion => Box::pin(version::publish(self, asked)),
             Op::ListServiceVersions | Op::ListFunctionVersions => ready(version::list(self, asked)),
             Op::DeleteServiceVersion | Op::DeleteFunctionVersion => Box::pin(version::delete(self, asked)),
-            Op::CreateServiceAlias | Op::CreateAlias => Box::pin(version::create_alias(self, asked)),
-            Op::ListServiceAliases | Op::ListAliases => ready(version::list_aliases(self, asked)),
-            Op::GetServiceAlias | Op::GetAlias => ready(version::get_alias(self, asked)),
-            Op::UpdateServiceAlias | Op::UpdateAlias => Box::pin(version::update_alias(self, asked)),
-            Op::DeleteServiceAlias | Op::DeleteAlias => Box::pin(version::delete_alias(self, asked)),
+            Op::CreateServiceAlias | Op::CreateAlias => Box::pin(alias::create(self, asked)),
+            Op::ListServiceAliases | Op::ListAliases => ready(alias::list(self, asked)),
+            Op::GetServiceAlias | Op::GetAlias => ready(alias::get(self, asked)),
+            Op::UpdateServiceAlias | Op::UpdateAlias => Box::pin(alias::update(self, asked)),
+            Op::DeleteServiceAlias | Op::DeleteAlias => Box::pin(alias::delete(self, asked)),
             Op::CreateTrigger => Box::pin(trigger::create(self, asked)),
             Op::ListTriggers => ready(trigger::list(self, asked)),
             Op::GetTrigger => ready(trigger::get(self, asked)),

@@ -135,7 +135,7 @@ fn get(fc: &Fc, asked: &Asked, number: &Number) -> Result<Reply, Fault> {
     let function = fc.function(&target)?;
     let document = fc.store.get(number.kind, target.name.as_str(), &target.shown_qualifier());
     let document = document.filter(|document| document.created >= function.created);
-    Ok(Reply::json(view(fc, number, (&function, &target), document.as_ref())))
+    Ok(Reply::json(view(fc, number, (&function, &target), document.as_deref())))
 }
 
 async fn delete(fc: &Fc, asked: &Asked, number: &Number) -> Result<Reply, Fault> {

@@ -3,7 +3,8 @@
 //! The host knows functions only. A service's version notes which version of each function it froze, and a service's alias is an
 //! alias of each function, so that `/v1` and the command line see the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
 
 use http::{HeaderMap, HeaderValue, header};
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,21 @@ use crate::ids::{FunctionName, LATEST};
 /// What a service has beside its description; kept as it is written.
 const KEPT: [&str; 7] =
     ["role", "internetAccess", "logConfig", "vpcConfig", "tracingConfig", "ossMountConfig", "useSLRAuthentication"];
+
+/// Bytes of a description and of a tag, as those of functions have; and tags.
+const TEXT_BYTES_MAX: usize = 1024;
+const TAGS_MAX: usize = 64;
+
+/// Services as they were read last, with what they were read from.
+pub(super) type Read = Mutex<HashMap<String, (Arc<Document>, Arc<Service>)>>;
+
+/// Refuses a text for people that is too long.
+pub(super) fn check_text(name: &str, text: &str) -> Result<(), Fault> {
+    if text.len() <= TEXT_BYTES_MAX {
+        return Ok(());
+    }
+    Err(Fault::invalid(format!("`{name}` has {} bytes; at most {TEXT_BYTES_MAX}", text.len())))
+}
 
 /// A service as it is stored.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -62,6 +78,11 @@ pub(super) struct ServiceAlias {
 }
 
 impl Service {
+    /// Whether its functions may reach others, unless they say so themselves.
+    pub(super) fn is_open(&self) -> bool {
+        self.kept.get("internetAccess").and_then(Value::as_bool).unwrap_or(true)
+    }
+
     /// The version that a number or an alias names.
     pub(super) fn version_of(&self, service: &str, qualifier: &str) -> Result<&ServiceVersion, Fault> {
         let number = match qualifier.parse::<u64>() {
@@ -81,22 +102,34 @@ pub(super) fn no_alias(owner: &str, alias: &str) -> Fault {
 
 impl Fc {
     /// A service. One that was never created is there if it has functions, which `/v1` may have made.
-    pub(super) fn service(&self, name: &str) -> Result<(Option<Document>, Service), Fault> {
+    pub(super) fn service(&self, name: &str) -> Result<(Option<Arc<Document>>, Arc<Service>), Fault> {
         check_service(name)?;
-        match self.store.get(Kind::Service, "", name) {
-            Some(document) => {
-                let service = document.read()?;
-                Ok((Some(document), service))
+        let Some(document) = self.store.get(Kind::Service, "", name) else {
+            if of_service(self, name).is_empty() {
+                return Err(Fault::not_found("ServiceNotFound", format!("service '{name}' does not exist")));
             }
-            None if of_service(self, name).is_empty() => {
-                Err(Fault::not_found("ServiceNotFound", format!("service '{name}' does not exist")))
-            }
-            None => Ok((None, Service::default())),
+            return Ok((None, Arc::default()));
+        };
+        // Requests ask for it, so it is read once after each change.
+        let mut read = self.services.lock().expect("no holder of this lock panics");
+        if let Some((of, service)) = read.get(name)
+            && Arc::ptr_eq(of, &document)
+        {
+            return Ok((Some(document), service.clone()));
         }
+        let service: Arc<Service> = Arc::new(document.read()?);
+        read.insert(name.to_owned(), (document.clone(), service.clone()));
+        Ok((Some(document), service))
     }
 
     /// Stores a service.
-    pub(super) async fn put_service(&self, name: &str, service: &Service) -> Result<Document, Fault> {
+    pub(super) async fn put_service(&self, name: &str, service: &Service) -> Result<Arc<Document>, Fault> {
+        check_text("description", &service.description)?;
+        let has_long_tag = service.tags.iter().any(|(name, value)| name.len() + value.len() > TEXT_BYTES_MAX);
+        if service.tags.len() > TAGS_MAX || has_long_tag {
+            let message = format!("a service has at most {TAGS_MAX} tags of at most {TEXT_BYTES_MAX} bytes each");
+            return Err(Fault::invalid(message));
+        }
         self.store.put(Kind::Service, "", name, service).await
     }
 }
@@ -122,11 +155,12 @@ pub(super) fn get(fc: &Fc, asked: &Asked) -> Result<Reply, Fault> {
     if let Some(qualifier) = qualifier.filter(|qualifier| qualifier != LATEST) {
         service.version_of(&name, &qualifier)?;
     }
-    Ok(answer(&name, document.as_ref(), &service))
+    Ok(answer(&name, document.as_deref(), &service))
 }
 
 pub(super) fn list(fc: &Fc, asked: &Asked) -> Result<Reply, Fault> {
-    let mut names: Vec<String> = fc.store.list(Kind::Service).into_iter().map(|document| document.name).collect();
+    let mut names: Vec<String> =
+        fc.store.list(Kind::Service).into_iter().map(|document| document.name.clone()).collect();
     names.extend(fc.host.functions().iter().filter_map(|function| function.name.parts().0.map(str::to_owned)));
     names.sort_unstable();
     names.dedup();
@@ -135,9 +169,10 @@ pub(super) fn list(fc: &Fc, asked: &Asked) -> Result<Reply, Fault> {
         asked.query.iter().filter_map(|(name, value)| Some((name.strip_prefix("tag_")?, value.as_str()))).collect();
     let mut views = Vec::new();
     for name in names {
-        let (document, service) = fc.service(&name)?;
+        // One that was deleted meanwhile is not listed.
+        let Ok((document, service)) = fc.service(&name) else { continue };
         if tags.iter().all(|(key, value)| service.tags.get(*key).is_some_and(|own| own == value)) {
-            let view = view(&name, document.as_ref(), &service);
+            let view = view(&name, document.as_deref(), &service);
             views.push((name, view));
         }
     }
@@ -147,10 +182,17 @@ pub(super) fn list(fc: &Fc, asked: &Asked) -> Result<Reply, Fault> {
 pub(super) async fn update(fc: &Fc, asked: &Asked) -> Result<Reply, Fault> {
     let name = asked.service()?;
     let _changing = fc.changing.lock().await;
-    let (document, mut service) = fc.service(&name)?;
-    asked.check_match(&etag(document.as_ref()))?;
+    let (document, before) = fc.service(&name)?;
+    asked.check_match(&etag(document.as_deref()))?;
+    let mut service = Service::clone(&before);
     apply(&asked.body(), &mut service)?;
     let document = fc.put_service(&name, &service).await?;
+    if service.is_open() != before.is_open() {
+        for function in of_service(fc, &name) {
+            let hosts = if service.is_open() { json!(["*"]) } else { json!([]) };
+            fc.host.configure(function.name.clone(), json!({"allowedOutboundHosts": hosts})).await?;
+        }
+    }
     Ok(answer(&name, Some(&document), &service))
 }
 
@@ -158,7 +200,7 @@ pub(super) async fn delete(fc: &Fc, asked: &Asked) -> Result<Reply, Fault> {
     let name = asked.service()?;
     let _changing = fc.changing.lock().await;
     let (document, service) = fc.service(&name)?;
-    asked.check_match(&etag(document.as_ref()))?;
+    asked.check_match(&etag(document.as_deref()))?;
     let functions = of_service(fc, &name);
     if let Some(function) = functions.first() {
         let message =
@@ -184,6 +226,7 @@ fn apply(fields: &Fields<'_>, service: &mut Service) -> Result<(), Fault> {
             "`nasConfig` names a file system, which functions of this host do not have: what they write would be lost";
         return Err(Fault::invalid(message));
     }
+    fields.boolean("internetAccess")?;
     for name in KEPT {
         if let Some(value) = fields.get(name) {
             service.kept.insert(name.to_owned(), without_nulls(value));
@@ -192,7 +235,7 @@ fn apply(fields: &Fields<'_>, service: &mut Service) -> Result<(), Fault> {
     Ok(())
 }
 
-fn etag(document: Option<&Document>) -> String {
+pub(super) fn etag(document: Option<&Document>) -> String {
     document.map_or_else(|| "0".to_owned(), |document| format!("{:x}", microseconds(document.updated)))
 }
 

@@ -21,6 +21,9 @@ const SCHEMA: Schema =
     Schema { version: 1, create: include_str!("schema.sql"), migrations: &[], unmarked_version: 0, shrinks: false };
 /// Documents of one kind that a function may have.
 const OWNED_MAX: usize = 100;
+/// Bytes of a document; a service's has its versions.
+const DOCUMENT_BYTES_MAX: usize = 64 << 10;
+const SERVICE_BYTES_MAX: usize = 1 << 20;
 
 /// What a document is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -76,7 +79,7 @@ impl Document {
     }
 }
 
-type Documents = BTreeMap<(Kind, String, String), Document>;
+type Documents = BTreeMap<(Kind, String, String), Arc<Document>>;
 
 /// The documents. Cheap to clone.
 #[derive(Clone)]
@@ -101,12 +104,12 @@ impl Store {
         Ok(Store(Arc::new(Inner { connection, documents, services_max, tasks })))
     }
 
-    pub(super) fn get(&self, kind: Kind, owner: &str, name: &str) -> Option<Document> {
+    pub(super) fn get(&self, kind: Kind, owner: &str, name: &str) -> Option<Arc<Document>> {
         self.documents().get(&(kind, owner.to_owned(), name.to_owned())).cloned()
     }
 
     /// All of a kind, by owner and name.
-    pub(super) fn list(&self, kind: Kind) -> Vec<Document> {
+    pub(super) fn list(&self, kind: Kind) -> Vec<Arc<Document>> {
         let from = (kind, String::new(), String::new());
         let documents = self.documents();
         let own = documents.range(from..).take_while(|((own, _, _), _)| *own == kind);
@@ -114,7 +117,7 @@ impl Store {
     }
 
     /// All of a kind that a function has, by name.
-    pub(super) fn of(&self, kind: Kind, owner: &str) -> Vec<Document> {
+    pub(super) fn of(&self, kind: Kind, owner: &str) -> Vec<Arc<Document>> {
         let from = (kind, owner.to_owned(), String::new());
         let documents = self.documents();
         let own = documents.range(from..).take_while(|((own, of, _), _)| *own == kind && of == owner);
@@ -128,7 +131,7 @@ impl Store {
         owner: &str,
         name: &str,
         value: &impl Serialize,
-    ) -> Result<Document, Fault> {
+    ) -> Result<Arc<Document>, Fault> {
         let (now, before) = (clock::date(), self.get(kind, owner, name));
         if before.is_none() {
             let (count, max) = match kind {
@@ -142,14 +145,23 @@ impl Store {
             }
         }
         let value = serde_json::to_value(value).map_err(anyhow::Error::from)?;
+        let text = value.to_string();
+        let bytes_max = if kind == Kind::Service { SERVICE_BYTES_MAX } else { DOCUMENT_BYTES_MAX };
+        if text.len() > bytes_max {
+            let message = format!(
+                "what is to be kept of {} `{name}` has {} bytes; at most {bytes_max}",
+                kind.as_str(),
+                text.len()
+            );
+            return Err(Fault::invalid(message));
+        }
         let created = before.map_or(now, |before| before.created);
         let (name, owner) = (name.to_owned(), owner.to_owned());
-        let document = Document { name, owner, value, created, updated: now };
+        let document = Arc::new(Document { name, owner, value, created, updated: now });
         let (inner, written) = (self.0.clone(), document.clone());
         let write = move || -> anyhow::Result<()> {
-            let Document { name, owner, value, created, updated } = &written;
-            let values =
-                params![kind.as_str(), owner, name, value.to_string(), microseconds(*created), microseconds(*updated)];
+            let Document { name, owner, created, updated, .. } = &*written;
+            let values = params![kind.as_str(), owner, name, text, microseconds(*created), microseconds(*updated)];
             let connection = inner.connection.lock().expect("no holder of this lock panics");
             connection.execute("INSERT OR REPLACE INTO documents VALUES (?1, ?2, ?3, ?4, ?5, ?6)", values)?;
             Ok(())
@@ -203,10 +215,17 @@ fn read_all(connection: &Connection) -> anyhow::Result<Documents> {
         let Some(kind) = Kind::ALL.into_iter().find(|kind| kind.as_str() == text) else { continue };
         let (owner, name, value): (String, String, String) = (row.get("owner")?, row.get("name")?, row.get("value")?);
         let time = |column| row.get::<_, u64>(column).map(clock::from_microseconds);
-        let value = serde_json::from_str(&value).with_context(|| format!("read {text} `{name}`"))?;
+        let value = match serde_json::from_str(&value) {
+            Ok(value) => value,
+            // One that cannot be read is not to keep the others away.
+            Err(error) => {
+                tracing::error!("{text} `{name}` of Function Compute's APIs cannot be read, and is left out: {error}");
+                continue;
+            }
+        };
         let (created, updated) = (time("created_us")?, time("updated_us")?);
         let document = Document { name: name.clone(), owner: owner.clone(), value, created, updated };
-        documents.insert((kind, owner, name), document);
+        documents.insert((kind, owner, name), Arc::new(document));
     }
     Ok(documents)
 }

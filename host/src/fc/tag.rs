@@ -8,6 +8,7 @@ use super::Fc;
 use super::fault::Fault;
 use super::function::{ARN, tags};
 use super::request::{Asked, Reply, check_service, page};
+use super::service::Service;
 use crate::access::Right;
 use crate::ids::FunctionName;
 
@@ -17,6 +18,17 @@ enum Resource {
     Service(String),
 }
 
+/// Refuses what whoever asks may not do.
+pub(super) fn check(asked: &Asked) -> Result<(), Fault> {
+    for resource in resources(asked)? {
+        match resource {
+            Resource::Function(name) => asked.check(Right::Manage, name.as_str())?,
+            Resource::Service(name) => asked.check(Right::Manage, &FunctionName::prefix_of(&name))?,
+        }
+    }
+    Ok(())
+}
+
 /// Adds tags, or removes them.
 pub(super) async fn change(fc: &Fc, asked: &Asked, is_added: bool) -> Result<Reply, Fault> {
     let Wanted { added, removed, all } = Wanted::of(asked)?;
@@ -24,7 +36,6 @@ pub(super) async fn change(fc: &Fc, asked: &Asked, is_added: bool) -> Result<Rep
     for resource in resources(asked)? {
         match resource {
             Resource::Function(name) => {
-                asked.check(Right::Manage, name.as_str())?;
                 let function =
                     fc.host.function(name.as_str()).ok_or_else(|| super::fault::no_function(None, name.as_str()))?;
                 let mut patch = Map::new();
@@ -37,8 +48,7 @@ pub(super) async fn change(fc: &Fc, asked: &Asked, is_added: bool) -> Result<Rep
                 fc.host.configure(name, json!({"tags": patch})).await?;
             }
             Resource::Service(name) => {
-                asked.check(Right::Manage, &FunctionName::prefix_of(&name))?;
-                let (_, mut service) = fc.service(&name)?;
+                let mut service = Service::clone(&fc.service(&name)?.1);
                 if is_added {
                     service.tags.extend(added.clone());
                 } else {
@@ -62,7 +72,7 @@ pub(super) fn get(fc: &Fc, asked: &Asked) -> Result<Reply, Fault> {
         }
         Resource::Service(name) => {
             asked.check(Right::Read, &FunctionName::prefix_of(&name))?;
-            fc.service(&name)?.1.tags
+            fc.service(&name)?.1.tags.clone()
         }
     };
     Ok(Reply::json(json!({"resourceArn": arn, "tags": tags})))

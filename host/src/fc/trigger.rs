@@ -7,23 +7,31 @@ use super::Fc;
 use super::api::Api;
 use super::fault::Fault;
 use super::function::ARN;
-use super::input::{Fields, difference, without_nulls};
+use super::input::{Fields, difference, parse_object, without_nulls};
 use super::request::{Asked, Reply, Target, page};
 use super::store::Kind;
 use crate::access::Auth;
-use crate::catalog::{Function, HttpTriggerSpec, SettingsSpec, TimerSpec, TriggerSpec};
+use crate::catalog::{Function, HttpTriggerSpec, SettingsSpec, TimerSpec, TriggerSpec, proxy_path};
 use crate::clock::microseconds;
 use crate::ids::LATEST;
 use crate::operator::reach;
 
 /// Kinds that never fire here.
 const FOREIGN: [&str; 6] = ["oss", "log", "tablestore", "cdn_events", "mns_topic", "eventbridge"];
+/// Characters of a trigger's name.
+const NAME_MAX: usize = 128;
 /// What a time zone stands behind in an expression.
 const ZONE: &str = "CRON_TZ=";
 
 pub(super) async fn create(fc: &Fc, asked: &Asked) -> Result<Reply, Fault> {
     let fields = asked.body();
     let name = fields.required("triggerName")?.to_owned();
+    let valid = |letter: char| letter.is_ascii_alphanumeric() || letter == '_' || letter == '-';
+    if name.len() > NAME_MAX || !name.chars().all(valid) {
+        let shown: String = name.chars().take(NAME_MAX).collect();
+        let message = format!("`triggerName` is {shown:?}; it must be 1 to {NAME_MAX} letters, digits, `_` or `-`");
+        return Err(Fault::invalid(message));
+    }
     let kind = fields.required("triggerType")?.to_owned();
     let target = asked.target()?;
     let _changing = fc.changing.lock().await;
@@ -55,7 +63,7 @@ pub(super) fn get(fc: &Fc, asked: &Asked) -> Result<Reply, Fault> {
 pub(super) fn list(fc: &Fc, asked: &Asked) -> Result<Reply, Fault> {
     let function = fc.function(&asked.target()?)?;
     let mut names: Vec<String> = function.triggers.keys().cloned().collect();
-    names.extend(fc.store.of(Kind::Trigger, function.name.as_str()).into_iter().map(|document| document.name));
+    names.extend(fc.store.of(Kind::Trigger, function.name.as_str()).into_iter().map(|document| document.name.clone()));
     names.sort_unstable();
     names.dedup();
     let views = names.into_iter().filter_map(|name| {
@@ -176,11 +184,7 @@ fn config(fields: &Fields<'_>) -> Result<Option<Map<String, Value>>, Fault> {
         None => Ok(None),
         Some(Value::Object(config)) => Ok(Some(config.clone())),
         Some(Value::String(text)) if text.is_empty() => Ok(None),
-        Some(Value::String(text)) => match serde_json::from_str(text) {
-            Ok(Value::Object(config)) => Ok(Some(config)),
-            Ok(_) => Err(Fault::invalid("`triggerConfig` is the text of JSON that is no object")),
-            Err(error) => Err(Fault::invalid(format!("`triggerConfig` is the text of no JSON: {error}"))),
-        },
+        Some(Value::String(text)) => parse_object("`triggerConfig`", text.as_bytes()).map(Some),
         Some(_) => Err(Fault::invalid("`triggerConfig` must be an object, or the text of one")),
     }
 }
@@ -211,7 +215,7 @@ fn spec(kept: &Map<String, Value>, kind: &str, target: &Target) -> Result<Option
             };
             let methods = config.list("methods")?.into_iter().flatten();
             let methods = methods.filter_map(|method| method.as_str().map(str::to_owned)).collect();
-            let path = Some(format!("{}*", address(target)));
+            let path = Some(format!("{}*", proxy_path(&target.name)));
             spec.http = Some(HttpTriggerSpec {
                 path,
                 strip_path: true,
@@ -229,14 +233,6 @@ fn spec(kept: &Map<String, Value>, kind: &str, target: &Target) -> Result<Option
         }
     }
     Ok(Some(spec))
-}
-
-/// The path under which the function gets requests of HTTP.
-fn address(target: &Target) -> String {
-    match target.name.parts() {
-        (Some(service), function) => format!("/2016-08-15/proxy/{service}/{function}/"),
-        (None, function) => format!("/2023-03-30/proxy/{function}/"),
-    }
 }
 
 /// An expression and its time zone, which may stand before it.

@@ -55,6 +55,16 @@ impl Operator {
         }
     }
 
+    /// Refuses whoever may do this with no function at all.
+    pub fn check_with_some(&self, right: Right) -> Result<(), Failure> {
+        let may = match self {
+            Operator::Local | Operator::Certificate(_) => true,
+            Operator::Key(key) => key.scope.allows_with_some(right),
+            Operator::Nobody => false,
+        };
+        if may { Ok(()) } else { Err(self.forbidden(right.as_str())) }
+    }
+
     /// Refuses what it may not do with a function.
     pub fn check(&self, right: Right, function: &str) -> Result<(), Failure> {
         if self.may(right, function) {

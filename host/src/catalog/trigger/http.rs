@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::access::Auth;
+use crate::ids::FunctionName;
 
+/// Of the APIs with services, and of the one without.
+const PROXIES: [&str; 2] = ["/2016-08-15/proxy/", "/2023-03-30/proxy/"];
 const PATH_BYTES_MAX: usize = 1024;
 const LIST_MAX: usize = 100;
 /// A day.
@@ -94,6 +97,26 @@ pub struct Cors {
     pub credentials: bool,
     /// How long a preflight may be remembered, in seconds.
     pub max_age: HeaderValue,
+}
+
+/// Whether a path is one that belongs to a single function by its name, as Function Compute's clients call it.
+pub fn is_proxy_path(path: &str) -> bool {
+    PROXIES.iter().any(|proxy| path.starts_with(proxy))
+}
+
+/// The path that belongs to a function by its name.
+pub fn proxy_path(function: &FunctionName) -> String {
+    match function.parts() {
+        (Some(service), own) => format!("{}{service}/{own}/", PROXIES[0]),
+        (None, own) => format!("{}{own}/", PROXIES[1]),
+    }
+}
+
+impl HttpTrigger {
+    /// Whether it is an address that belongs to the function by its name, and to no other.
+    pub fn is_own(&self, function: &FunctionName) -> bool {
+        self.host.is_none() && self.is_prefix && self.path == proxy_path(function)
+    }
 }
 
 impl HttpTriggerSpec {

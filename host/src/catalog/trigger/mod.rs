@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-pub use self::http::{Cors, HttpTrigger, HttpTriggerSpec};
+pub use self::http::{Cors, HttpTrigger, HttpTriggerSpec, is_proxy_path, proxy_path};
 pub use self::timer::{Timer, TimerSpec};
 
 /// Triggers of one function.
