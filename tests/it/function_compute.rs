@@ -424,6 +424,13 @@ async fn versions_aliases_and_triggers_come_and_go(package: &'static str) {
         let answer = client.ok(json!(["invoke", SERVICE, "cart", script, {}, qualifier])).await;
         let told = results(&answer);
         assert_eq!((&told[0]["COLOUR"], &told[1]["version"]), (&json!(colour), &json!(version)), "{told}");
+        // The 2.0 APIs name what was asked for, the other one the version that it became.
+        let (name, label) = if client.has_services() {
+            ("x-fc-invocation-service-version", qualifier.as_str().unwrap_or("LATEST"))
+        } else {
+            ("x-fc-invocation-code-version", version)
+        };
+        assert_eq!(field(&answer, name), label);
     }
     let aliases = host.get(&format!("/v1/functions/{own}/aliases")).await.json();
     assert_eq!(aliases["aliases"][0]["weights"], json!({"2": 1.0}), "one sees the same by `/v1`: {aliases}");

@@ -68,11 +68,12 @@ pub(super) async fn run(fc: &Fc, asked: &Asked, event: EventInput) -> Result<Rep
         stop: None,
     };
     let has_tail = tail_wanted(asked)?;
+    let (function, found) = fc.host.admit(&call)?;
     if is_asynchronous(asked)? {
-        let (function, _) = fc.host.admit(&call)?;
         return hand_over(fc, asked, (&function, &call), event).await;
     }
-    let (function, found) = fc.host.admit(&call)?;
+    // The version that was drawn, if the qualifier is an alias with weights: the reply names it.
+    let call = Call { qualifier: Some(&found.version), ..call };
     let answer = fc.host.invoke(call, async |_| Ok::<_, Fault>(Payload::Event(event))).await?;
     let label = match (&target.service, &target.qualifier) {
         (Some(_), Some(qualifier)) => qualifier.clone(),

@@ -54,6 +54,7 @@ use crate::ids::{FunctionName, RequestId};
 use crate::operator::{self, Operator};
 use crate::queue::Queue;
 use crate::room::Room;
+use crate::telemetry;
 use crate::web::event::EventReader;
 use crate::web::headers;
 use crate::web::linger::Lingering;
@@ -163,7 +164,7 @@ impl Fc {
         let id = RequestId::new();
         // Boxed, so that the many operations are not a part of every request's future.
         let replying: BoxFuture<'_, Result<Reply, Fault>> = Box::pin(self.reply(request, (client, listener), &id));
-        let answered = replying.await;
+        let answered = telemetry::about(&id, replying).await;
         let reply = answered.unwrap_or_else(|fault| {
             let mut reply = Reply::json(fault.body(&id));
             reply.status = fault.status;
