@@ -47,6 +47,7 @@ pub use trigger::{
     Cors, HttpTrigger, HttpTriggerSpec, Timer, TimerSpec, TriggerKind, TriggerSpec, TriggerSpecs, is_proxy_path,
     proxy_path,
 };
+pub use trigger::{NAME_MAX as TRIGGER_NAME_MAX, is_name as is_trigger_name};
 
 /// Functions by name, at one time.
 pub type Functions = HashMap<FunctionName, Arc<Function>>;

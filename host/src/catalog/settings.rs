@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde_json::{Map, Value};
+
 use super::asynchronous::AsyncSpec;
 use super::spec::{Hook, SettingsSpec, export_name};
 use super::trigger::{self, TriggerSpecs};
@@ -60,6 +62,11 @@ impl Settings {
     /// The guest's environment.
     pub fn environment(&self) -> &BTreeMap<String, String> {
         &self.spec.environment
+    }
+
+    /// What clients of Function Compute's APIs set that has no counterpart here.
+    pub fn function_compute(&self) -> &Map<String, Value> {
+        &self.spec.function_compute
     }
 
     /// Whether instances with these settings need not change when the settings become `other`.

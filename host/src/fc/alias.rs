@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::Fc;
@@ -12,7 +12,7 @@ use super::functions::of_service;
 use super::input::Fields;
 use super::request::{Asked, Reply, page};
 use super::service::{Service, ServiceAlias, ServiceVersion, check_text, no_alias};
-use super::version::{VERSIONS_MAX, no_version};
+use super::version::{VERSIONS_MAX, no_version, version_number};
 use crate::catalog::{Alias, AliasChange, Function};
 use crate::clock::{self, microseconds};
 use crate::ids::{AliasName, FunctionName, VersionNumber};
@@ -228,10 +228,6 @@ fn alias_name(text: &str) -> Result<AliasName, Fault> {
     text.parse().map_err(|error: crate::ids::InvalidAlias| Fault::invalid(error.to_string()))
 }
 
-fn version_number(text: &str) -> Result<VersionNumber, Fault> {
-    text.parse().map_err(|error: crate::ids::InvalidVersion| Fault::invalid(error.to_string()))
-}
-
 fn weights(fields: &Fields<'_>) -> Result<Option<BTreeMap<u64, f64>>, Fault> {
     let given = match fields.get("additionalVersionWeight") {
         None => return Ok(None),
@@ -255,11 +251,7 @@ fn etag(alias: &ServiceAlias) -> String {
 }
 
 fn answer(name: &str, alias: &ServiceAlias) -> Reply {
-    let mut fields = HeaderMap::new();
-    if let Ok(etag) = HeaderValue::from_str(&etag(alias)) {
-        fields.insert(header::ETAG, etag);
-    }
-    Reply::json(alias_view(name, alias)).with(fields)
+    Reply::json(alias_view(name, alias)).with_etag(&etag(alias))
 }
 
 fn alias_view(name: &str, alias: &ServiceAlias) -> Value {

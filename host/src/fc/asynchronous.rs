@@ -8,13 +8,13 @@ use serde_json::{Map, Value, json};
 use super::Fc;
 use super::fault::Fault;
 use super::function::ARN;
-use super::input::{Fields, difference, without_nulls};
+use super::functions;
+use super::input::{Fields, without_nulls};
 use super::request::{Asked, Reply, Target, page, page_by};
 use super::store::{Document, Kind};
-use crate::catalog::{AsyncSpec, DestinationSpec, Function, SettingsSpec};
+use crate::catalog::{AsyncSpec, DestinationSpec, Function};
 use crate::clock;
 use crate::ids::{LATEST, RequestId};
-use crate::operator::reach;
 use crate::queue::{Record, State, Wanted};
 
 /// Invocations that are looked at for one page.
@@ -27,8 +27,7 @@ pub(super) async fn put(fc: &Fc, asked: &Asked) -> Result<Reply, Fault> {
     fc.revision(&function, &target)?;
     let qualifier = fc.qualifier(&target)?;
     let fields = asked.body();
-    let before = function.spec();
-    let mut after = before.clone();
+    let mut after = function.spec();
     let rules = after.asynchronous.qualifiers.entry(qualifier.clone()).or_default();
     let warnings = apply(&fields, rules)?;
     let mut kept = Map::new();
@@ -42,9 +41,7 @@ pub(super) async fn put(fc: &Fc, asked: &Asked) -> Result<Reply, Fault> {
         warnings.iter().for_each(|warning| tracing::warn!(function = %function.name, "{warning}"));
         kept.insert("warnings".to_owned(), warnings.into());
     }
-    let value = |spec: &SettingsSpec| serde_json::to_value(spec).map_err(anyhow::Error::from);
-    let patch = difference(&value(&before)?, &value(&after)?);
-    reach::check(&fc.host, &asked.operator, &target.name, &patch)?;
+    let patch = functions::patch(fc, asked, &function, &after)?;
     let function = fc.host.configure(target.name.clone(), patch).await?;
     let document = fc.store.put(Kind::Async, target.name.as_str(), &target.shown_qualifier(), &kept).await?;
     Ok(Reply::json(view(&function, (&target, &qualifier), &document)))

@@ -92,10 +92,10 @@ impl From<ChangeError> for Fault {
         let message = error.to_string();
         match error {
             ChangeError::Internal(error) => error.into(),
-            ChangeError::NotFound(name) => match name.parts() {
-                (Some(service), function) => no_function(Some(service), function),
-                (None, function) => no_function(None, function),
-            },
+            ChangeError::NotFound(name) => {
+                let (service, function) = name.parts();
+                no_function(service, function)
+            }
             ChangeError::NoVersion(..) => Fault::not_found("VersionNotFound", message),
             ChangeError::NoAlias(..) => Fault::not_found("AliasNotFound", message),
             ChangeError::Refused(_) | ChangeError::Settings(_) | ChangeError::Alias(..) => Fault::invalid(message),

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, header};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -13,7 +12,7 @@ use super::input::{Fields, difference};
 use super::request::{Asked, Reply, Target, page};
 use super::{Fc, files};
 use crate::access::Right;
-use crate::catalog::{Compiled, Function, Revision};
+use crate::catalog::{Compiled, Function, Revision, SettingsSpec};
 use crate::clock::microseconds;
 use crate::ids::{FunctionName, LATEST};
 use crate::operator::reach;
@@ -28,7 +27,6 @@ pub(super) async fn create(fc: &Fc, asked: &Asked) -> Result<Reply, Fault> {
     if target.service.is_none() && own.len() > NAME_MAX {
         return Err(Fault::invalid(format!("`functionName` has {} characters; at most {NAME_MAX}", own.len())));
     }
-    asked.check(Right::Manage, target.name.as_str())?;
     let compiled = uploaded(fc, &fields).await?;
     let (code, compiled) = compiled.ok_or_else(|| {
         Fault::invalid("`code` is missing; it must hold `zipFile`, the base64 of a zip with a WebAssembly component")
@@ -116,10 +114,7 @@ pub(super) async fn update(fc: &Fc, asked: &Asked) -> Result<Reply, Fault> {
     if let Some((code, _)) = &uploaded {
         note_code(&mut spec.function_compute, code);
     }
-    let values = [serde_json::to_value(before.spec()), serde_json::to_value(&spec)];
-    let [before, after] = values.map(|value| value.map_err(anyhow::Error::from));
-    let patch = difference(&before?, &after?);
-    reach::check(&fc.host, &asked.operator, &target.name, &patch)?;
+    let patch = patch(fc, asked, &before, &spec)?;
     let function = match uploaded {
         Some((_, compiled)) => fc.host.deploy_compiled(target.name, compiled, Some(patch)).await?.0,
         None => fc.host.configure(target.name, patch).await?,
@@ -184,6 +179,14 @@ async fn uploaded(fc: &Fc, fields: &Fields<'_>) -> Result<Option<(Code, Compiled
     Ok(Some((code, compiled)))
 }
 
+/// The patch that makes `after` of a function's settings, if whoever asks may set that.
+pub(super) fn patch(fc: &Fc, asked: &Asked, before: &Function, after: &SettingsSpec) -> Result<Value, Fault> {
+    let value = |spec: &SettingsSpec| serde_json::to_value(spec).map_err(anyhow::Error::from);
+    let patch = difference(&value(&before.spec())?, &value(after)?);
+    reach::check(&fc.host, &asked.operator, &before.name, &patch)?;
+    Ok(patch)
+}
+
 /// Names a function as it is at one time.
 pub(super) fn etag(function: &Function, revision: &Revision) -> String {
     format!("{:x}-{:x}", revision.id.0, microseconds(function.updated))
@@ -191,14 +194,10 @@ pub(super) fn etag(function: &Function, revision: &Revision) -> String {
 
 fn answer(asked: &Asked, function: &Function, revision: &Revision) -> Reply {
     let view = function::view(asked.api, function, revision);
-    for warning in view["warnings"].as_array().into_iter().flatten().filter(|_| asked.is_change()) {
+    for warning in view["warnings"].as_array().into_iter().flatten().filter(|_| asked.is_change) {
         tracing::warn!(function = %function.name, "{}", warning.as_str().unwrap_or_default());
     }
-    let mut fields = HeaderMap::new();
-    if let Ok(etag) = HeaderValue::from_str(&etag(function, revision)) {
-        fields.insert(header::ETAG, etag);
-    }
-    Reply::json(view).with(fields)
+    Reply::json(view).with_etag(&etag(function, revision))
 }
 
 impl Fc {

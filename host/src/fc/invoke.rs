@@ -50,10 +50,11 @@ pub(super) async fn run(fc: &Fc, asked: &Asked, event: EventInput) -> Result<Rep
     let (caller, auth) = match &asked.operator {
         Operator::Key(key) => {
             key.count_call()?;
-            (Caller::Outside(Some(key)), Auth::Key)
+            (Caller::Outside(Some(key)), Some(Auth::Key))
         }
-        Operator::Nobody => (Caller::Outside(None), Auth::Key),
-        Operator::Local | Operator::Certificate(_) => (Caller::Outside(None), Auth::None),
+        // Whoever has no key may call what the function lets everybody call.
+        Operator::Nobody => (Caller::Outside(None), None),
+        Operator::Local | Operator::Certificate(_) => (Caller::Outside(None), Some(Auth::None)),
     };
     let call = Call {
         function: target.name.as_str(),
@@ -62,8 +63,7 @@ pub(super) async fn run(fc: &Fc, asked: &Asked, event: EventInput) -> Result<Rep
         request: asked.id.clone(),
         traceparent: headers::traceparent(&asked.fields),
         caller,
-        // Whoever has no key may call what the function lets everybody call.
-        auth: (!matches!(asked.operator, Operator::Nobody)).then_some(auth),
+        auth,
         attempt: 1,
         stop: None,
     };
@@ -144,6 +144,7 @@ struct About<'a> {
     asked: &'a Asked,
     function: &'a Function,
     memory_mb: u32,
+    timeout: Duration,
     checksum: String,
     timings: Timings,
     instance: Option<String>,
@@ -153,11 +154,12 @@ struct About<'a> {
 impl<'a> About<'a> {
     fn of(fc: &Fc, (asked, function): (&'a Asked, &'a Function), revision: &Revision, answer: &Answer) -> About<'a> {
         let found = answer.instance.and_then(|id| fc.host.instance(id));
-        let kept = function.spec_of(revision).function_compute;
+        let kept = revision.settings.function_compute();
         About {
             asked,
             function,
             memory_mb: revision.settings.memory_mb,
+            timeout: revision.settings.request_timeout,
             checksum: kept.get("codeChecksum").and_then(Value::as_str).unwrap_or_default().to_owned(),
             timings: answer.timings,
             instance: answer.instance.map(|id| id.to_string()),
@@ -215,7 +217,7 @@ impl<'a> About<'a> {
                 Ok(unhandled(&message, "OutOfMemory"))
             }
             Outcome::TimedOut => {
-                let seconds = self.function.spec().timeout_ms as f64 / 1000.0;
+                let seconds = self.timeout.as_secs_f64();
                 Ok(unhandled(&format!("Function time out after {seconds} seconds"), "FunctionTimeout"))
             }
             Outcome::Stopped => Err(Fault::unmet("AsyncInvocationStopped", detail)),

@@ -203,7 +203,7 @@ impl Fc {
             return files::fetch(self, &uri).await;
         }
         if let Some(name) = files::upload_of(uri.path()).filter(|_| method == Method::PUT) {
-            files::check_upload(self, name)?;
+            files::check(self, name)?;
             let (bytes, _share) = self.read_code(&fields, body, self.code_bytes_max()).await?;
             return files::put(self, name, bytes).await;
         }
@@ -230,7 +230,7 @@ impl Fc {
             )),
             Some(_) | None => Ok(()),
         };
-        let mut asked = self.asked((api, op, names), &uri, &fields, (operator.clone(), id));
+        let mut asked = self.asked(((api, op, names), method != Method::GET), &uri, &fields, (operator.clone(), id));
         if is_call {
             asked.operator.check_call(&asked)?;
             let (bytes, share) = self.events.read(self.host.event_room(), self.host.tasks(), &fields, body).await?;
@@ -247,7 +247,7 @@ impl Fc {
         covers(&bytes)?;
         asked.json = input::parse(&bytes)?;
         drop(bytes);
-        if asked.is_change() {
+        if asked.is_change {
             return self.noted(&asked, &client).await;
         }
         self.run(&asked).await
@@ -292,7 +292,7 @@ impl Fc {
 
     fn asked(
         &self,
-        (api, op, names): (Api, Op, api::Names),
+        ((api, op, names), is_change): ((Api, Op, api::Names), bool),
         uri: &Uri,
         fields: &HeaderMap,
         (operator, id): (Operator, &RequestId),
@@ -301,22 +301,19 @@ impl Fc {
         let sent = fields.get(header::HOST).and_then(|host| host.to_str().ok());
         let host = sent.map(|host| host.trim_start_matches("http://").trim_end_matches('/').to_owned());
         let host = host.or_else(|| uri.authority().map(Authority::to_string));
-        let host = host.filter(|host| host.parse::<Authority>().is_ok()).unwrap_or_else(|| "localhost".to_owned());
-        let name = host.parse::<Authority>().map_or("localhost".to_owned(), |own| own.host().to_owned());
+        let host = host.and_then(|host| host.parse().ok()).unwrap_or(Authority::from_static("localhost"));
+        let data = format!("{}://{}:{}", self.reach.scheme(), host.host(), self.reach.data);
         // One published client leaves the port out.
-        let with_port = if host.parse::<Authority>().is_ok_and(|own| own.port().is_none()) {
-            format!("{host}:{}", self.reach.admin)
-        } else {
-            host
-        };
-        let data = format!("{}://{name}:{}", self.reach.scheme(), self.reach.data);
+        let host = if host.port().is_some() { host.to_string() } else { format!("{host}:{}", self.reach.admin) };
         let (fields, id) = (fields.clone(), id.clone());
-        Asked { api, op, names, query, fields, json: Map::new(), operator, id, host: with_port, data }
+        Asked { api, op, names, is_change, query, fields, json: Map::new(), operator, id, host, data }
     }
 
     /// Refuses what whoever asks may not do with what the path names. What only the body names, the operations check.
     fn check_right(&self, asked: &Asked) -> Result<(), Fault> {
-        let right = if asked.is_change() { Right::Manage } else { Right::Read };
+        // Whoever may upload code may deploy it.
+        let is_for_managers = asked.is_change || asked.op == Op::GetTempBucketToken;
+        let right = if is_for_managers { Right::Manage } else { Right::Read };
         if asked.names.function.is_some() {
             return asked.check(right, asked.target()?.name.as_str());
         }

@@ -23,6 +23,8 @@ pub(super) struct Asked {
     pub(super) api: Api,
     pub(super) op: Op,
     pub(super) names: Names,
+    /// Whether it changes something.
+    pub(super) is_change: bool,
     pub(super) query: Vec<(String, String)>,
     pub(super) fields: HeaderMap,
     pub(super) json: Map<String, Value>,
@@ -54,11 +56,6 @@ impl Target {
 impl Asked {
     pub(super) fn body(&self) -> Fields<'_> {
         Fields::of(&self.json)
-    }
-
-    /// Whether it changes something.
-    pub(super) fn is_change(&self) -> bool {
-        !self.op.as_str().starts_with("Get") && !self.op.as_str().starts_with("List")
     }
 
     /// The value of a query's parameter.
@@ -171,6 +168,12 @@ impl Reply {
     /// Success, and nothing to say.
     pub(super) fn nothing() -> Reply {
         Reply { status: StatusCode::NO_CONTENT, ..Reply::bytes(Bytes::new()) }
+    }
+
+    /// Names what it shows as it is now, for `If-Match`.
+    pub(super) fn with_etag(mut self, etag: &str) -> Reply {
+        self.fields.extend(HeaderValue::from_str(etag).ok().map(|etag| (header::ETAG, etag)));
+        self
     }
 
     pub(super) fn with(mut self, fields: HeaderMap) -> Reply {

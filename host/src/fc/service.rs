@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
-use http::{HeaderMap, HeaderValue, header};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -138,7 +137,6 @@ pub(super) async fn create(fc: &Fc, asked: &Asked) -> Result<Reply, Fault> {
     let fields = asked.body();
     let name = fields.required("serviceName")?;
     check_service(name)?;
-    asked.check(Right::Manage, &FunctionName::prefix_of(name))?;
     let _changing = fc.changing.lock().await;
     if fc.store.get(Kind::Service, "", name).is_some() {
         return Err(Fault::exists("ServiceAlreadyExists", format!("service '{name}' already exists")));
@@ -240,11 +238,7 @@ pub(super) fn etag(document: Option<&Document>) -> String {
 }
 
 fn answer(name: &str, document: Option<&Document>, service: &Service) -> Reply {
-    let mut fields = HeaderMap::new();
-    if let Ok(etag) = HeaderValue::from_str(&etag(document)) {
-        fields.insert(header::ETAG, etag);
-    }
-    Reply::json(view(name, document, service)).with(fields)
+    Reply::json(view(name, document, service)).with_etag(&etag(document))
 }
 
 fn view(name: &str, document: Option<&Document>, service: &Service) -> Value {

@@ -1,35 +1,34 @@
 //! Triggers. Timers and HTTP triggers are triggers of this host; others are kept, and never fire.
 
-use http::{HeaderMap, HeaderValue, header};
 use serde_json::{Map, Value, json};
 
 use super::Fc;
 use super::api::Api;
 use super::fault::Fault;
 use super::function::ARN;
-use super::input::{Fields, difference, parse_object, without_nulls};
+use super::functions;
+use super::input::{Fields, parse_object, without_nulls};
 use super::request::{Asked, Reply, Target, page};
 use super::store::Kind;
 use crate::access::Auth;
-use crate::catalog::{Function, HttpTriggerSpec, SettingsSpec, TimerSpec, TriggerSpec, proxy_path};
+use crate::catalog::{
+    Function, HttpTriggerSpec, TRIGGER_NAME_MAX, TimerSpec, TriggerSpec, is_trigger_name, proxy_path,
+};
 use crate::clock::microseconds;
 use crate::ids::LATEST;
-use crate::operator::reach;
 
 /// Kinds that never fire here.
 const FOREIGN: [&str; 6] = ["oss", "log", "tablestore", "cdn_events", "mns_topic", "eventbridge"];
-/// Characters of a trigger's name.
-const NAME_MAX: usize = 128;
 /// What a time zone stands behind in an expression.
 const ZONE: &str = "CRON_TZ=";
 
 pub(super) async fn create(fc: &Fc, asked: &Asked) -> Result<Reply, Fault> {
     let fields = asked.body();
     let name = fields.required("triggerName")?.to_owned();
-    let valid = |letter: char| letter.is_ascii_alphanumeric() || letter == '_' || letter == '-';
-    if name.len() > NAME_MAX || !name.chars().all(valid) {
-        let shown: String = name.chars().take(NAME_MAX).collect();
-        let message = format!("`triggerName` is {shown:?}; it must be 1 to {NAME_MAX} letters, digits, `_` or `-`");
+    if !is_trigger_name(&name) {
+        let shown: String = name.chars().take(TRIGGER_NAME_MAX).collect();
+        let message =
+            format!("`triggerName` is {shown:?}; it must be 1 to {TRIGGER_NAME_MAX} letters, digits, `_` or `-`");
         return Err(Fault::invalid(message));
     }
     let kind = fields.required("triggerType")?.to_owned();
@@ -163,12 +162,9 @@ async fn set(
             tracing::warn!(function = %function.name, trigger = name, "triggers of type `{kind}` are kept and never fire")
         }
         Some(spec) => {
-            let before = function.spec();
-            let mut after = before.clone();
+            let mut after = function.spec();
             after.triggers.insert(name.to_owned(), spec);
-            let value = |spec: &SettingsSpec| serde_json::to_value(spec).map_err(anyhow::Error::from);
-            let patch = difference(&value(&before)?, &value(&after)?);
-            reach::check(&fc.host, &asked.operator, &target.name, &patch)?;
+            let patch = functions::patch(fc, asked, &function, &after)?;
             fc.host.configure(target.name.clone(), patch).await?;
         }
     }
@@ -246,11 +242,7 @@ fn etag(kept: &Map<String, Value>) -> String {
 }
 
 fn answer(asked: &Asked, function: &Function, name: &str, kept: &Map<String, Value>) -> Reply {
-    let mut fields = HeaderMap::new();
-    if let Ok(etag) = HeaderValue::from_str(&etag(kept)) {
-        fields.insert(header::ETAG, etag);
-    }
-    Reply::json(view(asked, function, name, kept)).with(fields)
+    Reply::json(view(asked, function, name, kept)).with_etag(&etag(kept))
 }
 
 fn view(asked: &Asked, function: &Function, name: &str, kept: &Map<String, Value>) -> Value {

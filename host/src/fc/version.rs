@@ -91,8 +91,7 @@ pub(super) fn list(fc: &Fc, asked: &Asked) -> Result<Reply, Fault> {
 }
 
 pub(super) async fn delete(fc: &Fc, asked: &Asked) -> Result<Reply, Fault> {
-    let number: VersionNumber =
-        asked.item().parse().map_err(|error: crate::ids::InvalidVersion| Fault::invalid(error.to_string()))?;
+    let number = version_number(asked.item())?;
     let _changing = fc.changing.lock().await;
     if !asked.api.has_services() {
         let target = asked.target()?;
@@ -127,6 +126,10 @@ pub(super) async fn delete(fc: &Fc, asked: &Asked) -> Result<Reply, Fault> {
         }
     }
     Ok(Reply::nothing())
+}
+
+pub(super) fn version_number(text: &str) -> Result<VersionNumber, Fault> {
+    text.parse().map_err(|error: crate::ids::InvalidVersion| Fault::invalid(error.to_string()))
 }
 
 pub(super) fn no_version(number: impl std::fmt::Display) -> Fault {

@@ -16,7 +16,7 @@ pub use self::timer::{Timer, TimerSpec};
 /// Triggers of one function.
 const TRIGGERS_MAX: usize = 100;
 /// Characters of a trigger's name.
-const NAME_MAX: usize = 128;
+pub const NAME_MAX: usize = 128;
 
 /// What invokes a function: `timer` or `http`, one of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -67,14 +67,19 @@ impl TriggerSpec {
     }
 }
 
+/// Whether a trigger may have this name.
+pub fn is_name(name: &str) -> bool {
+    let valid = |letter: char| letter.is_ascii_alphanumeric() || letter == '_' || letter == '-';
+    !name.is_empty() && name.len() <= NAME_MAX && name.chars().all(valid)
+}
+
 /// Says what is wrong with triggers.
 pub(super) fn check(triggers: &TriggerSpecs, faults: &mut Vec<String>) {
     if triggers.len() > TRIGGERS_MAX {
         faults.push(format!("`triggers` has more than {TRIGGERS_MAX} entries"));
     }
     for (name, trigger) in triggers {
-        let valid = |letter: char| letter.is_ascii_alphanumeric() || letter == '_' || letter == '-';
-        if name.is_empty() || name.len() > NAME_MAX || !name.chars().all(valid) {
+        if !is_name(name) {
             let shown: String = name.chars().take(NAME_MAX).collect();
             faults.push(format!(
                 "`triggers`: `{shown}` is not a trigger's name: 1 to {NAME_MAX} letters, digits, `_` or `-`"
