@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use crate::access::{Auth, Key, Right};
-use crate::catalog::{Alias, Function, Target};
+use crate::catalog::{Alias, Function, HttpEvent, Revision, Target};
 use crate::chance;
 use crate::guest::{self, Body, EventInput, Protocol};
 use crate::host::Host;
@@ -83,6 +83,28 @@ pub enum Payload {
     Event(EventInput),
     /// A request for a function of HTTP, whose path is the function's own.
     Http(Box<Request<Body>>),
+}
+
+/// What a revision takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takes {
+    /// Events; of an HTTP request, its body.
+    Events,
+    /// Events; of an HTTP request, all of it as JSON.
+    EventsOfHttp,
+    /// HTTP requests.
+    Http,
+}
+
+impl Takes {
+    /// What this revision takes.
+    pub fn of(revision: &Revision) -> Takes {
+        match (revision.exports.protocol, revision.settings.http_event) {
+            (Protocol::Event, HttpEvent::Body) => Takes::Events,
+            (Protocol::Event, HttpEvent::Request) => Takes::EventsOfHttp,
+            (Protocol::Http02 | Protocol::Http03, _) => Takes::Http,
+        }
+    }
 }
 
 /// Why a call is not taken.
@@ -161,7 +183,7 @@ impl Refusal {
 
 impl Host {
     /// Runs a function. `input` is asked for the call's payload once it is known what the function takes.
-    pub async fn invoke<E, F>(&self, call: Call<'_>, input: impl FnOnce(Protocol) -> F) -> Result<Answer, E>
+    pub async fn invoke<E, F>(&self, call: Call<'_>, input: impl FnOnce(Takes) -> F) -> Result<Answer, E>
     where
         E: From<Refusal>,
         F: Future<Output = Result<Payload, E>>,
@@ -172,7 +194,7 @@ impl Host {
             None => self.prepare(&function, &target.revision).await.map_err(|_| Refusal::Unavailable)?,
         };
         let exports = &target.revision.exports;
-        let input = match (input(exports.protocol).await?, exports.protocol) {
+        let input = match (input(Takes::of(&target.revision)).await?, exports.protocol) {
             (Payload::Event(event), Protocol::Event) => Input::Event(event),
             (Payload::Event(event), Protocol::Http02 | Protocol::Http03) => {
                 Input::Http(Box::new(guest::event_request(whole(event))))

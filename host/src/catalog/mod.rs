@@ -42,7 +42,7 @@ pub use compiler::{CompileError, REFUSED as COMPILE_REFUSED};
 pub use function::{Function, Target, Version};
 pub use revision::{ExportView, ExportsView, Revision};
 pub use settings::{Settings, SettingsFaults};
-pub use spec::{Hook, Lifecycle, SettingsSpec, export_name};
+pub use spec::{Hook, HttpEvent, Lifecycle, SettingsSpec, export_name};
 pub use trigger::{
     Cors, HttpTrigger, HttpTriggerSpec, Timer, TimerSpec, TriggerKind, TriggerSpec, TriggerSpecs, is_proxy_path,
     proxy_path,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::asynchronous::AsyncSpec;
-use super::spec::{Hook, SettingsSpec, export_name};
+use super::spec::{Hook, HttpEvent, SettingsSpec, export_name};
 use super::trigger::{self, TriggerSpecs};
 use crate::guest::{EntryNames, HookName, HostPattern};
 use crate::meter::Basis;
@@ -54,6 +54,8 @@ pub struct Settings {
     pub pre_stop_timeout: Duration,
     /// Where instances may send HTTP requests.
     pub outbound_hosts: Vec<HostPattern>,
+    /// What a handler of events gets for an HTTP request.
+    pub http_event: HttpEvent,
     /// What is charged; none: the host's default.
     pub billing_basis: Option<Basis>,
 }
@@ -116,6 +118,7 @@ impl SettingsSpec {
             pre_freeze_timeout: timeout(&self.lifecycle.pre_freeze),
             pre_stop_timeout: timeout(&self.lifecycle.pre_stop),
             outbound_hosts,
+            http_event: self.http_event,
             billing_basis: self.billing_basis,
             spec: SettingsSpec {
                 auth: None,

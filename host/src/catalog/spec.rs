@@ -44,6 +44,9 @@ pub struct SettingsSpec {
     pub queue_timeout_ms: u64,
     /// The guest's environment; the host's own is never shown to it.
     pub environment: BTreeMap<String, String>,
+    /// What a handler of events gets for an HTTP request.
+    #[serde(skip_serializing_if = "HttpEvent::is_default")]
+    pub http_event: HttpEvent,
     /// The hooks.
     pub lifecycle: Lifecycle,
     /// Hosts that the guest may call: `example.com`, `example.com:8443`, `*.example.com`, `127.0.0.1:4318`, or `*`.
@@ -69,6 +72,23 @@ pub struct SettingsSpec {
     #[serde(skip_serializing_if = "Map::is_empty")]
     #[schema(value_type = Object)]
     pub function_compute: Map<String, Value>,
+}
+
+/// What a handler of events gets for an HTTP request, at `/fn/{function}/...` and at addresses of the function's own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum HttpEvent {
+    /// The request's body; the reply's bytes are the response's body.
+    #[default]
+    Body,
+    /// The request as JSON, and a reply that may be a response as JSON, as behind HTTP triggers of Function Compute 3.0.
+    Request,
+}
+
+impl HttpEvent {
+    fn is_default(&self) -> bool {
+        *self == HttpEvent::default()
+    }
 }
 
 /// The three hooks of an instance's lifecycle.
@@ -109,6 +129,7 @@ impl Default for SettingsSpec {
             queue_depth: 1000,
             queue_timeout_ms: 10_000,
             environment: BTreeMap::new(),
+            http_event: HttpEvent::default(),
             lifecycle: Lifecycle::default(),
             allowed_outbound_hosts: Vec::new(),
             billing_basis: None,

@@ -1,5 +1,6 @@
 //! A request to the data plane as a call of a function.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,14 +12,14 @@ use hyper::body::Incoming;
 
 use super::reply::{self, Response};
 use super::route::{self, Route, Way, invalid};
-use super::{Plane, cors};
+use super::{Plane, cors, http_event};
 use crate::access::Key;
 use crate::catalog::{Address, HttpTrigger, is_proxy_path};
-use crate::guest::{self, BodyError, EventInput, Protocol};
+use crate::guest::{self, BodyError, EventInput};
 use crate::host::Host;
 use crate::ids::{KeyId, RequestId};
 use crate::instance::Answer;
-use crate::invoke::{Call, Caller, Payload, Refusal};
+use crate::invoke::{Call, Caller, Payload, Refusal, Takes};
 use crate::queue::{self, HandedOver, Receipt};
 use crate::telemetry;
 use crate::web::headers;
@@ -26,7 +27,7 @@ use crate::web::linger::Lingering;
 use crate::web::problem::{Code, Failure};
 
 /// Answers any request to the data plane.
-pub(super) async fn answer(plane: &Plane, sent: http::Request<Incoming>) -> Response {
+pub(super) async fn answer(plane: &Plane, sent: http::Request<Incoming>, client: IpAddr) -> Response {
     let host = &plane.host;
     let request = headers::request_id(sent.headers());
     let answered = async {
@@ -53,13 +54,16 @@ pub(super) async fn answer(plane: &Plane, sent: http::Request<Incoming>) -> Resp
         });
         let mut answered = match read {
             Ok((route, key)) => {
-                let (way, sent) = (route.way, Sent { method: &method, uri: &uri, headers, key, body });
+                let (way, sent) = (route.way, Sent { method: &method, uri: &uri, headers, client, key, body });
                 match call(plane, &request, route, sent).await {
                     Ok(Answered::Accepted(receipt)) => reply::accepted(&receipt, &request),
                     Ok(Answered::Now(answer)) => match way {
                         Way::Invoke => reply::to_invocation(answer, &request, host.reply_room()).await,
                         Way::Serve => reply::to_request(answer, &request, &method, host.reply_room()).await,
                     },
+                    Ok(Answered::OfEvent(answer)) => {
+                        reply::to_http_event(answer, &request, &method, host.reply_room()).await
+                    }
                     Err(failure) => reply::failed(failure, &request),
                 }
             }
@@ -77,6 +81,8 @@ pub(super) async fn answer(plane: &Plane, sent: http::Request<Incoming>) -> Resp
 enum Answered {
     /// What came of the call.
     Now(Answer),
+    /// What came of a call whose event was the request.
+    OfEvent(Answer),
     /// That it is on disk, and will be made.
     Accepted(Receipt),
 }
@@ -114,6 +120,7 @@ struct Sent<'a> {
     method: &'a Method,
     uri: &'a Uri,
     headers: HeaderMap,
+    client: IpAddr,
     key: Option<Arc<Key>>,
     body: Lingering,
 }
@@ -144,15 +151,21 @@ async fn call(plane: &Plane, request: &RequestId, route: Route<'_>, mut sent: Se
     if is_asynchronous {
         return hand_over(plane, call, id, (way, path), sent).await.map(Answered::Accepted);
     }
-    let payload = |protocol| async move {
-        match (way, protocol) {
-            (Way::Invoke, _) | (Way::Serve, Protocol::Event) => {
-                plane.read(&sent.headers, sent.body).await.map(Payload::Event)
+    let mut is_http_event = false;
+    let payload = |takes| {
+        is_http_event = way == Way::Serve && takes == Takes::EventsOfHttp;
+        async move {
+            match (way, takes) {
+                (Way::Invoke, _) | (Way::Serve, Takes::Events) => {
+                    plane.read(&sent.headers, sent.body).await.map(Payload::Event)
+                }
+                (Way::Serve, Takes::EventsOfHttp) => plane.read_http(request, sent, path).await.map(Payload::Event),
+                (Way::Serve, Takes::Http) => Ok(Payload::Http(Box::new(forwarded(sent, path)?))),
             }
-            (Way::Serve, Protocol::Http02 | Protocol::Http03) => Ok(Payload::Http(Box::new(forwarded(sent, path)?))),
         }
     };
-    host.invoke(call, payload).await.map(Answered::Now)
+    let answer = host.invoke(call, payload).await?;
+    Ok(if is_http_event { Answered::OfEvent(answer) } else { Answered::Now(answer) })
 }
 
 impl Plane {
@@ -161,6 +174,15 @@ impl Plane {
         let (room, tasks) = (self.host.event_room(), self.host.tasks());
         let (bytes, share) = self.events.read(room, tasks, fields, body).await?;
         Ok(EventInput { bytes, share })
+    }
+
+    /// Reads a request as an event.
+    async fn read_http(&self, request: &RequestId, sent: Sent<'_>, path: &str) -> Result<EventInput, Failure> {
+        let uri = address(&sent.headers, sent.uri, path)?;
+        let body = self.read(&sent.headers, sent.body).await?;
+        let head =
+            http_event::Head { request, method: sent.method, uri: &uri, fields: &sent.headers, address: sent.client };
+        Ok(EventInput { bytes: http_event::event(&head, &body.bytes), share: body.share })
     }
 }
 
@@ -174,8 +196,13 @@ async fn hand_over(
 ) -> Result<Receipt, Failure> {
     let (function, target) = plane.host.admit(&call)?;
     let exports = &target.revision.exports;
+    let takes = Takes::of(&target.revision);
+    if way == Way::Serve && takes == Takes::EventsOfHttp {
+        let event = Bytes::from_owner(plane.read_http(id.as_ref().unwrap_or(&call.request), sent, path).await?);
+        return Ok(plane.queue.accept(&function, &call, HandedOver { id, http: None, event }).await?);
+    }
     let mut http = None;
-    if way == Way::Serve && exports.protocol != Protocol::Event {
+    if way == Way::Serve && takes == Takes::Http {
         let uri = address(&sent.headers, sent.uri, path)?;
         if exports.is_hook_path(uri.path()) {
             return Err(Refusal::HookPath(uri.path().to_owned()).into());

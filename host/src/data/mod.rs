@@ -5,6 +5,7 @@
 
 mod call;
 mod cors;
+mod http_event;
 mod reject;
 mod reply;
 mod route;
@@ -41,7 +42,7 @@ impl Service for Plane {
         if path.starts_with("/2") && fc::is_api(path) && !is_proxy_path(path) {
             return self.fc.answer(request, client, fc::Listener::Data).await.map(ReplyBody::Other);
         }
-        call::answer(self, request).await
+        call::answer(self, request, client.address).await
     }
 }
 

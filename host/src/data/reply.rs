@@ -8,6 +8,7 @@ use http_body_util::{BodyExt as _, Collected, Full, Limited};
 use hyper::body::{Body, Bytes, Frame, SizeHint};
 use serde_json::json;
 
+use super::http_event;
 use super::reject::{self, Answered};
 use crate::guest::{self, BodyError, ResponseBody, StreamedBody};
 use crate::ids::RequestId;
@@ -109,28 +110,52 @@ pub(super) async fn to_request(answer: Answer, request: &RequestId, method: &Met
     about.note(response.unwrap_or_else(|failure| failed(failure, request)), request)
 }
 
-/// An event's reply, which has its share of the memory for replies until it is sent.
-struct Reply {
-    bytes: Vec<u8>,
+/// The answer to an HTTP request that the function got as an event.
+pub(super) async fn to_http_event(answer: Answer, request: &RequestId, method: &Method, room: &Room) -> Response {
+    let about = About::of(&answer);
+    let response = match reject::result(answer.outcome) {
+        Ok(Answered::Event(reply)) => written(reply, room, method),
+        Ok(Answered::Http(response)) => held(*response, method).await,
+        Err(failure) => Err(failure),
+    };
+    about.note(response.unwrap_or_else(|failure| failed(failure, request)), request)
+}
+
+/// What a function replied, which has its share of the memory for replies until it is sent.
+struct Reply<B> {
+    bytes: B,
     _share: Share,
 }
 
-impl AsRef<[u8]> for Reply {
+impl<B: AsRef<[u8]>> AsRef<[u8]> for Reply<B> {
     fn as_ref(&self) -> &[u8] {
-        &self.bytes
+        self.bytes.as_ref()
     }
 }
 
-fn event(reply: Vec<u8>, room: &Room) -> Result<Response, Failure> {
+fn shared<B>(bytes: B, room: &Room) -> Result<Bytes, Failure>
+where
+    B: AsRef<[u8]> + Into<Bytes> + Send + 'static,
+{
     let too_many = || Failure::new(Code::HostFull, "too many large replies wait for their callers to read them");
-    let bytes = match room.take(reply.len()).ok_or_else(too_many)? {
-        None => Bytes::from(reply),
-        share => Bytes::from_owner(Reply { bytes: reply, _share: share }),
-    };
-    let mut response = Response::new(ReplyBody::Whole(bytes.into()));
+    Ok(match room.take(bytes.as_ref().len()).ok_or_else(too_many)? {
+        None => bytes.into(),
+        share => Bytes::from_owner(Reply { bytes, _share: share }),
+    })
+}
+
+fn event(reply: Vec<u8>, room: &Room) -> Result<Response, Failure> {
+    let mut response = Response::new(ReplyBody::Whole(shared(reply, room)?.into()));
     let fields = response.headers_mut();
     fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     Ok(response)
+}
+
+/// The response that a reply stands for.
+fn written(reply: Vec<u8>, room: &Room, method: &Method) -> Result<Response, Failure> {
+    let (head, body) = http_event::response(reply)?.into_parts();
+    let body = if *method == Method::HEAD { Bytes::new() } else { shared(body, room)? };
+    Ok(Response::from_parts(head, ReplyBody::Whole(body.into())))
 }
 
 /// A response as it is, once its body is whole if it is short.

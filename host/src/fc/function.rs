@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::api::Api;
 use super::fault::Fault;
 use super::input::{Fields, without_nulls};
-use crate::catalog::{Function, Hook, Revision, SettingsSpec, export_name};
+use crate::catalog::{Function, Hook, HttpEvent, Revision, SettingsSpec, export_name};
 
 /// The prefix of resource names; this host is one region with one account.
 pub(super) const ARN: &str = "acs:fc:local:0:functions/";
@@ -72,6 +72,7 @@ pub(super) struct Change<'a> {
 pub(super) fn new_settings(billing_basis: crate::meter::Basis) -> SettingsSpec {
     let mut spec = SettingsSpec { timeout_ms: 3000, billing_basis: Some(billing_basis), ..SettingsSpec::default() };
     spec.allowed_outbound_hosts = vec!["*".to_owned()];
+    spec.http_event = HttpEvent::Request;
     // Hooks run only if they are configured.
     for hook in [&mut spec.lifecycle.initializer, &mut spec.lifecycle.pre_freeze, &mut spec.lifecycle.pre_stop] {
         hook.handler = Some(String::new());

@@ -11,10 +11,10 @@ use super::http_head;
 use super::invocation::{AttemptResult, Claimed};
 use super::policy::Ended;
 use crate::clock::{self, microseconds};
-use crate::guest::{EventInput, Protocol, Response, ResponseBody};
+use crate::guest::{EventInput, Response, ResponseBody};
 use crate::host::Host;
 use crate::instance::Outcome;
-use crate::invoke::{Call, Caller, Payload, Refusal};
+use crate::invoke::{Call, Caller, Payload, Refusal, Takes};
 use crate::meter::CalledBy;
 use crate::pool::Refused;
 use crate::telemetry;
@@ -135,9 +135,9 @@ impl Runner<'_> {
             attempt: claimed.attempt,
             stop: Some(self.stop.clone()),
         };
-        let payload = |protocol| async move {
-            match (&origin.http, protocol) {
-                (Some(head), Protocol::Http02 | Protocol::Http03) => {
+        let payload = |takes| async move {
+            match (&origin.http, takes) {
+                (Some(head), Takes::Http) => {
                     let request = http_head::request(head, claimed.event.clone());
                     request.map(|request| Payload::Http(Box::new(request))).ok_or(Refusal::NotHttp)
                 }
