@@ -1,0 +1,107 @@
+// The exports of the contract for a folder that was written for Function Compute's Node.js runtime. `build.mjs` makes the
+// entry that calls `serve`.
+//
+// The folder's modules run at the first call of an instance, when its environment is known. What Node.js has and QuickJS
+// lacks comes from `globals.js`, and from the modules that `build.mjs` puts in the place of Node.js's own.
+
+import { Buffer } from "./globals.js";
+import { wake } from "../../javascript/system.js";
+import { lines, plain } from "./console.js";
+import { context } from "./context.js";
+import { isRequest, serveHttp } from "./http_function.js";
+
+const encoder = new TextEncoder();
+const env = globalThis.process.env;
+
+/** The exports. `modules` are functions that load a file of the folder, by its path without `.js`. */
+export function serve(modules) {
+  const find = (entry) => {
+    const end = entry.lastIndexOf(".");
+    const [path, name] = [entry.slice(0, Math.max(end, 0)), entry.slice(end + 1)];
+    if (path === "") throw new Error(`'${entry}' must name a file and a function in it, as \`index.handler\` does`);
+    const load = modules[path];
+    if (load === undefined) {
+      const known = Object.keys(modules).join(", ");
+      throw new Error(`'${entry}' names the file ${path}.js, which was not there when the function was built: ${known}`);
+    }
+    const module = load();
+    const found = module[name] ?? module.default?.[name];
+    if (typeof found !== "function") throw new Error(`${path}.js exports no function \`${name}\`, which \`${entry}\` names`);
+    return found;
+  };
+
+  const call = async (ctx, variable, ...event) => {
+    wake();
+    env.FC_INSTANCE_ID ??= ctx.instanceId;
+    env.FC_FUNCTION_VERSION ??= ctx.version;
+    env.FC_FUNC_CODE_PATH ??= "/code";
+    const entry = env[variable] ?? (event.length > 0 ? "index.handler" : "");
+    if (entry === "") return undefined;
+    const end = lines.begin(ctx.requestId);
+    try {
+      const told = context(ctx);
+      const found = find(entry);
+      // An HTTP function of a service takes a request and a response.
+      if (event.length > 0 && env.FC_SERVICE_NAME && isRequest(event[0])) {
+        return await serveHttp(found, event[0], told);
+      }
+      return await settled(found, [...event.map((bytes) => Buffer.from(bytes)), told]);
+    } catch (error) {
+      console.error(`${entry} failed: ${plain(error)}`);
+      // The contract's error is a text.
+      throw JSON.stringify(described(error));
+    } finally {
+      end();
+    }
+  };
+  // A hook has no caller to report to. Its failure is already logged.
+  const hook = (variable) => (ctx) => call(ctx, variable).then(() => undefined, () => undefined);
+  return {
+    handler: async (ctx, event) => bytes(await call(ctx, "FC_FUNCTION_HANDLER", new Uint8Array(event))),
+    initializer: async (ctx) => {
+      await call(ctx, "FC_FUNCTION_INITIALIZER");
+    },
+    preFreeze: hook("FC_PRE_FREEZE_HANDLER"),
+    preStop: hook("FC_PRE_STOP_HANDLER"),
+  };
+}
+
+/** What a function of the folder ends with: by its promise, by its callback, or by returning if it takes no callback. */
+function settled(found, args) {
+  return new Promise((resolve, reject) => {
+    const callback = (error, result) => {
+      if (error === undefined || error === null) resolve(result);
+      else reject(new Reported(error));
+    };
+    const returned = found(...args, callback);
+    if (typeof returned?.then === "function") returned.then(resolve, reject);
+    else if (found.length <= args.length) resolve(returned);
+  });
+}
+
+/** An error that the function gave to its callback. */
+class Reported {
+  constructor(error) {
+    this.error = error;
+  }
+}
+
+function described(thrown) {
+  const handled = thrown instanceof Reported;
+  const error = handled ? thrown.error : thrown;
+  const isError = error instanceof Error;
+  return {
+    errorMessage: isError ? error.message : typeof error === "string" ? error : JSON.stringify(error),
+    errorType: isError ? error.name : "Error",
+    stackTrace: isError ? (error.stack ?? "").split("\n").map((line) => line.trim()).filter((line) => line !== "") : [],
+    handled,
+  };
+}
+
+function bytes(reply) {
+  if (reply === undefined || reply === null) return new Uint8Array();
+  if (typeof reply === "string") return encoder.encode(reply);
+  if (ArrayBuffer.isView(reply)) return new Uint8Array(reply.buffer, reply.byteOffset, reply.byteLength).slice();
+  if (reply instanceof ArrayBuffer) return new Uint8Array(reply);
+  return encoder.encode(JSON.stringify(reply));
+}

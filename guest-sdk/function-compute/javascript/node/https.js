@@ -1,0 +1,1 @@
+module.exports = require("dormouse:node/http").of("https:");
