@@ -91,7 +91,6 @@ const NO_VPC: &str =
 const NO_SESSIONS: &str = "an instance is suspended and resumed by `/v1/functions/{name}/suspend`";
 const NO_SNAPSHOTS: &str = "a parked instance stays in memory, and a stopped one is gone";
 const PROVISIONED: &str = "of `LATEST` it is the setting `minInstances`; of others it is kept only";
-const NO_DOMAINS: &str = "an address of a function's own is a trigger of `/v1`, see `triggers.md`";
 
 operations! {
     CreateService Full, BOTH: POST "/services";
@@ -193,11 +192,11 @@ operations! {
     CreateVpcBinding Refused(NO_VPC), ALL: POST "/services/{s}/bindings", POST "/functions/{f}/vpc-bindings";
     DeleteVpcBinding Refused(NO_VPC), ALL: DELETE "/services/{s}/bindings/{i}", DELETE "/functions/{f}/vpc-bindings/{i}";
 
-    ListCustomDomains Empty(NO_DOMAINS), ALL: GET "/custom-domains";
-    CreateCustomDomain Refused(NO_DOMAINS), ALL: POST "/custom-domains";
-    GetCustomDomain Refused(NO_DOMAINS), ALL: GET "/custom-domains/{i}";
-    UpdateCustomDomain Refused(NO_DOMAINS), ALL: PUT "/custom-domains/{i}";
-    DeleteCustomDomain Refused(NO_DOMAINS), ALL: DELETE "/custom-domains/{i}";
+    CreateCustomDomain Full, ALL: POST "/custom-domains";
+    ListCustomDomains Full, ALL: GET "/custom-domains";
+    GetCustomDomain Full, ALL: GET "/custom-domains/{i}";
+    UpdateCustomDomain Full, ALL: PUT "/custom-domains/{i}";
+    DeleteCustomDomain Full, ALL: DELETE "/custom-domains/{i}";
     ListLayers Empty(NO_LAYERS), ALL: GET "/layers";
     CreateLayerVersion Refused(NO_LAYERS), ALL: POST "/layers/{i}/versions";
     CreateSession Refused(NO_SESSIONS), V2023: POST "/functions/{f}/sessions";

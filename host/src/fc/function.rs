@@ -9,9 +9,11 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::api::Api;
+use super::environment;
 use super::fault::Fault;
 use super::input::{Fields, without_nulls};
 use crate::catalog::{Function, Hook, HttpEvent, Revision, SettingsSpec, export_name};
+use crate::ids::FunctionName;
 
 /// The prefix of resource names; this host is one region with one account.
 pub(super) const ARN: &str = "acs:fc:local:0:functions/";
@@ -59,6 +61,8 @@ const HOOKS: [(&str, &str, u64); 3] =
 
 /// Where fields go.
 pub(super) struct Change<'a> {
+    /// The function's name on this host.
+    pub(super) name: &'a FunctionName,
     pub(super) api: Api,
     /// Whether the function is new.
     pub(super) is_new: bool,
@@ -95,6 +99,7 @@ impl Change<'_> {
             text.clone_into(&mut spec.description);
         }
         if let Some(environment) = fields.texts("environmentVariables")? {
+            environment::check(&environment)?;
             spec.environment = environment;
         }
         if let Some(open) = fields.boolean("internetAccess")? {
@@ -106,7 +111,9 @@ impl Change<'_> {
         if fields.has("tags") && self.is_new {
             spec.tags = tags(fields)?;
         }
-        self.hooks(fields, spec)
+        self.hooks(fields, spec)?;
+        environment::complete(self.name, spec);
+        Ok(())
     }
 
     fn numbers(&self, fields: &Fields<'_>, spec: &mut SettingsSpec) -> Result<(), Fault> {
@@ -314,7 +321,7 @@ pub(super) fn view(api: Api, function: &Function, revision: &Revision) -> Value 
     set("memorySize", spec.memory_mb.into());
     set("timeout", spec.timeout_ms.div_ceil(1000).into());
     set("instanceConcurrency", spec.concurrency.into());
-    set("environmentVariables", json!(spec.environment));
+    set("environmentVariables", json!(environment::own(&spec.environment)));
     set("internetAccess", (!spec.allowed_outbound_hosts.is_empty()).into());
     set("codeSize", kept.get("codeSize").cloned().unwrap_or_else(|| revision.component_bytes.into()));
     set("codeChecksum", kept.get("codeChecksum").cloned().unwrap_or_else(|| "".into()));
@@ -336,7 +343,8 @@ mod tests {
 
     fn applied(api: Api, spec: &mut SettingsSpec, is_new: bool, fields: &Value, exports: &[&str]) -> Result<(), Fault> {
         let exports = |name: &str| exports.contains(&name);
-        let change = Change { api, is_new, has_code: is_new, exports: &exports };
+        let name = "shop.cart".parse().unwrap();
+        let change = Change { name: &name, api, is_new, has_code: is_new, exports: &exports };
         change.apply(&Fields::of(fields.as_object().unwrap()), spec)
     }
 

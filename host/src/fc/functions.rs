@@ -46,7 +46,7 @@ pub(super) async fn create(fc: &Fc, asked: &Asked) -> Result<Reply, Fault> {
         spec.allowed_outbound_hosts.clear();
     }
     let exports = |name: &str| compiled.component().exports(name);
-    let change = Change { api: asked.api, is_new: true, has_code: true, exports: &exports };
+    let change = Change { name: &target.name, api: asked.api, is_new: true, has_code: true, exports: &exports };
     change.apply(&fields, &mut spec)?;
     let id = Uuid::new_v4().to_string();
     spec.function_compute.insert("functionId".to_owned(), id.into());
@@ -108,7 +108,8 @@ pub(super) async fn update(fc: &Fc, asked: &Asked) -> Result<Reply, Fault> {
         None => fc.host.component(&before.latest).await?,
     };
     let exports = |name: &str| component.exports(name);
-    let change = Change { api: asked.api, is_new: false, has_code: uploaded.is_some(), exports: &exports };
+    let change =
+        Change { name: &target.name, api: asked.api, is_new: false, has_code: uploaded.is_some(), exports: &exports };
     let mut spec = before.spec();
     change.apply(&fields, &mut spec)?;
     if let Some((code, _)) = &uploaded {

@@ -11,6 +11,8 @@ mod asynchronous;
 mod body;
 mod caller;
 mod code;
+mod domain;
+mod environment;
 mod fault;
 mod files;
 mod function;
@@ -27,6 +29,7 @@ mod store;
 mod tag;
 mod trigger;
 mod version;
+mod written;
 
 use std::path::Path;
 use std::sync::Arc;

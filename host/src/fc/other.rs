@@ -40,7 +40,6 @@ pub(super) fn regions() -> Reply {
 /// A list of what there is none of.
 pub(super) fn nothing(asked: &Asked) -> Result<Reply, Fault> {
     let plural = match asked.op {
-        Op::ListCustomDomains => "customDomains",
         Op::ListLayers => "layers",
         Op::ListReservedCapacities => "reservedCapacities",
         Op::ListEventSources => "eventSources",

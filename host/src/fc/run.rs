@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use super::api::{Op, Support};
 use super::fault::Fault;
 use super::request::{Asked, Reply};
-use super::{Fc, alias, asynchronous, files, functions, other, scaling, service, tag, trigger, version};
+use super::{Fc, alias, asynchronous, domain, files, functions, other, scaling, service, tag, trigger, version};
 
 impl Fc {
     /// Carries an operation out.
@@ -48,6 +48,11 @@ impl Fc {
             }
             Op::GetStatefulAsyncInvocation | Op::GetAsyncTask => Box::pin(asynchronous::get_invocation(self, asked)),
             Op::StopStatefulAsyncInvocation | Op::StopAsyncTask => Box::pin(asynchronous::stop_invocation(self, asked)),
+            Op::CreateCustomDomain => Box::pin(domain::create(self, asked)),
+            Op::ListCustomDomains => ready(domain::list(self, asked)),
+            Op::GetCustomDomain => ready(domain::get(self, asked)),
+            Op::UpdateCustomDomain => Box::pin(domain::update(self, asked)),
+            Op::DeleteCustomDomain => Box::pin(domain::delete(self, asked)),
             Op::ListInstances => ready(other::instances(self, asked)),
             Op::TagResource | Op::TagResources => Box::pin(tag::change(self, asked, true)),
             Op::UntagResource | Op::UntagResources => Box::pin(tag::change(self, asked, false)),

@@ -42,11 +42,21 @@ pub(super) enum Kind {
     Concurrency,
     /// How the number of instances follows the load.
     Scaling,
+    /// A custom domain.
+    Domain,
 }
 
 impl Kind {
-    const ALL: [Kind; 7] =
-        [Kind::Service, Kind::Trigger, Kind::Async, Kind::Provision, Kind::OnDemand, Kind::Concurrency, Kind::Scaling];
+    const ALL: [Kind; 8] = [
+        Kind::Service,
+        Kind::Trigger,
+        Kind::Async,
+        Kind::Provision,
+        Kind::OnDemand,
+        Kind::Concurrency,
+        Kind::Scaling,
+        Kind::Domain,
+    ];
 
     fn as_str(self) -> &'static str {
         match self {
@@ -57,6 +67,7 @@ impl Kind {
             Kind::OnDemand => "on-demand",
             Kind::Concurrency => "concurrency",
             Kind::Scaling => "scaling",
+            Kind::Domain => "domain",
         }
     }
 }
@@ -135,7 +146,7 @@ impl Store {
         let (now, before) = (clock::date(), self.get(kind, owner, name));
         if before.is_none() {
             let (count, max) = match kind {
-                Kind::Service => (self.list(kind).len(), self.0.services_max),
+                Kind::Service | Kind::Domain => (self.list(kind).len(), self.0.services_max),
                 _ => (self.of(kind, owner).len(), OWNED_MAX),
             };
             if count >= max {

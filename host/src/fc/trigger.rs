@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::Fc;
 use super::api::Api;
+use super::domain;
 use super::fault::Fault;
 use super::function::ARN;
 use super::functions;
@@ -61,7 +62,7 @@ pub(super) fn get(fc: &Fc, asked: &Asked) -> Result<Reply, Fault> {
 
 pub(super) fn list(fc: &Fc, asked: &Asked) -> Result<Reply, Fault> {
     let function = fc.function(&asked.target()?)?;
-    let mut names: Vec<String> = function.triggers.keys().cloned().collect();
+    let mut names: Vec<String> = function.triggers.keys().filter(|name| !domain::is_route(name)).cloned().collect();
     names.extend(fc.store.of(Kind::Trigger, function.name.as_str()).into_iter().map(|document| document.name.clone()));
     names.sort_unstable();
     names.dedup();
@@ -186,7 +187,7 @@ fn config(fields: &Fields<'_>) -> Result<Option<Map<String, Value>>, Fault> {
 }
 
 /// The trigger of this host that is meant; none if there is no such kind.
-fn spec(kept: &Map<String, Value>, kind: &str, target: &Target) -> Result<Option<TriggerSpec>, Fault> {
+pub(super) fn spec(kept: &Map<String, Value>, kind: &str, target: &Target) -> Result<Option<TriggerSpec>, Fault> {
     let empty = Map::new();
     let config = Fields::of(kept.get("triggerConfig").and_then(Value::as_object).unwrap_or(&empty));
     let qualifier = kept.get("qualifier").and_then(Value::as_str).filter(|own| !own.is_empty() && *own != LATEST);
