@@ -14,6 +14,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "catalog",
             "clock",
             "config",
+            "fc",
             "guest",
             "ids",
             "ledger",

@@ -15,6 +15,7 @@ use super::language::missing_tool;
 use super::manifest::{Manifest, ManifestFunction};
 use super::output;
 use super::progress::{Progress, Step};
+use super::serverless::Template;
 
 /// The target that cargo makes components for.
 pub(super) const TARGET: &str = "wasm32-wasip2";
@@ -28,12 +29,20 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Runs each distinct `build` command of `dormouse.toml` once, in the manifest's folder, through the shell, and checks
 /// that it left the components that the manifest names. If a command needs Rust's `wasm32-wasip2` target and rustup
 /// does not have it, it is added first.
+///
+/// With `--template`, builds the functions of an `s.yaml`: folders of Python or Node.js become components in
+/// `.dormouse-build` beside it.
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  dormouse build\n  dormouse build examples --function hello")]
+#[command(
+    after_help = "Examples:\n  dormouse build\n  dormouse build examples --function hello\n  dormouse build -t s.yaml"
+)]
 pub(super) struct Build {
     /// The manifest, or the folder that has it
     #[arg(default_value = ".")]
     manifest: PathBuf,
+    /// A file of Serverless Devs, `s.yaml`, in the place of a manifest
+    #[arg(long, short, value_name = "FILE", conflicts_with = "manifest")]
+    template: Option<PathBuf>,
     /// Only this function; may be repeated
     #[arg(long = "function", value_name = "NAME")]
     functions: Vec<FunctionName>,
@@ -41,7 +50,10 @@ pub(super) struct Build {
 
 impl Build {
     pub(super) async fn run(self) -> anyhow::Result<()> {
-        let manifest = Manifest::read(&self.manifest)?.only(&self.functions)?;
+        let manifest = match &self.template {
+            Some(template) => Template::read(template)?.only(&self.functions)?.manifest(),
+            None => Manifest::read(&self.manifest)?.only(&self.functions)?,
+        };
         build(&manifest, &Progress::new()).await?;
         for function in &manifest.functions {
             output::print(&format!("{}: {}", function.name, function.component.display()))?;
@@ -70,6 +82,11 @@ pub(super) async fn build(manifest: &Manifest, progress: &Progress) -> anyhow::R
             bail!("function `{names}`: `{command}` ended with {}; what it said stands above", captured.status);
         }
         step.done("built");
+    }
+    for function in &manifest.functions {
+        if let Some(source) = &function.source {
+            source.build(&function.component, function.name.as_str(), progress).await?;
+        }
     }
     match manifest.functions.iter().find(|function| !function.component.is_file()) {
         Some(function) => Err(missing(function)),
@@ -149,15 +166,15 @@ pub(super) async fn asked(program: &str, arguments: &[&str], folder: &Path) -> a
 }
 
 /// How a command ended, and the end of what it said.
-struct Captured {
-    status: ExitStatus,
-    output: String,
+pub(super) struct Captured {
+    pub(super) status: ExitStatus,
+    pub(super) output: String,
 }
 
 /// Runs a shell command, with its last line as the step's message.
 ///
 /// Both of its streams go to one nameless file: their order stays, no pipe can fill up, and memory stays bounded.
-async fn run_captured(command: &str, folder: &Path, step: &Step) -> anyhow::Result<Captured> {
+pub(super) async fn run_captured(command: &str, folder: &Path, step: &Step) -> anyhow::Result<Captured> {
     let file = tempfile::tempfile().context("create a file for the output")?;
     let mut shell = Command::new("sh");
     shell.arg("-c").arg(command).current_dir(folder).stdin(Stdio::null()).kill_on_drop(true);
@@ -204,6 +221,7 @@ mod tests {
             example: None,
             settings: SettingsSpec::default(),
             aliases: Vec::new(),
+            source: None,
         }
     }
 

@@ -384,24 +384,30 @@ fn address_of(url: &Url) -> String {
     url.origin().ascii_serialization()
 }
 
-/// Sends a request; every answer but a success is an error.
-async fn sent(request: RequestBuilder) -> Result<Response, ClientError> {
+/// Sends a request; an error says why nobody answered.
+pub(super) async fn reached(request: RequestBuilder) -> Result<Response, ClientError> {
     let (http, request) = request.build_split();
     let request = request.map_err(|error| broken("the host".to_owned(), &error))?;
     let address = address_of(request.url());
-    let response = match http.execute(request).await {
-        Ok(response) => response,
+    match http.execute(request).await {
+        Ok(response) => Ok(response),
         Err(error) if error.is_connect() => {
             let cause = root_cause(&error);
             // What was wrong in TLS comes as text only.
-            return Err(if cause.contains("peer certificate") {
+            Err(if cause.contains("peer certificate") {
                 ClientError::Untrusted { address, cause }
             } else {
                 ClientError::Unreachable { address, cause }
-            });
+            })
         }
-        Err(error) => return Err(broken(address, &error)),
-    };
+        Err(error) => Err(broken(address, &error)),
+    }
+}
+
+/// Sends a request; every answer but a success is an error.
+async fn sent(request: RequestBuilder) -> Result<Response, ClientError> {
+    let response = reached(request).await?;
+    let address = address_of(response.url());
     if response.status().is_success() {
         return Ok(response);
     }
@@ -428,13 +434,17 @@ pub(super) async fn answered<T: DeserializeOwned>(request: RequestBuilder) -> Re
     let response = sent(request).await?;
     let address = address_of(response.url());
     let json = response.text().await.map_err(|error| broken(address.clone(), &error))?;
-    match serde_json::from_str(&json) {
-        Ok(value) => Ok(Answer { json, value }),
-        Err(error) => Err(ClientError::Broken { address, cause: format!("read its JSON: {error}") }),
-    }
+    let value = answer_of(&json, address)?;
+    Ok(Answer { json, value })
 }
 
-fn broken(address: String, error: &reqwest::Error) -> ClientError {
+/// The value that an answer's JSON stands for.
+pub(super) fn answer_of<T: DeserializeOwned>(json: &str, address: String) -> Result<T, ClientError> {
+    serde_json::from_str(json)
+        .map_err(|error| ClientError::Broken { address, cause: format!("read its JSON: {error}") })
+}
+
+pub(super) fn broken(address: String, error: &reqwest::Error) -> ClientError {
     ClientError::Broken { address, cause: root_cause(error) }
 }
 

@@ -21,6 +21,7 @@ use super::component;
 use super::manifest::{Manifest, ManifestAlias, ManifestFunction};
 use super::output;
 use super::progress::Progress;
+use super::serverless::Template;
 use super::spelling::{self, Assignment};
 use super::units;
 
@@ -38,11 +39,15 @@ const CHUNK_BYTES: usize = 64 * 1024;
 #[command(after_help = "Examples:\n  \
     dormouse deploy\n  \
     dormouse deploy examples --function hello --build\n  \
+    dormouse deploy -t s.yaml\n  \
     dormouse deploy hello hello.wasm --set memory-mb=256 --set environment.LEVEL=debug")]
 pub(super) struct Deploy {
     /// The manifest or its folder; with a component, the function's name
     #[arg(default_value = ".", value_name = "MANIFEST|NAME")]
     target: String,
+    /// A file of Serverless Devs, `s.yaml`, in the place of a manifest; source code in it is built first
+    #[arg(long, short, value_name = "FILE", conflicts_with_all = ["target", "file", "component", "set"])]
+    template: Option<PathBuf>,
     /// The component to deploy as the function NAME
     #[arg(value_name = "COMPONENT", conflicts_with = "component")]
     file: Option<PathBuf>,
@@ -78,6 +83,9 @@ impl Deploy {
     pub(super) async fn run(mut self) -> anyhow::Result<()> {
         let client = self.client.client()?;
         let progress = Progress::new();
+        if let Some(template) = self.template.take() {
+            return self.run_template(&template, &client, &progress).await;
+        }
         let Some(component) = self.file.take().or(self.component.take()) else {
             return self.run_manifest(&client, &progress).await;
         };
@@ -86,6 +94,18 @@ impl Deploy {
         let answer = deploy(&client, &deployment, &progress).await?;
         let url = client.url_of(&answer.value).await?;
         self.client.show(&answer, |view| shown(view, url.as_str()))
+    }
+
+    /// What an `s.yaml` leaves out stays as it is on the host, as with the tools that it was written for.
+    async fn run_template(self, path: &Path, client: &Client, progress: &Progress) -> anyhow::Result<()> {
+        let template = Template::read(path)?.only(&self.functions)?;
+        build::build(&template.manifest(), progress).await?;
+        template.deploy(client, progress).await?;
+        let mut answers = Vec::new();
+        for resource in &template.resources {
+            answers.push(client.function(&resource.name).await?);
+        }
+        self.show_all(client, answers).await
     }
 
     async fn run_manifest(self, client: &Client, progress: &Progress) -> anyhow::Result<()> {
@@ -98,6 +118,10 @@ impl Deploy {
         }
         let deployments = manifest.functions.iter().map(|function| function.deployment(self.set.clone()));
         let answers = deploy_all(client, deployments.collect(), progress).await?;
+        self.show_all(client, answers).await
+    }
+
+    async fn show_all(&self, client: &Client, answers: Vec<Answer<FunctionView>>) -> anyhow::Result<()> {
         let json = answers.iter().map(|answer| answer.json.trim()).collect::<Vec<_>>().join(",");
         let all = Answer { json: format!("{{\"functions\":[{json}]}}"), value: answers };
         let mut lines = Vec::new();

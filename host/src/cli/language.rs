@@ -13,8 +13,8 @@ static C_SDK: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../guest-sdk/c");
 static JAVASCRIPT: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/templates/javascript");
 static TYPESCRIPT: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/templates/typescript");
 static JAVASCRIPT_HTTP: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/templates/javascript-http");
-static WIT: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../wit");
-static JAVASCRIPT_SDK: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../guest-sdk/javascript");
+pub(super) static WIT: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../wit");
+pub(super) static JAVASCRIPT_SDK: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../guest-sdk/javascript");
 
 /// Tools that build commands call, and how to get them.
 const TOOLS: [(&str, &str); 9] = [

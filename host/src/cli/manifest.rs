@@ -10,14 +10,15 @@ use anyhow::{Context, bail};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::source::{Runtime, Source};
 use super::spelling;
 use crate::catalog::SettingsSpec;
 use crate::ids::{AliasName, FunctionName, LATEST, VersionNumber};
 
 /// The name a manifest has in its folder.
-const FILE_NAME: &str = "dormouse.toml";
+pub(super) const FILE_NAME: &str = "dormouse.toml";
 /// What a function may have beside its settings.
-const OWN_KEYS: [&str; 4] = ["component", "build", "example", "aliases"];
+const OWN_KEYS: [&str; 5] = ["component", "build", "source", "example", "aliases"];
 
 /// A checked manifest.
 #[derive(Debug)]
@@ -38,6 +39,8 @@ pub(super) struct ManifestFunction {
     pub(super) component: PathBuf,
     /// The shell command that makes the component.
     pub(super) build: Option<String>,
+    /// What the component is made of, if it is source code for Function Compute's runtimes.
+    pub(super) source: Option<Source>,
     /// An event to try the function with; for a function of HTTP, a path such as `/tea`, or a body.
     pub(super) example: Option<String>,
     /// The whole configuration; what the manifest leaves out has its default.
@@ -143,7 +146,7 @@ fn one(folder: &Path, name: &str, value: toml::Value, faults: &mut Vec<String>) 
         return None;
     };
     let own = OWN_KEYS.map(|key| table.remove(key));
-    let [component, build, example, aliases] = own;
+    let [component, build, source, example, aliases] = own;
     let component = match component {
         Some(Value::String(component)) if !component.is_empty() => Some(folder.join(component)),
         Some(_) => {
@@ -163,6 +166,8 @@ fn one(folder: &Path, name: &str, value: toml::Value, faults: &mut Vec<String>) 
             None
         }
     };
+    let source = source.map_or(Ok(None), |source| self::source(source, folder).map(Some));
+    let source = source.map_err(|wrong| fault(wrong)).ok();
     // An event may be written as a table too; then it is sent as JSON.
     let example = example.map(|example| match example {
         Value::String(text) => text,
@@ -174,7 +179,25 @@ fn one(folder: &Path, name: &str, value: toml::Value, faults: &mut Vec<String>) 
         return None;
     }
     let (name, component) = (parsed?, component?);
-    Some(ManifestFunction { name, component, build, example, settings: settings?, aliases: aliases? })
+    Some(ManifestFunction { name, component, build, source: source?, example, settings: settings?, aliases: aliases? })
+}
+
+/// `[functions.NAME.source]`.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct RawSource {
+    folder: String,
+    runtime: String,
+    handlers: Vec<String>,
+}
+
+fn source(value: Value, beside: &Path) -> Result<Source, String> {
+    let shape = "write `source = { folder = \"code\", runtime = \"python3\", handlers = [\"index.handler\"] }`";
+    let RawSource { folder, runtime, handlers } =
+        serde_json::from_value(value).map_err(|error| format!("`source`: {error}; {shape}"))?;
+    let runtime = Runtime::named(&runtime)
+        .ok_or_else(|| format!("`source.runtime` is `{runtime}`; it must begin with `python` or `nodejs`"))?;
+    Ok(Source { runtime, folder: beside.join(folder), handlers })
 }
 
 /// What an alias of a manifest may say.

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -13,7 +14,9 @@ use include_dir::{Dir, DirEntry};
 use crate::ids::FunctionName;
 
 use super::language::Language;
+use super::manifest::FILE_NAME as MANIFEST;
 use super::output;
+use super::serverless::Template;
 
 /// Names that cargo refuses for a package, or that would hide a crate every program uses.
 const NOT_FOR_CRATES: [&str; 45] = [
@@ -70,10 +73,14 @@ const NOT_FOR_CRATES: [&str; 45] = [
 /// and runs with `dormouse up`. Nothing is fetched except what the language's own tools need.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  dormouse new hello\n  cd hello\n  dormouse up --watch\n\n  \
-                        dormouse new metrics --lang python")]
+                        dormouse new metrics --lang python\n  dormouse new --from s.yaml")]
 pub(super) struct New {
     /// The function's name, and the folder's
-    name: FunctionName,
+    #[arg(required_unless_present = "from")]
+    name: Option<FunctionName>,
+    /// Write a `dormouse.toml` beside this file of Serverless Devs, an `s.yaml`, for the functions in it
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["name", "path", "lang"])]
+    from: Option<PathBuf>,
     /// The folder, if it shall have another name; it must be empty or not exist
     #[arg(long, value_name = "DIR")]
     path: Option<PathBuf>,
@@ -83,17 +90,37 @@ pub(super) struct New {
 }
 
 impl New {
-    pub(super) fn name(&self) -> &FunctionName {
-        &self.name
+    pub(super) fn name(&self) -> &str {
+        self.name.as_ref().map_or("a manifest", FunctionName::as_str)
     }
 
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let folder = self.path.clone().unwrap_or_else(|| PathBuf::from(self.name.as_str()));
-        create(&self.name, self.lang, &folder)?;
+        let Some(name) = self.name else { return manifest_from(&self.from.unwrap_or_default()) };
+        let folder = self.path.clone().unwrap_or_else(|| PathBuf::from(name.as_str()));
+        create(&name, self.lang, &folder)?;
         let shown = folder.display();
-        output::print(&format!("created {} in {shown}\n\nNext:\n  cd {shown}\n  dormouse up --watch", self.name))?;
+        output::print(&format!("created {name} in {shown}\n\nNext:\n  cd {shown}\n  dormouse up --watch"))?;
         Ok(())
     }
+}
+
+/// Writes the manifest of an `s.yaml` beside it.
+fn manifest_from(template: &Path) -> anyhow::Result<()> {
+    let template = Template::read(template)?;
+    let (text, notes) = template.to_manifest()?;
+    let path = template.folder.join(MANIFEST);
+    let mut file = match fs::File::create_new(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            bail!("{} is there already; move it away first", path.display())
+        }
+        file => file.with_context(|| format!("create {}", path.display()))?,
+    };
+    file.write_all(text.as_bytes()).with_context(|| format!("write {}", path.display()))?;
+    notes.iter().for_each(|note| output::note(note));
+    let functions = template.resources.len();
+    let place = template.folder.display();
+    output::print(&format!("wrote {} with {functions} functions\n\nNext:\n  dormouse up {place}", path.display()))?;
+    Ok(())
 }
 
 fn create(name: &FunctionName, language: Language, folder: &Path) -> anyhow::Result<()> {

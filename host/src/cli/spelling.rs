@@ -28,9 +28,14 @@ pub(super) fn kebab(name: &str) -> String {
 
 /// A way to a value as it stands in a manifest: `lifecycle.pre-stop.handler`, `environment.PORT`.
 pub(super) fn spelled(path: &[String]) -> String {
+    kebab_path(path).join(".")
+}
+
+/// The parts of a way to a value as they stand in a manifest.
+pub(super) fn kebab_path(path: &[String]) -> Vec<String> {
     match path {
-        [map, ..] if AUTHORS_KEYS.contains(&map.as_str()) => path.join("."),
-        path => respelled(path.iter().map(String::as_str), kebab).join("."),
+        [map, ..] if AUTHORS_KEYS.contains(&map.as_str()) => path.to_vec(),
+        path => respelled(path.iter().map(String::as_str), kebab),
     }
 }
 

@@ -20,6 +20,7 @@ use super::deploy::{Deployment, deploy_all, set_aliases};
 use super::hosting::{self, Started};
 use super::manifest::Manifest;
 use super::progress::Progress;
+use super::serverless::Template;
 use super::trust::Trust;
 use super::watch::Sources;
 use super::{build, component, output};
@@ -33,11 +34,15 @@ use super::{build, component, output};
 #[command(after_help = "Examples:\n  \
     dormouse up\n  \
     dormouse up examples --watch\n  \
+    dormouse up -t s.yaml\n  \
     dormouse up --function hello --data-addr 127.0.0.1:9000")]
 pub(super) struct Up {
     /// The manifest, or the folder that has it
     #[arg(default_value = ".")]
     manifest: PathBuf,
+    /// A file of Serverless Devs, `s.yaml`, in the place of a manifest
+    #[arg(long, short, value_name = "FILE", conflicts_with_all = ["manifest", "watch"])]
+    template: Option<PathBuf>,
     /// Only this function; may be repeated
     #[arg(long = "function", value_name = "NAME")]
     functions: Vec<FunctionName>,
@@ -54,7 +59,10 @@ pub(super) struct Up {
 impl Up {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         // A manifest with faults is no reason to start a host.
-        let manifest = Manifest::read(&self.manifest)?.only(&self.functions)?;
+        let project = match &self.template {
+            Some(template) => Files::Template(Template::read(template)?.only(&self.functions)?),
+            None => Files::Manifest(Manifest::read(&self.manifest)?.only(&self.functions)?),
+        };
         let Started { mut server, addresses, admin_token, state_dir } = hosting::start(self.serve).await?;
         if self.json {
             hosting::announce_as_json(&addresses)?;
@@ -64,7 +72,7 @@ impl Up {
         // It is this very process that answers, whatever name its certificate has.
         let trust = Trust { insecure: true, ..Trust::default() };
         let client = Client::new(admin.parse()?, Some(data.parse()?), admin_token.as_deref(), &trust)?;
-        let mut project = Project {
+        let mut host = Project {
             manifest: self.manifest,
             functions: self.functions,
             client,
@@ -73,14 +81,18 @@ impl Up {
             deployed: BTreeMap::new(),
         };
         let work = async {
+            let manifest = match &project {
+                Files::Template(template) => return host.bring_up_template(template, self.json).await,
+                Files::Manifest(manifest) => manifest,
+            };
             // Watched from before the first build, so that what is saved meanwhile is not missed.
             let mut sources = self.watch.then(|| Sources::watch(&manifest.folder)).transpose()?;
             if let Some(sources) = &mut sources {
-                sources.leave_out(&project.not_sources(&manifest));
+                sources.leave_out(&host.not_sources(manifest));
             }
-            project.bring_up(&manifest, self.json).await?;
+            host.bring_up(manifest, self.json).await?;
             match sources {
-                Some(sources) => project.follow(sources).await,
+                Some(sources) => host.follow(sources).await,
                 None => std::future::pending().await,
             }
         };
@@ -93,6 +105,12 @@ impl Up {
         hosting::farewell(&stopped?, self.json)?;
         worked
     }
+}
+
+/// What is brought up.
+enum Files {
+    Manifest(Manifest),
+    Template(Template),
 }
 
 /// A manifest on its host.
@@ -116,6 +134,19 @@ impl Project {
             }
         }
         self.update(manifest).await?;
+        self.show(manifest, as_json).await
+    }
+
+    /// The same for an `s.yaml`, which is not followed.
+    async fn bring_up_template(&self, template: &Template, as_json: bool) -> anyhow::Result<()> {
+        let manifest = template.manifest();
+        build::build(&manifest, &self.progress).await?;
+        template.deploy(&self.client, &self.progress).await?;
+        self.show(&manifest, as_json).await?;
+        std::future::pending().await
+    }
+
+    async fn show(&self, manifest: &Manifest, as_json: bool) -> anyhow::Result<()> {
         let text = match as_json {
             true => self.ready(manifest).await?,
             false => self.table(manifest).await?,
@@ -197,7 +228,7 @@ impl Project {
             let view = self.client.function(&function.name).await?.value;
             table.add_row([
                 output::text(function.name.as_str()),
-                output::text(&function.settings.description),
+                output::text(&view.settings.description),
                 output::text(&curl(self.client.url_of(&view).await?.as_str(), &view, function.example.as_deref())),
             ]);
         }

@@ -31,7 +31,8 @@ pub(super) struct Code {
     pub(super) checksum: String,
 }
 
-pub(super) fn checksum(zip: &[u8]) -> String {
+/// The checksum of code: CRC-64 of ECMA-182, reflected, in decimal digits.
+pub fn checksum(zip: &[u8]) -> String {
     CHECKSUM.checksum(zip).to_string()
 }
 

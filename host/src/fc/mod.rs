@@ -44,11 +44,13 @@ use serde_json::Map;
 
 pub use self::api::{Api, OPERATIONS, Op, Support};
 use self::caller::{Head, Nonces};
+pub use self::code::checksum as code_checksum;
 use self::fault::Fault;
 use self::files::Uploads;
 use self::request::{Asked, Reply};
 use self::signature::Signature;
 use self::store::Store;
+pub use self::written::Written;
 use crate::access::{Change, Key, Right};
 use crate::config::FcConfig;
 use crate::guest::{Body, EventInput};
