@@ -37,8 +37,7 @@ async fn run(page: &Path, host: &TestHost) {
 /// The same, in a folder that has what the page takes for granted.
 async fn run_in(folder: &Path, page: &Path, host: &TestHost) {
     let (text, programs) = (std::fs::read_to_string(page).unwrap(), programs());
-    let own = std::env::var("PATH").unwrap_or_default();
-    let path = format!("{}:{own}", programs.path().display());
+    let path = format!("{}:{}", programs.path().display(), tests::languages::path().to_string_lossy());
     let commands = commands(&text);
     assert!(!commands.is_empty(), "{} has no command", page.display());
     for (command, expected) in commands {
@@ -115,6 +114,18 @@ async fn the_page_about_function_compute_does_what_it_says() {
         python.arg("program.py").current_dir(folder.path()).env("NO_PROXY", "127.0.0.1").output().await.unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim_end(), "Hello, world!", "{output:?}");
     run_in(folder.path(), &parts[1], &host).await;
+}
+
+#[tokio::test]
+async fn the_page_about_serverless_devs_does_what_it_says() {
+    let (host, folder) = (TestHost::start().await, tempfile::tempdir().unwrap());
+    let example = "examples/function-compute-nodejs";
+    for file in ["s.yaml", "code/index.js"] {
+        let (from, to) = (tests::repository().join(example).join(file), folder.path().join(example).join(file));
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        std::fs::copy(from, to).unwrap();
+    }
+    run_in(folder.path(), &tests::repository().join("host/docs/serverless-devs.md"), &host).await;
 }
 
 #[test]

@@ -17,6 +17,7 @@ mod policy;
 mod fairness;
 mod billing;
 mod durability;
+mod serverless;
 mod shutdown;
 mod errors;
 mod http;

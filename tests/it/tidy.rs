@@ -82,6 +82,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "access",
             "catalog",
+            "clock",
             "config",
             "fc",
             "guest",

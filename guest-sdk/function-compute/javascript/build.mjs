@@ -5,7 +5,7 @@
 // FOLDER has the user's files and, below `node_modules`, the packages of its `package.json`; each HANDLER is an entry such
 // as `index.handler`. Standard output gets a line for each package that cannot run.
 
-import { existsSync, readFileSync, readdirSync } from "node:fs";
+import { existsSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { builtinModules } from "node:module";
 import { dirname, join, relative, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -18,7 +18,7 @@ const PORTABLE = [
   "stream", "string_decoder", "timers", "tty", "url", "util", "zlib",
 ];
 /** Those that are written here. */
-const OWN = ["fs", "http", "https", "os"];
+const OWN = ["async_hooks", "fs", "http", "https", "os"];
 /** Packages that find machine code. */
 const FINDERS = ["bindings", "node-gyp-build", "node-pre-gyp", "@mapbox/node-pre-gyp", "prebuild-install"];
 
@@ -117,8 +117,51 @@ function builtin(name) {
     module.exports = new Proxy(fail, { get: (own, name) => (name === "__esModule" ? undefined : name in own ? own[name] : fail) });`;
 }
 
+/** Numbers in the base64 of source maps. */
+function* numbers(text) {
+  let [value, shift] = [0, 0];
+  for (const letter of text) {
+    const digit = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".indexOf(letter);
+    value |= (digit & 31) << shift;
+    shift += 5;
+    if (digit & 32) continue;
+    yield value & 1 ? -(value >> 1) : value >> 1;
+    [value, shift] = [0, 0];
+  }
+}
+
+/**
+ * Where each line of the user's files begins in the module: its line and column there, the file's number, and the line in
+ * the file. What belongs to no file of theirs has the number -1.
+ */
+function lines(map) {
+  const files = map.sources.map((source) => {
+    const path = relative(code, resolve(dirname(out), source.replace(/^[a-z]+:(?=\/)/, "")));
+    return path.startsWith("..") || source.includes("builtin:") || source.includes("made:") ? null : `/code/${path}`;
+  });
+  const at = [];
+  let [file, line] = [0, 0];
+  let last = "";
+  map.mappings.split(";").forEach((segments, row) => {
+    let column = 0;
+    for (const segment of segments.split(",")) {
+      const [ahead, files_ahead, lines_ahead] = numbers(segment);
+      if (ahead === undefined) continue;
+      column += ahead;
+      file += files_ahead ?? 0;
+      line += lines_ahead ?? 0;
+      const own = files_ahead !== undefined && files[file] !== null ? file : -1;
+      const here = own === -1 ? "" : `${own}:${line}`;
+      if (here === last) continue;
+      last = here;
+      at.push([row + 1, column, own, line + 1]);
+    }
+  });
+  return { files, at };
+}
+
 try {
-  await build({
+  const made = await build({
     entryPoints: ["dormouse:entry"],
     outfile: out,
     bundle: true,
@@ -131,12 +174,16 @@ try {
     define: { "process.env.NODE_DEBUG": "undefined" },
     nodePaths: [packages],
     plugins: [node],
-    logLevel: "silent",
     legalComments: "none",
-    metafile: Boolean(process.env.META),
+    logLevel: "silent",
+    sourcemap: "external",
+    write: false,
     minifySyntax: true,
     minifyWhitespace: true,
   });
+  const [map, module] = ["map", "js"].map((ending) => made.outputFiles.find(({ path }) => path.endsWith(ending)));
+  // Behind the module, so that nothing in it moves.
+  writeFileSync(out, `${module.text}\nglobalThis.dormouseLines = ${JSON.stringify(lines(JSON.parse(map.text)))};\n`);
 } catch (error) {
   const said = error.errors?.map(({ text, location: at }) => (at ? `${at.file}:${at.line}: ${text}` : text));
   console.error((said ?? [error.message]).join("\n"));

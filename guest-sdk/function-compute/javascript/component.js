@@ -9,6 +9,7 @@ import { wake } from "../../javascript/system.js";
 import { lines, plain } from "./console.js";
 import { context } from "./context.js";
 import { isRequest, serveHttp } from "./http_function.js";
+import { stackOf } from "./stack.js";
 
 const encoder = new TextEncoder();
 const env = globalThis.process.env;
@@ -93,7 +94,7 @@ function described(thrown) {
   return {
     errorMessage: isError ? error.message : typeof error === "string" ? error : JSON.stringify(error),
     errorType: isError ? error.name : "Error",
-    stackTrace: isError ? (error.stack ?? "").split("\n").map((line) => line.trim()).filter((line) => line !== "") : [],
+    stackTrace: isError ? stackOf(error) : [],
     handled,
   };
 }

@@ -1,6 +1,7 @@
 // `console` in the form that lines have at Function Compute: time, request and level come first.
 
 import { console as plainConsole, text } from "../../javascript/console.js";
+import { stackOf } from "./stack.js";
 
 const running = new Set();
 
@@ -43,5 +44,7 @@ function format([first, ...values]) {
 
 /** A value as the log shows it. */
 export function plain(value) {
-  return text(value?.error instanceof Error ? value.error : value);
+  const error = value?.error instanceof Error ? value.error : value;
+  if (!(error instanceof Error)) return text(value);
+  return [`${error.name}: ${error.message}`, ...stackOf(error).map((line) => `    ${line}`)].join("\n");
 }

@@ -47,6 +47,21 @@ Object.assign(globalThis.process, {
   versions: { node: "20.0.0" },
 });
 
+// Packages look at stacks as V8 has them; QuickJS lacks some of what is asked of each place.
+const { captureStackTrace } = Error;
+Error.captureStackTrace = (target, above) => {
+  captureStackTrace(target, above);
+  if (Array.isArray(target.stack)) target.stack = target.stack.map(place);
+};
+
+function place(site) {
+  const ask = (name) => () => (typeof site[name] === "function" ? site[name]() : undefined);
+  const names = ["getColumnNumber", "getFileName", "getFunction", "getFunctionName", "getLineNumber"];
+  const no = ["isConstructor", "isEval", "isNative", "isToplevel"].map((name) => [name, () => false]);
+  const none = ["getEvalOrigin", "getMethodName", "getThis", "getTypeName"].map((name) => [name, () => undefined]);
+  return Object.fromEntries([...names.map((name) => [name, ask(name)]), ...no, ...none]);
+}
+
 function elapsed(since) {
   const now = Math.round(performance.now() * 1e6);
   const ns = since === undefined ? now : now - (since[0] * 1e9 + since[1]);

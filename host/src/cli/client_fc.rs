@@ -13,10 +13,11 @@ impl Client {
         &self,
         method: Method,
         path: &[&str],
+        query: &[(&str, String)],
         body: Option<&Value>,
     ) -> Result<Option<Value>, ClientError> {
         let is_question = method == Method::GET;
-        let mut request = self.admin_request(method, path, &[]);
+        let mut request = self.admin_request(method, path, query);
         if let Some(body) = body {
             request = request.json(body);
         }

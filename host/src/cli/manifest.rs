@@ -375,6 +375,12 @@ mod tests {
             [functions.four]
             component = "x.wasm"
             aliases.prod = { version = "x" }
+            [functions.five]
+            component = "x.wasm"
+            source = { folder = "code", runtime = "java8", handlers = [] }
+            [functions.six]
+            component = "x.wasm"
+            source = { folder = "code" }
             "#,
         )
         .unwrap_err();
@@ -383,7 +389,9 @@ mod tests {
             "unknown key `host`",
             "function `one`: unknown key `memory-mbs`, expected one of",
             "`memory-mb`, `timeout-ms`",
-            "`component`, `build`, `example`, `aliases`",
+            "`component`, `build`, `source`, `example`, `aliases`",
+            "function `five`: `source.runtime` is `java8`; it must begin with `python` or `nodejs`",
+            "function `six`: `source`: missing field `runtime`; write `source = {",
             "function `one`: `timeout-ms`: invalid type: string \"long\"",
             "function `one`: unknown key `lifecycle.pre-frezee`, expected one of `initializer`, `pre-freeze`, `pre-stop`",
             "function `one`: `environment.PORT`",

@@ -47,6 +47,7 @@ mod resume;
 mod rollback;
 mod serve;
 mod serverless;
+mod shell;
 mod show;
 mod source;
 mod spelling;

@@ -11,9 +11,9 @@ use ignore::WalkBuilder;
 use include_dir::{Dir, DirEntry, include_dir};
 use sha2::{Digest as _, Sha256};
 
-use super::build::run_captured;
 use super::language::{JAVASCRIPT_SDK, WIT, missing_tool};
 use super::progress::{Progress, Step};
+use super::shell::run_captured;
 
 static PYTHON_GLUE: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../guest-sdk/function-compute/python");
 static JAVASCRIPT_GLUE: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../guest-sdk/function-compute/javascript");
@@ -153,7 +153,7 @@ impl Source {
             notes.extend(native(&packages)?);
             let names: Vec<String> = fs::read_dir(&packages)?
                 .flatten()
-                .map(|entry| entry.file_name().to_string_lossy().trim_end_matches(".py").to_owned())
+                .filter_map(|entry| entry.file_name().to_string_lossy().split('.').next().map(str::to_owned))
                 .collect();
             fs::rename(&packages, &code)?;
             fs::write(code.join(".dormouse-packages"), names.join("\n"))?;

@@ -186,7 +186,9 @@ mod tests {
             .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
             .collect();
         let mut map = HeaderMap::new();
-        fields.into_iter().for_each(|(name, value)| drop(map.append(name, value)));
+        for (name, value) in fields {
+            map.append(name, value);
+        }
         let request = RequestId::from_caller("r-1").unwrap();
         let (uri, address) = (uri.parse().unwrap(), [127, 0, 0, 1].into());
         let head = Head { request: &request, method: &Method::PUT, uri: &uri, fields: &map, address };

@@ -55,3 +55,31 @@ pub(super) fn complete(name: &FunctionName, spec: &mut SettingsSpec) {
     }
     spec.environment = variables;
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_function_is_told_what_it_is_and_a_client_sees_only_its_own() {
+        let mut spec = SettingsSpec { memory_mb: 256, timeout_ms: 1500, ..SettingsSpec::default() };
+        spec.environment =
+            [("A".to_owned(), "b".to_owned()), ("FC_PRE_STOP_HANDLER".to_owned(), "old".to_owned())].into();
+        let kept = json!({"handler": "index.handler", "hooks": {"initializer": "index.init", "preStop": ""}});
+        spec.function_compute = kept.as_object().unwrap().clone();
+        complete(&"shop.cart".parse().unwrap(), &mut spec);
+        let told = |name: &str| spec.environment.get(name).map(String::as_str);
+        assert_eq!((told("FC_SERVICE_NAME"), told("FC_FUNCTION_NAME")), (Some("shop"), Some("cart")));
+        assert_eq!(
+            (told("FC_FUNCTION_HANDLER"), told("FC_FUNCTION_INITIALIZER")),
+            (Some("index.handler"), Some("index.init"))
+        );
+        assert_eq!((told("FC_FUNCTION_MEMORY_SIZE"), told("FC_FUNCTION_TIMEOUT")), (Some("256"), Some("2")));
+        assert_eq!(told("FC_PRE_STOP_HANDLER"), None, "it is disabled");
+        assert_eq!(own(&spec.environment), [("A".to_owned(), "b".to_owned())].into());
+        assert!(check(&own(&spec.environment)).is_ok());
+        assert!(check(&spec.environment).unwrap_err().message.contains("`FC_"), "reserved");
+    }
+}

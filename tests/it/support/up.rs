@@ -1,5 +1,6 @@
 //! The program as people start it.
 
+use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -42,9 +43,20 @@ pub(crate) struct Up {
 impl Up {
     /// Runs `up --json` on a project and waits until it serves.
     pub(crate) async fn start(project: &Path, state: &Path, flags: &[&str]) -> Up {
+        let mut flags: Vec<&OsStr> = flags.iter().map(OsStr::new).collect();
+        flags.push(project.as_os_str());
+        Up::with(state, &flags).await
+    }
+
+    /// The same with a file of Serverless Devs.
+    pub(crate) async fn template(file: &Path, state: &Path) -> Up {
+        Up::with(state, &[OsStr::new("--template"), file.as_os_str()]).await
+    }
+
+    async fn with(state: &Path, arguments: &[&OsStr]) -> Up {
         let mut command = dormouse_with_tools();
         command.args(["up", "--json", "--data-addr=127.0.0.1:0", "--admin-addr=127.0.0.1:0", "--state-dir"]);
-        command.arg(state).args(flags).arg(project).stdout(Stdio::piped());
+        command.arg(state).args(arguments).stdout(Stdio::piped());
         let mut child = command.spawn().expect("the program runs");
         let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
         let mut line = String::new();

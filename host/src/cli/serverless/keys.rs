@@ -11,13 +11,15 @@ pub(super) enum Shape {
     Any,
     /// A number; a text of digits, as variables have them, is one.
     Number,
+    /// A map of texts, with any keys; numbers and truths are texts too.
+    Texts,
     /// These keys.
     Map(&'static [(&'static str, Shape)]),
     /// A list of such.
     List(&'static Shape),
 }
 
-use Shape::{Any, List, Map, Number};
+use Shape::{Any, List, Map, Number, Texts};
 
 /// The file itself.
 pub(super) const FILE: &[(&str, Shape)] = &[
@@ -78,7 +80,7 @@ pub(super) const FC3: &[(&str, Shape)] = &[
     ("idleTimeout", Number),
     ("instanceConcurrency", Number),
     ("instanceLifecycleConfig", LIFECYCLE),
-    ("environmentVariables", Any),
+    ("environmentVariables", Texts),
     ("internetAccess", Any),
     ("role", Any),
     ("layers", Any),
@@ -169,7 +171,7 @@ pub(super) const FC: &[(&str, Shape)] = &[
             ("instanceSoftConcurrency", Number),
             ("instanceType", Any),
             ("instanceLifecycleConfig", LIFECYCLE),
-            ("environmentVariables", Any),
+            ("environmentVariables", Texts),
             ("layers", Any),
             ("caPort", Number),
             ("gpuMemorySize", Number),
@@ -228,6 +230,16 @@ pub(super) fn check(node: &mut Node, shape: Shape, at: &str, faults: &mut Vec<St
             }
         }
         (Number, _) => faults.push(format!("line {line}: `{at}` must be a number")),
+        (Texts, Data::Map(entries)) => {
+            for (Key { line, name }, value) in entries {
+                match &value.data {
+                    Data::Text(_) | Data::Null => {}
+                    Data::Bool(_) | Data::Whole(_) | Data::Real(_) => value.data = Data::Text(value.to_string()),
+                    Data::List(_) | Data::Map(_) => faults.push(format!("line {line}: `{at}.{name}` must be a text")),
+                }
+            }
+        }
+        (Texts, _) => faults.push(format!("line {line}: `{at}` must be a map of texts")),
         (List(inner), Data::List(list)) => list.iter_mut().for_each(|node| check(node, *inner, at, faults)),
         (List(_), _) => faults.push(format!("line {line}: `{at}` must be a list")),
         // `auto` and the like: the host, or who makes a request of it, knows whether that can be.

@@ -71,8 +71,8 @@ impl Template {
         let all = root.get("resources").or_else(|| root.get("services")).map(Node::entries).unwrap_or_default();
         let mut resources = Vec::new();
         for (label, node) in all {
-            let scope = Scope { root: &root, this: Some(node), folder: &folder, env };
-            let read = extended(&root, node).and_then(|node| scope.resolve(&node));
+            let read = extended(&root, node)
+                .and_then(|node| Scope { root: &root, this: Some(&node), folder: &folder, env }.resolve(&node));
             match read.and_then(|node| Resource::read(&label.name, node, &folder, (&mut faults, &mut notes))) {
                 Ok(resource) => resources.extend(resource),
                 Err(error) => faults.push(format!("resource `{}`: {error:#}", label.name)),
@@ -186,7 +186,7 @@ resources:
         .unwrap();
         let [one] = template.resources.as_slice() else { panic!() };
         assert_eq!((one.name.as_str(), one.service.is_some()), ("demo", false));
-        assert_eq!(one.component, Path::new("project/./one.wasm"));
+        assert_eq!(one.component, Path::new("project/one.wasm"));
         assert_eq!((one.fields["memorySize"].clone(), one.fields["timeout"].clone()), (json!(512), json!(20)));
         assert_eq!(one.fields["instanceLifecycleConfig"]["preStop"]["timeout"], 40);
         assert!(!one.fields.contains_key("triggers") && !one.fields.contains_key("region"), "{:?}", one.fields);

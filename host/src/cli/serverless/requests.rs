@@ -76,7 +76,11 @@ impl<'a> Deployment<'a> {
         ] {
             if let Some(config) = config {
                 let path = [function.as_slice(), &[name]].concat();
-                let set = self.client.fc(Method::PUT, &path, Some(&Value::Object(config.clone()))).await;
+                let mut config = config.clone();
+                // It is a part of the address.
+                let qualifier = config.remove("qualifier").and_then(|qualifier| qualifier.as_str().map(str::to_owned));
+                let query: Vec<_> = qualifier.map(|qualifier| ("qualifier", qualifier)).into_iter().collect();
+                let set = self.client.fc(Method::PUT, &path, &query, Some(&Value::Object(config))).await;
                 note(&set.with_context(|| name.to_owned())?.unwrap_or_default());
             }
         }
@@ -99,7 +103,7 @@ impl<'a> Deployment<'a> {
     async fn function(&self) -> anyhow::Result<Value> {
         let component = component::read(&self.resource.component).await?;
         let path = self.function_path();
-        let before = self.client.fc(Method::GET, &path, None).await?;
+        let before = self.client.fc(Method::GET, &path, &[], None).await?;
         let mut fields = self.resource.fields.clone();
         fields.insert("functionName".to_owned(), self.own.into());
         // Code that is there already need not be compiled again.
@@ -109,8 +113,8 @@ impl<'a> Deployment<'a> {
         }
         let body = Value::Object(fields);
         let sent = match before {
-            Some(_) => self.client.fc(Method::PUT, &path, Some(&body)).await?,
-            None => self.client.fc(Method::POST, &path[..path.len() - 1], Some(&body)).await?,
+            Some(_) => self.client.fc(Method::PUT, &path, &[], Some(&body)).await?,
+            None => self.client.fc(Method::POST, &path[..path.len() - 1], &[], Some(&body)).await?,
         };
         Ok(sent.unwrap_or_default())
     }
@@ -120,9 +124,9 @@ impl<'a> Deployment<'a> {
         let at = if at.is_empty() { &[self.api] } else { at };
         let own = [at, &[list, name]].concat();
         let body = Value::Object(fields.clone());
-        let sent = match self.client.fc(Method::GET, &own, None).await? {
-            Some(_) => self.client.fc(Method::PUT, &own, Some(&body)).await?,
-            None => self.client.fc(Method::POST, &own[..own.len() - 1], Some(&body)).await?,
+        let sent = match self.client.fc(Method::GET, &own, &[], None).await? {
+            Some(_) => self.client.fc(Method::PUT, &own, &[], Some(&body)).await?,
+            None => self.client.fc(Method::POST, &own[..own.len() - 1], &[], Some(&body)).await?,
         };
         Ok(sent.unwrap_or_default())
     }
@@ -142,7 +146,7 @@ impl<'a> Deployment<'a> {
             Some(version) => version,
             None => {
                 let path = [owner.as_slice(), &["versions"]].concat();
-                let published = self.client.fc(Method::POST, &path, Some(&json!({}))).await?.unwrap_or_default();
+                let published = self.client.fc(Method::POST, &path, &[], Some(&json!({}))).await?.unwrap_or_default();
                 published["versionId"].as_str().unwrap_or_default().to_owned()
             }
         };

@@ -172,7 +172,7 @@ fn plain(name: FunctionName, service: Option<Object>, fields: Object) -> Resourc
 
 /// What the code is: a component, a folder with one, or source code.
 fn with_code(mut resource: Resource, code: &str, folder: &Path) -> anyhow::Result<Resource> {
-    let path = folder.join(code);
+    let path = folder.join(code.trim_start_matches("./"));
     let runtime = required(&resource.fields, "runtime")?;
     if path.extension().is_some_and(|extension| extension == "wasm" || extension == "zip") {
         resource.component = path;
