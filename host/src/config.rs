@@ -152,7 +152,7 @@ pub struct ServeArgs {
     /// Billing basis of functions that are created through Function Compute's APIs [default: duration]
     #[arg(long, env = "DORMOUSE_FC_BILLING_BASIS", value_name = "BASIS")]
     pub fc_billing_basis: Option<Basis>,
-    /// Services that clients of Function Compute's 2.0 APIs may create [default: 1000]
+    /// Services, and as many custom domains, that clients of Function Compute's APIs may create [default: 1000]
     #[arg(long, env = "DORMOUSE_FC_SERVICES_MAX", value_name = "COUNT")]
     pub fc_services_max: Option<usize>,
     /// Requests signed with ACS3 that are remembered, so that none is taken twice: of half an hour [default: 1000000]

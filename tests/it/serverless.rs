@@ -538,6 +538,22 @@ async fn custom_domains_are_checked_and_collide_with_no_other() {
     // Triggers of a domain are not the function's own in these APIs.
     let triggers = host.client.get(format!("{}/2023-03-30/functions/other/triggers", host.admin)).send().await.unwrap();
     assert_eq!(Reply::of(triggers).await.json()["triggers"], json!([]));
+    // Routes may change places. What cannot be done in whole is not done at all.
+    let two = |first: &str, second: &str| {
+        json!({"domainName": "d.example.com", "routeConfig": {"routes": [
+            {"path": "/x", "functionName": first}, {"path": "/y", "functionName": second}]}})
+    };
+    assert_eq!(send("POST", "", two("site", "other")).await.status, 200);
+    assert_eq!(send("PUT", "/d.example.com", two("other", "site")).await.status, 200);
+    let shown = host.get("/v1/functions/site").await.json();
+    let routes: Vec<_> = shown["triggers"].as_object().unwrap().values().map(|one| &one["http"]["path"]).collect();
+    assert_eq!(routes, ["/y"]);
+    let taken = json!({"triggers": {"own": {"http": {"host": "d.example.com", "path": "/taken"}}}}).to_string();
+    let own = host.client.patch(format!("{}/v1/functions/other", host.admin)).body(taken).send().await.unwrap();
+    assert_eq!(own.status(), 200);
+    let said = send("PUT", "/d.example.com", domain("d.example.com", "site", "/taken")).await;
+    assert_eq!((said.status, said.json()["ErrorCode"].as_str().unwrap()), (409, "TriggerAlreadyExists"));
+    assert_eq!((page("d.example.com", "/x").await, page("d.example.com", "/y").await), (200, 200));
     let host = host.kill_and_restart().await;
     let url = format!("{}/2023-03-30/custom-domains/a.example.com", host.admin);
     assert_eq!(Reply::of(host.client.get(url).send().await.unwrap()).await.status, 200);

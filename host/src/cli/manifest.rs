@@ -167,7 +167,7 @@ fn one(folder: &Path, name: &str, value: toml::Value, faults: &mut Vec<String>) 
         }
     };
     let source = source.map_or(Ok(None), |source| self::source(source, folder).map(Some));
-    let source = source.map_err(|wrong| fault(wrong)).ok();
+    let source = source.map_err(&mut fault).ok();
     // An event may be written as a table too; then it is sent as JSON.
     let example = example.map(|example| match example {
         Value::String(text) => text,
@@ -405,7 +405,7 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part} is not in:\n{text}");
         }
-        assert_eq!(faults.faults.len(), 12, "{text}");
+        assert_eq!(faults.faults.len(), 14, "{text}");
     }
 
     #[test]

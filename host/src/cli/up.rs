@@ -4,7 +4,7 @@
 //! Deploying goes through the admin plane as it does for everybody else; only the host happens to be in this process.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use comfy_table::ContentArrangement;
 use serde_json::{Value, json};
@@ -181,7 +181,9 @@ impl Project {
     /// What changes in the folder without the author's hand: the host's state, and components built here.
     fn not_sources(&self, manifest: &Manifest) -> Vec<PathBuf> {
         let built = manifest.functions.iter().filter(|function| function.build.is_some());
-        built.map(|function| function.component.clone()).chain([self.state_dir.clone()]).collect()
+        let made = manifest.functions.iter().filter(|function| function.source.is_some());
+        let made = made.filter_map(|function| function.component.parent().map(Path::to_owned));
+        built.map(|function| function.component.clone()).chain(made).chain([self.state_dir.clone()]).collect()
     }
 
     fn read(&self) -> anyhow::Result<Manifest> {

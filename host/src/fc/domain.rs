@@ -12,7 +12,7 @@ use super::input::{Fields, without_nulls};
 use super::request::{Asked, Reply, Target, page};
 use super::store::{Document, Kind};
 use crate::access::{Auth, Right};
-use crate::catalog::{Function, HttpTriggerSpec, TriggerSpec};
+use crate::catalog::{Function, HttpTriggerSpec, TriggerSpec, TriggerSpecs};
 use crate::ids::{FunctionName, LATEST};
 
 /// What names of their triggers begin with.
@@ -170,23 +170,60 @@ pub(super) fn is_route(name: &str) -> bool {
     name.starts_with(PREFIX)
 }
 
-/// Makes the triggers of a domain these and no others, on whichever functions they are.
+/// Makes the triggers of a domain these and no others, on whichever functions they are. All of it is undone if a part of it
+/// cannot be.
 async fn change_triggers(fc: &Fc, asked: &Asked, domain: &str, routes: &[Route]) -> Result<(), Fault> {
     let digest = hex::encode(&Sha256::digest(domain)[..6]);
     let prefix = format!("{PREFIX}{digest}-");
+    let mut changes = Vec::new();
     for function in fc.host.functions() {
-        let mut after = function.spec();
-        after.triggers.retain(|name, _| !name.starts_with(&prefix));
-        for (index, (target, spec)) in routes.iter().enumerate() {
-            if target.name == function.name {
-                after.triggers.insert(format!("{prefix}{index}"), spec.clone());
-            }
-        }
-        if after.triggers != function.triggers {
-            let patch = functions::patch(fc, asked, &function, &after)?;
-            fc.host.configure(function.name.clone(), patch).await?;
+        let own = |triggers: &TriggerSpecs| -> TriggerSpecs {
+            let own = triggers.iter().filter(|(name, _)| name.starts_with(&prefix));
+            own.map(|(name, spec)| (name.clone(), spec.clone())).collect()
+        };
+        let before = own(&function.triggers);
+        let wanted = routes.iter().enumerate().filter(|(_, (target, _))| target.name == function.name);
+        let after: TriggerSpecs = wanted.map(|(index, (_, spec))| (format!("{prefix}{index}"), spec.clone())).collect();
+        if before != after {
+            let mut spec = function.spec();
+            spec.triggers.extend(after.clone());
+            // Who may not do that changes nothing.
+            functions::patch(fc, asked, &function, &spec)?;
+            changes.push((function.name.clone(), before, after));
         }
     }
+    // What is given up comes first: another one may want it.
+    let none = TriggerSpecs::new();
+    for (name, before, _) in &changes {
+        replace(fc, name, before, &none).await?;
+    }
+    for (done, (name, _, after)) in changes.iter().enumerate() {
+        if let Err(fault) = replace(fc, name, &none, after).await {
+            // All of the domain's new ones are gone before an old one comes back.
+            for (name, _, after) in &changes[..done] {
+                let _ = replace(fc, name, after, &none).await;
+            }
+            for (name, before, _) in &changes {
+                if let Err(fault) = replace(fc, name, &none, before).await {
+                    tracing::error!(function = %name, "routes of {domain} could not be put back: {}", fault.message);
+                }
+            }
+            return Err(fault);
+        }
+    }
+    Ok(())
+}
+
+/// Takes triggers away from a function and gives it others, in one step.
+async fn replace(fc: &Fc, name: &FunctionName, gone: &TriggerSpecs, new: &TriggerSpecs) -> Result<(), Fault> {
+    if gone.is_empty() && new.is_empty() {
+        return Ok(());
+    }
+    let mut triggers: Map<String, Value> = gone.keys().map(|name| (name.clone(), Value::Null)).collect();
+    for (name, spec) in new {
+        triggers.insert(name.clone(), serde_json::to_value(spec).map_err(anyhow::Error::from)?);
+    }
+    fc.host.configure(name.clone(), json!({"triggers": triggers})).await?;
     Ok(())
 }
 
