@@ -110,6 +110,9 @@ function builtin(name) {
   if (name === "process") return "module.exports = globalThis.process;";
   if (PORTABLE.includes(base)) {
     const file = join(portable, below === undefined ? `${base}.js` : `${base}/${below}.js`);
+    // Its constants are its own names there.
+    const zlib = `const own = require(${JSON.stringify(file)}); module.exports = { ...own.default, constants: own.default };`;
+    if (name === "zlib") return zlib;
     if (existsSync(file)) return `const own = require(${JSON.stringify(file)}); module.exports = own.default ?? own;`;
   }
   const text = `\`${name}\` of Node.js does not work in a component`;
@@ -163,7 +166,8 @@ function lines(map) {
 try {
   const made = await build({
     entryPoints: ["dormouse:entry"],
-    outfile: out,
+    absWorkingDir: code,
+    outfile: resolve(out),
     bundle: true,
     format: "esm",
     platform: "neutral",
