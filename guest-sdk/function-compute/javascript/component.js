@@ -44,9 +44,10 @@ export function serve(modules) {
       const found = find(entry);
       // An HTTP function of a service takes a request and a response.
       if (event.length > 0 && env.FC_SERVICE_NAME && isRequest(event[0])) {
-        return await serveHttp(found, event[0], told);
+        return bytes(await serveHttp(found, event[0], told));
       }
-      return await settled(found, [...event.map((bytes) => Buffer.from(bytes)), told]);
+      const reply = await settled(found, [...event.map((whole) => Buffer.from(whole)), told]);
+      return event.length > 0 ? bytes(reply) : undefined;
     } catch (error) {
       console.error(`${entry} failed: ${plain(error)}`);
       // The contract's error is a text.
@@ -58,7 +59,7 @@ export function serve(modules) {
   // A hook has no caller to report to. Its failure is already logged.
   const hook = (variable) => (ctx) => call(ctx, variable).then(() => undefined, () => undefined);
   return {
-    handler: async (ctx, event) => bytes(await call(ctx, "FC_FUNCTION_HANDLER", new Uint8Array(event))),
+    handler: (ctx, event) => call(ctx, "FC_FUNCTION_HANDLER", new Uint8Array(event)),
     initializer: async (ctx) => {
       await call(ctx, "FC_FUNCTION_INITIALIZER");
     },
@@ -92,11 +93,21 @@ function described(thrown) {
   const error = handled ? thrown.error : thrown;
   const isError = error instanceof Error;
   return {
-    errorMessage: isError ? error.message : typeof error === "string" ? error : JSON.stringify(error),
-    errorType: isError ? error.name : "Error",
+    errorMessage: isError ? String(error.message) : worded(error),
+    errorType: isError ? String(error.name) : "Error",
     stackTrace: isError ? stackOf(error) : [],
     handled,
   };
+}
+
+/** What is no error, as text. */
+function worded(thrown) {
+  if (typeof thrown === "string") return thrown;
+  try {
+    return JSON.stringify(thrown) ?? String(thrown);
+  } catch {
+    return String(thrown);
+  }
 }
 
 function bytes(reply) {

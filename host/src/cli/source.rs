@@ -86,7 +86,7 @@ impl Source {
             bail!("there is no folder {}, which should hold the function's code", folder.display());
         }
         let mut walk = WalkBuilder::new(folder);
-        walk.standard_filters(false).add_custom_ignore_filename(".fcignore");
+        walk.standard_filters(false).follow_links(true).add_custom_ignore_filename(".fcignore");
         walk.filter_entry(|entry| !NOT_CODE.iter().any(|name| entry.file_name() == *name));
         let (mut files, mut bytes) = (Vec::new(), 0);
         for entry in walk.build() {

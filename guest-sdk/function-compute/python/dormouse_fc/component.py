@@ -25,6 +25,9 @@ sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplac
 # Modules of Python that are of no use to a function, and take long to load.
 _NOT_LOADED = {"antigravity", "idlelib", "this", "tkinter", "turtle", "turtledemo"}
 
+# Of a stack, so many are told; an endless recursion has a thousand.
+_FRAMES_MAX = 50
+
 
 class _Log(logging.Formatter):
     """The form that lines have at Function Compute."""
@@ -50,7 +53,7 @@ class WitWorld(wit_world.WitWorld):
         _call(ctx, "FC_FUNCTION_INITIALIZER")
 
     def handler(self, ctx, event: bytes) -> bytes:
-        return _bytes(_call(ctx, "FC_FUNCTION_HANDLER", bytes(event)))
+        return _call(ctx, "FC_FUNCTION_HANDLER", bytes(event))
 
     def pre_freeze(self, ctx) -> None:
         _call_unheard(ctx, "FC_PRE_FREEZE_HANDLER")
@@ -72,16 +75,25 @@ def _call(ctx, entry: str, *event: bytes):
         # An HTTP function of a service is a WSGI application.
         if event and os.environ.get("FC_SERVICE_NAME") and wsgi.is_request(event[0]):
             return wsgi.call(function, event[0], context)
-        return function(*event, context)
-    except Exception as error:
+        reply = function(*event, context)
+        return _bytes(reply) if event else None
+    except BaseException as error:  # `sys.exit` ends the call, not the instance.
         trace = error.__traceback__.tb_next  # Without this function.
         logging.getLogger().error("%s failed", name, exc_info=(type(error), error, trace))
         told = {
-            "errorMessage": str(error) or type(error).__name__,
+            "errorMessage": _text(error),
             "errorType": type(error).__name__,
-            "stackTrace": [line for part in traceback.format_tb(trace) for line in part.rstrip().split("\n")],
+            "stackTrace": [line for part in traceback.format_tb(trace, -_FRAMES_MAX) for line in part.rstrip().split("\n")],
         }
         raise Err(json.dumps(told)) from None
+
+
+def _text(error: BaseException) -> str:
+    """What an exception says. It may say nothing, or fail to."""
+    try:
+        return str(error) or type(error).__name__
+    except Exception:
+        return type(error).__name__
 
 
 def _call_unheard(ctx, entry: str) -> None:
