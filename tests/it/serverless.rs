@@ -199,7 +199,7 @@ async fn an_http_function_in_python_is_a_wsgi_application_with_its_packages() {
         folder.path(),
         "code/index.py",
         r#"
-import os, tempfile
+import os, shutil, tempfile
 import requests, yaml
 from flask import Flask, request
 
@@ -219,7 +219,10 @@ def file():
     path = os.path.join(tempfile.gettempdir(), "note.txt")
     with open(path, "w") as note:
         note.write(text.upper())
-    return yaml.dump({"text": open(path).read(), "files": sorted(os.listdir("data"))})
+    os.makedirs("/tmp/a/b")
+    shutil.rmtree("/tmp/a")
+    walked = [name for _, _, names in os.walk("/tmp") for name in names]
+    return yaml.dump({"text": open(path).read(), "files": sorted(os.listdir("data")), "walked": walked})
 
 @app.route("/fetch")
 def fetch():
@@ -237,7 +240,7 @@ def handler(environ, start_response):
     let cookies: Vec<_> = answer.headers.get_all("set-cookie").iter().map(|value| value.to_str().unwrap()).collect();
     assert_eq!(cookies, ["a=1; Path=/", "b=2; Path=/"]);
     let file = site(&host, "GET", "file", "").await;
-    assert_eq!(file.text(), "files:\n- greeting.txt\ntext: HELLO FROM A FILE\n");
+    assert_eq!(file.text(), "files:\n- greeting.txt\ntext: HELLO FROM A FILE\nwalked:\n- note.txt\n");
     let fetched = site(&host, "GET", &format!("fetch?url={}/collect", collector_url(&collector)), "").await;
     assert_eq!(fetched.status, 200, "{fetched:?}");
     assert!(collector.received().iter().any(|request| request.body.contains("\"from\": \"python\"")), "it was sent");
@@ -300,6 +303,51 @@ exports.handler = (req, resp, context) => {
 }
 
 #[tokio::test]
+async fn functions_are_found_by_the_names_that_hooks_have_and_odd_ones_harm_nobody_else() {
+    let (host, folder) = (TestHost::start().await, tempfile::tempdir().unwrap());
+    write(
+        folder.path(),
+        "s.yaml",
+        "resources:\n  one:\n    component: fc3\n    props:\n      functionName: one\n      runtime: nodejs20\n      handler: index.run\n      \
+         code: ./code\n      timeout: 2\n      instanceConcurrency: 10\n      instanceLifecycleConfig:\n        initializer: {handler: \
+         index.init}\n        preFreeze: {handler: index.preStop}\n",
+    );
+    write(folder.path(), "code/package.json", r#"{"type": "module"}"#);
+    write(
+        folder.path(),
+        "code/index.js",
+        r#"
+const four = await Promise.resolve(4);
+let frozen = 0;
+export const init = async () => {};
+export const preStop = async () => { frozen += 1; };
+export const run = (event, context, callback) => {
+  const text = event.toString();
+  if (text === "never") return;
+  if (text === "slow") return void setTimeout(() => callback(null, "slow"), 300);
+  if (text === "circular") { const circle = {}; circle.circle = circle; return callback(null, circle); }
+  if (text === "undefined") throw undefined;
+  callback(null, { four, frozen });
+};
+"#,
+    );
+    deploy(&host, folder.path()).await;
+    assert_eq!(reply(&host, "one", "").await, r#"{"four":4,"frozen":0}"#, "what is awaited at the top is there");
+    parked(&host, "one").await;
+    assert_eq!(reply(&host, "one", "").await, r#"{"four":4,"frozen":1}"#, "preFreeze calls the function that it names");
+    // One that never answers runs into its timeout, and takes nobody with it.
+    let one = host.function("one");
+    let (never, slow) = tokio::join!(one.invoke("never"), reply(&host, "one", "slow"));
+    never.problem(504, "function-timed-out");
+    assert_eq!(slow, "slow");
+    for (event, said) in [("circular", "circular reference"), ("undefined", "undefined")] {
+        let told = called(&host, "/2023-03-30/functions/one", event).await;
+        assert_eq!(told.header("x-fc-error-type"), "UnhandledInvocationError", "{told:?}");
+        assert_eq!(told.json()["errorMessage"], said);
+    }
+}
+
+#[tokio::test]
 async fn packages_that_cannot_run_are_named_with_the_reason() {
     let (host, folder) = (TestHost::start().await, tempfile::tempdir().unwrap());
     write(folder.path(), "s.yaml", &http_function("python3.10", ""));
@@ -310,6 +358,8 @@ async fn packages_that_cannot_run_are_named_with_the_reason() {
     assert!(said.contains("is machine code, which a component cannot run"), "{said}");
     assert!(!said.contains("wasm backtrace"), "{said}");
     fs::remove_file(folder.path().join("code/requirements.txt")).unwrap();
+    let said = refused(&host, folder.path()).await;
+    assert!(said.contains("`ujson`, which index.py imports, is not there"), "{said}");
     write(folder.path(), "code/index.py", "def handler(event, context)\n    return 1\n");
     let said = refused(&host, folder.path()).await;
     assert!(said.contains("index.py") && said.contains("SyntaxError"), "{said}");
@@ -509,6 +559,14 @@ async fn custom_domains_are_checked_and_collide_with_no_other() {
         (domain("b.example.com", "site", "no-path"), 400, "InvalidArgument"),
         (domain("no name", "site", "/*"), 400, "InvalidArgument"),
         (json!({"routeConfig": {}}), 400, "InvalidArgument"),
+        (json!({"domainName": "c.example.com"}), 400, "InvalidArgument"),
+        (domain("c.example.com.", "site", "/*"), 400, "InvalidArgument"),
+        (
+            json!({"domainName": "c.example.com", "authConfig": 5,
+            "routeConfig": {"routes": [{"path": "/*", "functionName": "site"}]}}),
+            400,
+            "InvalidArgument",
+        ),
         (
             json!({"domainName": "c.example.com", "certConfig": {"certName": "c", "privateKey": "k"}}),
             400,
@@ -524,6 +582,20 @@ async fn custom_domains_are_checked_and_collide_with_no_other() {
         let said = send("POST", "", body.clone()).await;
         assert_eq!((said.status, said.json()["ErrorCode"].as_str().unwrap()), (status, code), "{body}: {said:?}");
     }
+    // A key for one function reaches no other, by no way.
+    let made = json!({"functions": ["site"], "rights": ["manage"]}).to_string();
+    let made = host.client.post(format!("{}/v1/keys", host.admin)).body(made).send().await.unwrap();
+    let token = Reply::of(made).await.json()["token"].as_str().unwrap().to_owned();
+    let by_key = async |method: &str, path: &str, body: Value| {
+        let url = format!("{}/2023-03-30/custom-domains{path}", host.admin);
+        let request = host.client.request(method.parse().unwrap(), url).bearer_auth(&token).body(body.to_string());
+        Reply::of(request.send().await.unwrap()).await.status
+    };
+    assert_eq!(by_key("POST", "", domain("k.example.com", "other", "/*")).await, 403);
+    assert_eq!(by_key("POST", "", domain("k.example.com", "missing", "/*")).await, 403);
+    assert_eq!(by_key("POST", "", domain("k.example.com", "site", "/*")).await, 200);
+    assert_eq!(by_key("PUT", "/k.example.com", domain("k.example.com", "other", "/*")).await, 403);
+    assert_eq!(by_key("DELETE", "/k.example.com", json!({})).await, 204);
     // An update moves its routes; another domain gets what was freed, and not what is taken.
     let page = async |name: &str, path: &str| {
         let request = host.client.post(format!("{}{path}", host.data)).header("host", name).body("Ada");

@@ -44,8 +44,8 @@ function entry() {
   const paths = [...new Set(handlers.map((handler) => handler.slice(0, handler.lastIndexOf("."))))];
   const loads = paths.map((path) => {
     const file = [".js", ".cjs", ".mjs"].map((ending) => join(code, path + ending)).find(existsSync);
-    if (file === undefined) throw new Error(`there is no ${path}.js in ${folder}, which the handler names`);
-    return `${JSON.stringify(path)}: () => require(${JSON.stringify(file)}),`;
+    if (file === undefined) throw new Error(`there is no ${path}.js in the folder of the code, which a handler names`);
+    return `${JSON.stringify(path)}: () => import(${JSON.stringify(file)}),`;
   });
   const component = JSON.stringify(join(here, "component.js"));
   return `import { serve } from ${component};
@@ -189,7 +189,8 @@ try {
   // Behind the module, so that nothing in it moves.
   writeFileSync(out, `${module.text}\nglobalThis.dormouseLines = ${JSON.stringify(lines(JSON.parse(map.text)))};\n`);
 } catch (error) {
-  const said = error.errors?.map(({ text, location: at }) => (at ? `${at.file}:${at.line}: ${text}` : text));
+  const isCode = (at) => at !== null && !relative(code, resolve(code, at.file)).startsWith("..");
+  const said = error.errors?.map(({ text, location: at }) => (isCode(at) ? `${at.file}:${at.line}: ${text}` : text));
   console.error((said ?? [error.message]).join("\n"));
   process.exit(1);
 }

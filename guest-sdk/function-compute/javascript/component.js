@@ -5,6 +5,8 @@
 // lacks comes from `globals.js`, and from the modules that `build.mjs` puts in the place of Node.js's own.
 
 import { Buffer } from "./globals.js";
+import { waitFor } from "wasi:clocks/monotonic-clock@0.3.0";
+
 import { wake } from "../../javascript/system.js";
 import { lines, plain } from "./console.js";
 import { context } from "./context.js";
@@ -16,7 +18,7 @@ const env = globalThis.process.env;
 
 /** The exports. `modules` are functions that load a file of the folder, by its path without `.js`. */
 export function serve(modules) {
-  const find = (entry) => {
+  const find = async (entry) => {
     const end = entry.lastIndexOf(".");
     const [path, name] = [entry.slice(0, Math.max(end, 0)), entry.slice(end + 1)];
     if (path === "") throw new Error(`'${entry}' must name a file and a function in it, as \`index.handler\` does`);
@@ -25,7 +27,7 @@ export function serve(modules) {
       const known = Object.keys(modules).join(", ");
       throw new Error(`'${entry}' names the file ${path}.js, which was not there when the function was built: ${known}`);
     }
-    const module = load();
+    const module = await load();
     const found = module[name] ?? module.default?.[name];
     if (typeof found !== "function") throw new Error(`${path}.js exports no function \`${name}\`, which \`${entry}\` names`);
     return found;
@@ -41,12 +43,12 @@ export function serve(modules) {
     const end = lines.begin(ctx.requestId);
     try {
       const told = context(ctx);
-      const found = find(entry);
+      const found = await find(entry);
       // An HTTP function of a service takes a request and a response.
       if (event.length > 0 && env.FC_SERVICE_NAME && isRequest(event[0])) {
-        return bytes(await serveHttp(found, event[0], told));
+        return bytes(await awaited(serveHttp(found, event[0], told)));
       }
-      const reply = await settled(found, [...event.map((whole) => Buffer.from(whole)), told]);
+      const reply = await awaited(settled(found, [...event.map((whole) => Buffer.from(whole)), told]));
       return event.length > 0 ? bytes(reply) : undefined;
     } catch (error) {
       console.error(`${entry} failed: ${plain(error)}`);
@@ -66,6 +68,25 @@ export function serve(modules) {
     preFreeze: hook("FC_PRE_FREEZE_HANDLER"),
     preStop: hook("FC_PRE_STOP_HANDLER"),
   };
+}
+
+/** How often a call that waits for nothing is looked at, in ns. */
+const LOOK_EVERY = 1e9;
+
+/**
+ * The same promise, which may never be settled: without something that it waits for, the host would take the component's
+ * end for a crash. It is its timeout that ends it.
+ */
+async function awaited(promise) {
+  let isOver = false;
+  promise.then(() => (isOver = true), () => (isOver = true));
+  // Most are settled by now.
+  for (let turn = 0; turn < 8 && !isOver; turn += 1) await null;
+  const wait = async () => {
+    while (!isOver) await waitFor(LOOK_EVERY);
+  };
+  if (!isOver) wait();
+  return promise;
 }
 
 /** What a function of the folder ends with: by its promise, by its callback, or by returning if it takes no callback. */

@@ -1,10 +1,9 @@
 // Stacks in terms of the user's files: the module that runs was made of them.
 
-/** The lines of an error's stack, from the throw outwards, that are in the user's files; all of them if none is. */
+/** The lines of an error's stack, from the throw outwards, that are in the user's files. */
 export function stackOf(error) {
-  const all = (error.stack ?? "").split("\n").map((line) => line.trim()).filter((line) => line !== "");
-  const own = all.map(located).filter((line) => line !== undefined);
-  return own.length > 0 ? own : all;
+  const all = String(error.stack ?? "").split("\n").map((line) => line.trim());
+  return all.map(located).filter((line) => line !== undefined);
 }
 
 function located(line) {

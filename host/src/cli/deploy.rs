@@ -10,7 +10,7 @@ use reqwest::header::HeaderValue;
 use serde_json::{Map, Value};
 
 use crate::admin::model::{AliasRequest, AliasView, FunctionView};
-use crate::catalog::SettingsSpec;
+use crate::catalog::{HttpTriggerSpec, SettingsSpec};
 use crate::ids::FunctionName;
 
 use super::answer::Answer;
@@ -127,6 +127,7 @@ impl Deploy {
         let mut lines = Vec::new();
         for answer in &all.value {
             lines.push(shown(&answer.value, client.url_of(&answer.value).await?.as_str()));
+            lines.extend(addresses(&answer.value, client.data().await?.as_str()));
         }
         self.client.show(&all, |_| lines.join("\n"))
     }
@@ -247,6 +248,19 @@ fn upload(component: Bytes, bar: indicatif::ProgressBar) -> Upload {
         std::future::ready((!chunk.is_empty()).then_some((Ok::<Bytes, std::convert::Infallible>(chunk), rest)))
     });
     Upload { body: reqwest::Body::wrap_stream(chunks), bytes }
+}
+
+/// The addresses of a function's own.
+fn addresses(view: &FunctionView, data: &str) -> Vec<String> {
+    let http = view.settings.triggers.values().filter_map(|trigger| trigger.http.as_ref());
+    let address = |http: &HttpTriggerSpec| {
+        let path = http.path.as_deref().unwrap_or("/*").trim_start_matches('/').trim_end_matches('*');
+        match &http.host {
+            Some(host) => format!("  host {}: /{}", output::plain(host), output::plain(path)),
+            None => format!("  {data}{}", output::plain(path)),
+        }
+    };
+    http.map(address).collect()
 }
 
 fn shown(view: &FunctionView, url: &str) -> String {

@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use ignore::WalkBuilder;
@@ -25,6 +26,11 @@ const NODE_TOOLS: &str = r#"{"private": true, "dependencies": {"@jspm/core": "2.
 const NOT_CODE: [&str; 7] = [".git", ".s", ".dormouse", ".dormouse-build", "__pycache__", "node_modules", ".venv"];
 /// What a folder of code may have together; it becomes part of every instance's memory.
 const CODE_BYTES_MAX: u64 = 256 << 20;
+
+/// What the names of folders begin with in which something is built.
+const WORK_PREFIX: &str = "build-";
+/// No build takes that long.
+const ABANDONED_AFTER: Duration = Duration::from_secs(3600);
 
 /// Code and what runs it.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,11 +67,20 @@ impl Source {
         if component.is_file() && fs::read_to_string(&note).is_ok_and(|known| known == hash) {
             return Ok(());
         }
+        let names_a_function = |handler: &String| handler.contains('.') && !handler.contains("..");
+        if let Some(handler) = self.handlers.iter().find(|handler| !names_a_function(handler)) {
+            bail!(
+                "function `{name}`: the handler `{handler}` must name a file in {} and a function in it, as `index.handler` does",
+                self.folder.display()
+            );
+        }
         let folder = component.parent().context("the component has no folder")?;
+        remove_abandoned(folder);
         fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
         // Nothing in it is for a repository.
         fs::write(folder.join(".gitignore"), "*\n").with_context(|| format!("write to {}", folder.display()))?;
-        let work = tempfile::Builder::new().prefix("build-").tempdir_in(folder).context("make a folder to build in")?;
+        let work =
+            tempfile::Builder::new().prefix(WORK_PREFIX).tempdir_in(folder).context("make a folder to build in")?;
         let step = progress.step(name, &format!("build {}", self.folder.display()));
         let made = match self.runtime {
             Runtime::Python => self.python(&files, work.path(), &step).await,
@@ -142,23 +157,29 @@ impl Source {
         let code = work.join("app/code");
         write_all(&PYTHON_GLUE, &work.join("app"))?;
         write_all(&WIT, &work.join("wit"))?;
+        self.copy(files, &code)?;
         let mut notes = Vec::new();
         if files.iter().any(|file| file.as_os_str() == "requirements.txt") {
-            fs::create_dir_all(work.join("packages"))?;
-            fs::copy(self.folder.join("requirements.txt"), work.join("requirements.txt"))?;
-            step.doing("install the packages of requirements.txt");
-            let install = "python3 -m pip install --quiet --disable-pip-version-check --no-input --target packages -r requirements.txt";
-            run(install, work, step).await?;
             let packages = work.join("packages");
+            fs::create_dir_all(&packages)?;
+            step.doing("install the packages of requirements.txt");
+            let install = "python3 -m pip install --quiet --disable-pip-version-check --no-input --target ../../packages \
+                           -r requirements.txt";
+            run(install, &code, step).await?;
             notes.extend(native(&packages)?);
             let names: Vec<String> = fs::read_dir(&packages)?
                 .flatten()
                 .filter_map(|entry| entry.file_name().to_string_lossy().split('.').next().map(str::to_owned))
                 .collect();
-            fs::rename(&packages, &code)?;
+            for entry in fs::read_dir(&packages)?.flatten() {
+                let to = code.join(entry.file_name());
+                // The user's own comes first, as it does where both are in one folder.
+                if !to.exists() {
+                    fs::rename(entry.path(), to)?;
+                }
+            }
             fs::write(code.join(".dormouse-packages"), names.join("\n"))?;
         }
-        self.copy(files, &code)?;
         step.doing("build with componentize-py");
         // What is installed on this machine is not the function's.
         fs::create_dir_all(work.join("none/lib"))?;
@@ -179,9 +200,17 @@ impl Source {
             || !tools.join("node_modules/.package-lock.json").is_file()
         {
             step.doing("install the tools for Node.js");
-            fs::create_dir_all(&tools)?;
-            fs::write(tools.join("package.json"), NODE_TOOLS)?;
-            run("npm install --loglevel=error --no-fund --no-audit", &tools, step).await?;
+            // Beside, so that a half of them is never taken for the whole.
+            let beside = work.join("node");
+            fs::create_dir_all(&beside)?;
+            fs::write(beside.join("package.json"), NODE_TOOLS)?;
+            run("npm install --loglevel=error --no-fund --no-audit", &beside, step).await?;
+            let _ = fs::remove_dir_all(&tools);
+            if let Err(error) = fs::rename(&beside, &tools) {
+                // Another build may have been faster.
+                let _is_there =
+                    fs::metadata(tools.join("node_modules")).map_err(|_| error).context("install the tools")?;
+            }
         }
         write_all(&JAVASCRIPT_SDK, &tools.join("javascript"))?;
         write_all(&JAVASCRIPT_GLUE, &tools.join("function-compute/javascript"))?;
@@ -208,6 +237,17 @@ impl Source {
     }
 }
 
+/// Removes what builds that were killed have left.
+fn remove_abandoned(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let changed = entry.metadata().and_then(|data| data.modified()).ok();
+        let is_old = changed.and_then(|changed| changed.elapsed().ok()).is_some_and(|age| age > ABANDONED_AFTER);
+        if is_old && entry.file_name().to_string_lossy().starts_with(WORK_PREFIX) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 /// Runs a command; an error shows what it said.
 async fn run(command: &str, folder: &Path, step: &Step) -> anyhow::Result<String> {
     if let Some((tool, remedy)) = missing_tool(command) {
@@ -216,7 +256,8 @@ async fn run(command: &str, folder: &Path, step: &Step) -> anyhow::Result<String
     let captured = run_captured(command, folder, step).await.with_context(|| format!("run `{command}`"))?;
     if !captured.status.success() {
         let output = plain_output(&captured.output);
-        bail!("`{command}` ended with {}:\n{output}", captured.status);
+        let tool = command.split_whitespace().find(|word| !word.contains('=')).unwrap_or_default();
+        bail!("{output}\n`{tool}` ended with {}", captured.status);
     }
     Ok(captured.output)
 }
@@ -224,7 +265,12 @@ async fn run(command: &str, folder: &Path, step: &Step) -> anyhow::Result<String
 /// What a tool says, without the engine's own trace of how it came to say it.
 fn plain_output(output: &str) -> String {
     let end = output.find("\n\nCaused by:").unwrap_or(output.len());
-    let lines = output[..end].lines().filter(|line| !line.starts_with("warning: site-packages"));
+    let output = &output[..end];
+    // What the glue has found wrong needs no trace of the glue.
+    if let Some(at) = output.find("AssertionError: `") {
+        return output[at + "AssertionError: ".len()..].trim_end().to_owned();
+    }
+    let lines = output.lines().filter(|line| !line.starts_with("warning: site-packages"));
     lines.collect::<Vec<_>>().join("\n")
 }
 

@@ -12,22 +12,11 @@ use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, StatusCode, Uri};
 use percent_encoding::percent_decode_str;
-use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::clock;
 use crate::ids::RequestId;
 use crate::web::problem::{Code, Failure};
-
-/// Fields that belong to a connection and not to a message (RFC 9110, section 7.6.1), and the length, which is counted here.
-const NOT_THE_FUNCTIONS: [HeaderName; 6] = [
-    header::CONNECTION,
-    header::CONTENT_LENGTH,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
 
 /// A request without its body.
 pub(super) struct Head<'a> {
@@ -108,39 +97,27 @@ fn parameters(query: &str) -> BTreeMap<String, String> {
     parameters
 }
 
-/// A reply that is a response. `body` may be any JSON; a field's value may be a list, for several of one name.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Written {
-    status_code: u16,
-    #[serde(default)]
-    headers: BTreeMap<String, Value>,
-    #[serde(default)]
-    body: Value,
-    #[serde(default)]
-    is_base64_encoded: bool,
-}
-
 /// The response that a reply stands for. One without `statusCode` is the body of a response with 200.
 pub(super) fn response(reply: Vec<u8>) -> Result<http::Response<Bytes>, Failure> {
-    let is_response = serde_json::from_slice::<Value>(&reply).is_ok_and(|reply| reply.get("statusCode").is_some());
-    if !is_response {
+    let written =
+        serde_json::from_slice::<Map<String, Value>>(&reply).ok().filter(|map| map.contains_key("statusCode"));
+    let Some(written) = written else {
         let mut response = http::Response::new(Bytes::from(reply));
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         return Ok(response);
-    }
-    let written: Written = serde_json::from_slice(&reply)
-        .map_err(|error| invalid(&format!("its reply has a `statusCode`, and is no response all the same: {error}")))?;
-    let status = StatusCode::from_u16(written.status_code).ok().filter(|status| status.as_u16() >= 200);
-    let status =
-        status.ok_or_else(|| invalid(&format!("`statusCode` is {}; it must be 200 to 999", written.status_code)))?;
-    let mut response = http::Response::new(written.body()?);
-    *response.status_mut() = status;
+    };
+    let mut response = http::Response::new(body(&written)?);
+    *response.status_mut() = status(&written["statusCode"])?;
     let own = response.headers_mut();
-    for (name, value) in &written.headers {
-        let wrong = || invalid(&format!("`headers` holds {name:?}, which is no field with a text, or a list of texts"));
+    let headers = match written.get("headers") {
+        None | Some(Value::Null) => None,
+        Some(Value::Object(headers)) => Some(headers),
+        Some(_) => return Err(invalid("`headers` must be an object")),
+    };
+    for (name, value) in headers.into_iter().flatten() {
+        let wrong = || invalid(&format!("`headers` holds {name:?}, whose name or value no field may have"));
         let field: HeaderName = name.parse().map_err(|_| wrong())?;
-        if NOT_THE_FUNCTIONS.contains(&field) {
+        if is_the_hosts(&field) {
             continue;
         }
         for value in value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice) {
@@ -158,18 +135,46 @@ pub(super) fn response(reply: Vec<u8>) -> Result<http::Response<Bytes>, Failure>
     Ok(response)
 }
 
-impl Written {
-    fn body(&self) -> Result<Bytes, Failure> {
-        match &self.body {
-            Value::Null => Ok(Bytes::new()),
-            Value::String(text) if self.is_base64_encoded => STANDARD
-                .decode(text)
-                .map(Bytes::from)
-                .map_err(|error| invalid(&format!("`body` is not base64: {error}"))),
-            Value::String(text) => Ok(Bytes::from(text.clone())),
-            other => Ok(Bytes::from(other.to_string())),
+/// A number, or the text of one, as some frameworks write it.
+fn status(value: &Value) -> Result<StatusCode, Failure> {
+    let number = value.as_u64().or_else(|| value.as_str()?.parse().ok());
+    let status = number.and_then(|number| StatusCode::from_u16(u16::try_from(number).ok()?).ok());
+    status
+        .filter(|status| status.as_u16() >= 200)
+        .ok_or_else(|| invalid(&format!("`statusCode` is {value}; it must be 200 to 999")))
+}
+
+/// The body; anything but a text is sent as JSON.
+fn body(written: &Map<String, Value>) -> Result<Bytes, Failure> {
+    let is_base64 = match written.get("isBase64Encoded") {
+        Some(Value::Bool(is_base64)) => *is_base64,
+        Some(Value::String(text)) => text == "true",
+        _ => false,
+    };
+    match written.get("body") {
+        None | Some(Value::Null) => Ok(Bytes::new()),
+        Some(Value::String(text)) if is_base64 => {
+            STANDARD.decode(text).map(Bytes::from).map_err(|error| invalid(&format!("`body` is not base64: {error}")))
         }
+        Some(Value::String(text)) => Ok(Bytes::from(text.clone())),
+        Some(other) => Ok(Bytes::from(other.to_string())),
     }
+}
+
+/// Whether a field is not a function's to set: it belongs to the connection (RFC 9110, section 7.6.1), is the length, which is
+/// counted here, or says what only the host knows.
+fn is_the_hosts(field: &HeaderName) -> bool {
+    const OTHERS: [HeaderName; 7] = [
+        header::CONNECTION,
+        header::CONTENT_LENGTH,
+        header::HOST,
+        header::TE,
+        header::TRAILER,
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+    ];
+    let name = field.as_str();
+    OTHERS.contains(field) || ["keep-alive", "proxy-connection"].contains(&name) || name.starts_with("x-fc-")
 }
 
 fn invalid(detail: &str) -> Failure {
@@ -229,11 +234,14 @@ mod tests {
     #[test]
     fn a_reply_with_a_status_is_a_response_and_any_other_a_body() {
         let reply = json!({"statusCode": 201, "headers": {"Content-Type": "text/html", "Set-Cookie": ["a=1", "b=2"],
-            "Content-Length": 5, "X-Number": 7}, "body": "aGk=", "isBase64Encoded": true});
+            "Content-Length": 5, "X-Fc-Error-Type": "x", "X-Number": 7}, "body": "aGk=", "isBase64Encoded": true});
         let fields = ["content-type: text/html", "set-cookie: a=1", "set-cookie: b=2", "x-number: 7"];
         assert_eq!(read(&reply), (201, fields.map(str::to_owned).to_vec(), Bytes::from("hi")));
         let json = || vec!["content-type: application/json".to_owned()];
-        assert_eq!(read(&json!({"statusCode": 404})), (404, json(), Bytes::new()));
+        assert_eq!(
+            read(&json!({"statusCode": "404", "headers": null, "isBase64Encoded": null})),
+            (404, json(), Bytes::new())
+        );
         assert_eq!(read(&json!({"statusCode": 200, "body": {"a": 1}})), (200, json(), Bytes::from(r#"{"a":1}"#)));
         assert_eq!(read(&json!([1])), (200, json(), Bytes::from("[1]")));
         assert_eq!(response(b"plain".to_vec()).unwrap().status(), StatusCode::OK);
@@ -243,7 +251,8 @@ mod tests {
     fn a_response_that_cannot_be_one_is_named() {
         for (reply, part) in [
             (json!({"statusCode": 100}), "`statusCode` is 100"),
-            (json!({"statusCode": "200"}), "invalid type: string"),
+            (json!({"statusCode": "ok"}), "`statusCode` is \"ok\""),
+            (json!({"statusCode": 200, "headers": []}), "`headers` must be an object"),
             (json!({"statusCode": 200, "headers": {"a b": "c"}}), r#"`headers` holds "a b""#),
             (json!({"statusCode": 200, "headers": {"a": "b\nc"}}), r#"`headers` holds "a""#),
             (json!({"statusCode": 200, "headers": {"a": {}}}), r#"`headers` holds "a""#),

@@ -23,6 +23,7 @@ const NO_CERTIFICATE: &str = "`certConfig` is not taken: the data listener has o
 
 pub(super) async fn create(fc: &Fc, asked: &Asked) -> Result<Reply, Fault> {
     let name = asked.body().required("domainName")?.to_ascii_lowercase();
+    check_name(&name)?;
     let _changing = fc.changing.lock().await;
     if fc.store.get(Kind::Domain, "", &name).is_some() {
         return Err(Fault::exists("DomainNameAlreadyExists", format!("domain name '{}' already exists", shown(&name))));
@@ -64,6 +65,18 @@ fn find(fc: &Fc, asked: &Asked) -> Result<std::sync::Arc<Document>, Fault> {
         .ok_or_else(|| Fault::not_found("DomainNameNotFound", format!("domain name '{}' does not exist", shown(&name))))
 }
 
+/// A name as callers ask for it: without a dot at its end, which they may leave out.
+fn check_name(name: &str) -> Result<(), Fault> {
+    let is_label = |label: &str| {
+        !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    };
+    if name.len() <= 253 && name.split('.').all(is_label) {
+        return Ok(());
+    }
+    let message = format!("`domainName` is {:?}; it must be a host name such as `shop.example.com`", shown(name));
+    Err(Fault::invalid(message))
+}
+
 fn shown(name: &str) -> String {
     name.chars().take(128).collect()
 }
@@ -83,6 +96,7 @@ async fn set(fc: &Fc, asked: &Asked, name: &str, mut kept: Map<String, Value>) -
             kept.insert(field.to_owned(), without_nulls(value));
         }
     }
+    check_routes(asked, Some(&kept), Right::Manage)?;
     let routes = routes(fc, asked, name, &kept)?;
     change_triggers(fc, asked, name, &routes).await?;
     let document = fc.store.put(Kind::Domain, "", name, &kept).await?;
@@ -93,7 +107,19 @@ async fn set(fc: &Fc, asked: &Asked, name: &str, mut kept: Map<String, Value>) -
 type Route = (Target, TriggerSpec);
 
 fn routes(fc: &Fc, asked: &Asked, domain: &str, kept: &Map<String, Value>) -> Result<Vec<Route>, Fault> {
-    let mut routes = Vec::new();
+    let mut routes: Vec<Route> = Vec::new();
+    let fields = Fields::of(kept);
+    if let Some(protocol) = fields.text("protocol")?.filter(|own| !["HTTP", "HTTPS", "HTTP,HTTPS"].contains(own)) {
+        let shown: String = protocol.chars().take(32).collect();
+        return Err(Fault::invalid(format!("`protocol` is '{shown}'; it must be `HTTP`, `HTTPS` or `HTTP,HTTPS`")));
+    }
+    let config = fields.object("routeConfig")?;
+    let list = config.map(|config| config.list("routes")).transpose()?.flatten();
+    if list.is_none_or(|list| list.is_empty() || !list.iter().all(Value::is_object)) {
+        return Err(Fault::invalid(
+            "`routeConfig.routes` must be a list of at least one object, with `path` and `functionName`",
+        ));
+    }
     for route in written(kept) {
         let fields = Fields::of(route);
         let target = target(asked.api, &fields)?;
@@ -116,6 +142,11 @@ fn routes(fc: &Fc, asked: &Asked, domain: &str, kept: &Map<String, Value>) -> Re
         let qualifier =
             qualifier.map(|own| fc.qualifier(&Target { qualifier: Some(own.to_owned()), ..target.clone() }));
         let spec = TriggerSpec { qualifier: qualifier.transpose()?, http: Some(http), ..TriggerSpec::default() };
+        let path = |spec: &TriggerSpec| spec.http.as_ref().and_then(|http| http.path.clone());
+        if routes.iter().any(|(_, other)| path(other) == path(&spec)) {
+            let path: String = path(&spec).unwrap_or_default().chars().take(128).collect();
+            return Err(Fault::invalid(format!("`routeConfig.routes` has the path '{path}' twice")));
+        }
         routes.push((target, spec));
     }
     Ok(routes)
@@ -141,8 +172,8 @@ fn target(api: Api, route: &Fields<'_>) -> Result<Target, Fault> {
 
 /// What callers must show: what the domain says, or else what the function's own trigger asks for.
 fn auth(kept: &Map<String, Value>, function: &Function) -> Result<Auth, Fault> {
-    let config = kept.get("authConfig").and_then(Value::as_object);
-    match config.map(|config| Fields::of(config).text("authType")).transpose()?.flatten() {
+    let config = Fields::of(kept).object("authConfig")?;
+    match config.map(|config| config.text("authType")).transpose()?.flatten() {
         Some("anonymous" | "none" | "") => Ok(Auth::None),
         Some("function") => Ok(Auth::Key),
         Some(other) => {

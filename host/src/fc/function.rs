@@ -143,7 +143,17 @@ impl Change<'_> {
     /// The export that answers requests. What a custom runtime calls its handler says nothing about a component.
     fn handler(&self, kept: &Map<String, Value>) -> String {
         let own = kept.get("handler").and_then(Value::as_str).unwrap_or_default();
+        if self.finds_functions_itself(kept) {
+            return "handler".to_owned();
+        }
         if (self.exports)(&export_name(own)) { own.to_owned() } else { "handler".to_owned() }
+    }
+
+    /// Whether the component was made of source code: then what is behind its exports finds the functions that are named.
+    fn finds_functions_itself(&self, kept: &Map<String, Value>) -> bool {
+        let runtime = kept.get("runtime").and_then(Value::as_str).unwrap_or_default();
+        let is_language = runtime.starts_with("python") || runtime.starts_with("nodejs");
+        is_language && ["handler", "initializer", "pre-freeze", "pre-stop"].iter().all(|name| (self.exports)(name))
     }
 
     fn hooks(&self, fields: &Fields<'_>, spec: &mut SettingsSpec) -> Result<(), Fault> {
@@ -199,7 +209,8 @@ impl Change<'_> {
             hooks.insert(name.to_owned(), wanted.clone().into());
         }
         // Any text turns a hook on; the export has the hook's own name, unless there is one of the text's.
-        let own = (self.exports)(&export_name(&wanted)) || !(self.exports)(export);
+        let own = (self.exports)(&export_name(&wanted)) && !self.finds_functions_itself(kept);
+        let own = own || !(self.exports)(export);
         hook.handler = Some(if wanted.is_empty() || own { wanted } else { export.to_owned() });
     }
 }
@@ -389,6 +400,15 @@ mod tests {
         assert_eq!(create("index.run", &["handler", "run", "pre-stop"]), own("index.run", "pre-stop"));
         assert_eq!(create("bootstrap", ALL), own("handler", "pre-stop"));
         assert_eq!(create("index.handler", &["handler", "last-words"]), own("index.handler", "main.lastWords"));
+        // The glue of languages finds functions itself, and may export whatever else.
+        let mut spec = new_settings(Basis::Duration);
+        let swapped = json!({"runtime": "nodejs20", "handler": "index.run", "instanceLifecycleConfig": {
+            "initializer": {"handler": "index.init"}, "preStop": {"handler": "index.preFreeze"}}});
+        applied(Api::V2023, &mut spec, true, &swapped, &["init", "run", ALL[0], ALL[1], ALL[2], ALL[3]]).unwrap();
+        assert_eq!(
+            (spec.handler.as_str(), hooks(&spec)[0].0, hooks(&spec)[2].0),
+            ("handler", Some("initializer"), Some("pre-stop"))
+        );
         // Nothing to call: the catalog says so.
         assert_eq!(create("index.handler", &["handler"]), own("index.handler", "main.lastWords"));
     }

@@ -19,7 +19,7 @@ function failure(code, call, name) {
 }
 
 function has(file) {
-  return contents.has(file) || (file.startsWith("/code/") && file.slice(6) in files);
+  return contents.has(file) || (file.startsWith("/code/") && Object.hasOwn(files, file.slice(6)));
 }
 
 function read(file) {

@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import importlib.util
 import inspect
 import json
 import logging
@@ -80,10 +81,11 @@ def _call(ctx, entry: str, *event: bytes):
     except BaseException as error:  # `sys.exit` ends the call, not the instance.
         trace = error.__traceback__.tb_next  # Without this function.
         logging.getLogger().error("%s failed", name, exc_info=(type(error), error, trace))
+        own = [frame for frame in traceback.extract_tb(trace) if frame.filename.startswith(files.CODE + "/")]
         told = {
             "errorMessage": _text(error),
             "errorType": type(error).__name__,
-            "stackTrace": [line for part in traceback.format_tb(trace, -_FRAMES_MAX) for line in part.rstrip().split("\n")],
+            "stackTrace": [line for part in traceback.format_list(own[-_FRAMES_MAX:]) for line in part.rstrip().split("\n")],
         }
         raise Err(json.dumps(told)) from None
 
@@ -190,11 +192,14 @@ def _load() -> None:
         except BaseException:
             pass  # It may be one that is imported only elsewhere, such as on Windows; or no module but a name in one.
     for name, path in needed.items():
+        at = path.removeprefix(files.CODE + "/")
+        if importlib.util.find_spec(name) is None:
+            raise SystemExit(f"`{name}`, which {at} imports, is not there; requirements.txt names the packages")
         if name in packages or name in sys.stdlib_module_names:
             try:
                 importlib.import_module(name)
             except Exception as error:
-                raise SystemExit(f"`{name}`, which {path.removeprefix(files.CODE + '/')} imports, cannot run in a component: {error}")
+                raise SystemExit(f"`{name}`, which {at} imports, cannot run in a component: {error}")
 
 
 network.install()

@@ -57,6 +57,7 @@ def install() -> None:
         "stat": _stat,
         "lstat": _stat,
         "listdir": _listdir,
+        "scandir": _scandir,
         "mkdir": _mkdir,
         "remove": _remove,
         "unlink": _remove,
@@ -94,7 +95,7 @@ def _exists(path) -> bool:
     return True
 
 
-_real_open, _real_stat, _real_listdir = io.open, os.stat, os.listdir
+_real_open, _real_stat, _real_listdir, _real_scandir = io.open, os.stat, os.listdir, os.scandir
 
 
 class _Written(io.BytesIO):
@@ -165,6 +166,57 @@ def _listdir(path="."):
         raise _error(errno.ENOTDIR if own in _contents else errno.ENOENT, own)
     below = own + "/"
     return sorted({name[len(below) :].split("/")[0] for name in [*_contents, *_folders] if name.startswith(below)})
+
+
+class _Entry:
+    """A file or folder in a folder that is read."""
+
+    def __init__(self, folder: str, name: str) -> None:
+        self.name, self.path = name, os.path.join(folder, name)
+
+    def is_dir(self, **_) -> bool:
+        return _own(self.path) in _folders
+
+    def is_file(self, **_) -> bool:
+        return _own(self.path) in _contents
+
+    def is_symlink(self) -> bool:
+        return False
+
+    is_junction = is_symlink
+
+    def stat(self, **_):
+        return _stat(self.path)
+
+    def __fspath__(self) -> str:
+        return self.path
+
+
+class _Entries(list):
+    """What `os.scandir` returns: to be read once, and closed."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.clear()
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if not self:
+            raise StopIteration
+        return self.pop(0)
+
+    def close(self) -> None:
+        self.clear()
+
+
+def _scandir(path="."):
+    if _own(path) is None:
+        return _real_scandir(path)
+    return _Entries(_Entry(os.fsdecode(path), name) for name in _listdir(path))
 
 
 def _writable(path) -> str:

@@ -218,9 +218,11 @@ pub(super) const FC: &[(&str, Shape)] = &[
 /// Checks the keys of a value, and makes numbers of texts where numbers must be. `at` names the place, with a dot at the end.
 pub(super) fn check(node: &mut Node, shape: Shape, at: &str, faults: &mut Vec<String>) {
     let line = node.line;
+    let place = if at.is_empty() { "this".to_owned() } else { format!("`{at}`") };
     match (shape, &mut node.data) {
         (Any, _) | (_, Data::Null) => {}
-        (Number, Data::Whole(_) | Data::Real(_)) => {}
+        (Number, Data::Whole(_)) => {}
+        (Number, Data::Real(number)) if number.is_finite() => {}
         (Number, data @ Data::Text(_)) => {
             let Data::Text(text) = &*data else { return };
             match (text.trim().parse::<i64>(), text.trim().parse::<f64>()) {
@@ -229,7 +231,7 @@ pub(super) fn check(node: &mut Node, shape: Shape, at: &str, faults: &mut Vec<St
                 _ => faults.push(format!("line {line}: `{at}` is the text {text:?}; it must be a number")),
             }
         }
-        (Number, _) => faults.push(format!("line {line}: `{at}` must be a number")),
+        (Number, _) => faults.push(format!("line {line}: {place} must be a number")),
         (Texts, Data::Map(entries)) => {
             for (Key { line, name }, value) in entries {
                 match &value.data {
@@ -239,9 +241,9 @@ pub(super) fn check(node: &mut Node, shape: Shape, at: &str, faults: &mut Vec<St
                 }
             }
         }
-        (Texts, _) => faults.push(format!("line {line}: `{at}` must be a map of texts")),
+        (Texts, _) => faults.push(format!("line {line}: {place} must be a map of texts")),
         (List(inner), Data::List(list)) => list.iter_mut().for_each(|node| check(node, *inner, at, faults)),
-        (List(_), _) => faults.push(format!("line {line}: `{at}` must be a list")),
+        (List(_), _) => faults.push(format!("line {line}: {place} must be a list")),
         // `auto` and the like: the host, or who makes a request of it, knows whether that can be.
         (Map(_), Data::Text(_)) => {}
         (Map(keys), Data::Map(entries)) => {
@@ -256,6 +258,6 @@ pub(super) fn check(node: &mut Node, shape: Shape, at: &str, faults: &mut Vec<St
                 }
             }
         }
-        (Map(_), _) => faults.push(format!("line {line}: `{at}` must be a map")),
+        (Map(_), _) => faults.push(format!("line {line}: {place} must be a map")),
     }
 }

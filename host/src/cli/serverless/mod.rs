@@ -11,13 +11,14 @@ mod resource;
 mod variables;
 mod yaml;
 
+use std::cell::Cell;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
 use self::resource::Resource;
-use self::variables::Scope;
+use self::variables::{LEFT, Scope};
 use self::yaml::{Data, Node};
 use super::manifest::{Manifest, ManifestFunction};
 use crate::catalog::SettingsSpec;
@@ -25,6 +26,8 @@ use crate::ids::FunctionName;
 
 /// Where components that are built here are put, beside the file.
 pub(super) const BUILD_FOLDER: &str = ".dormouse-build";
+
+const FILE_NAME: &str = "s.yaml";
 
 /// A checked file.
 pub(super) struct Template {
@@ -52,6 +55,9 @@ impl fmt::Display for Faults {
 impl Template {
     /// Reads the file at `path`.
     pub(super) fn read(path: &Path) -> anyhow::Result<Template> {
+        // A folder stands for the file of the usual name in it.
+        let file = path.join(FILE_NAME);
+        let path = if path.is_dir() { file.as_path() } else { path };
         let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
         Template::parse(&text, path.to_owned(), &|name| std::env::var(name).ok())
     }
@@ -71,9 +77,13 @@ impl Template {
         let all = root.get("resources").or_else(|| root.get("services")).map(Node::entries).unwrap_or_default();
         let mut resources = Vec::new();
         for (label, node) in all {
-            let read = extended(&root, node)
-                .and_then(|node| Scope { root: &root, this: Some(&node), folder: &folder, env }.resolve(&node));
+            let read = extended(&root, node).and_then(|node| {
+                Scope { root: &root, this: Some(&node), folder: &folder, env, left: Cell::new(LEFT) }.resolve(&node)
+            });
             match read.and_then(|node| Resource::read(&label.name, node, &folder, (&mut faults, &mut notes))) {
+                Ok(Some(resource)) if resources.iter().any(|other: &Resource| other.name == resource.name) => {
+                    faults.push(format!("resource `{}`: the function `{}` is there twice", label.name, resource.name));
+                }
                 Ok(resource) => resources.extend(resource),
                 Err(error) => faults.push(format!("resource `{}`: {error:#}", label.name)),
             }

@@ -234,8 +234,8 @@ fn commands(node: &Node, notes: &mut Vec<String>) -> Option<String> {
             match action.get("run").and_then(Node::text) {
                 Some(command) if when.name == "pre-deploy" => {
                     commands.push(match action.get("path").and_then(Node::text) {
-                        Some(path) => format!("(cd '{}' && {command})", path.replace('\'', r"'\''")),
-                        None => format!("({command})"),
+                        Some(path) => format!("(cd '{}' && {command}\n)", path.replace('\'', r"'\''")),
+                        None => format!("({command}\n)"),
                     })
                 }
                 _ => notes.push(format!(

@@ -1,6 +1,7 @@
 //! Variables in files of Serverless Devs: `${vars.region}`, `${env('NAME', 'default')}`, `${file('note.txt')}`,
 //! `${resources.other.props.functionName}`, `${this.props.runtime}`.
 
+use std::cell::Cell;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
@@ -11,6 +12,8 @@ use super::yaml::{Data, Node};
 const DEPTH_MAX: usize = 16;
 /// Bytes of a file that becomes a value.
 const FILE_BYTES_MAX: u64 = 1 << 20;
+/// Values, and bytes of texts, that come of variables together.
+pub(super) const LEFT: usize = 16 << 20;
 
 /// What variables are looked up in.
 pub(super) struct Scope<'a> {
@@ -22,6 +25,8 @@ pub(super) struct Scope<'a> {
     pub(super) folder: &'a Path,
     /// The environment.
     pub(super) env: &'a dyn Fn(&str) -> Option<String>,
+    /// How many values, and bytes of texts, may still come of it.
+    pub(super) left: Cell<usize>,
 }
 
 impl Scope<'_> {
@@ -32,6 +37,7 @@ impl Scope<'_> {
 
     fn resolved(&self, node: &Node, depth: usize) -> anyhow::Result<Node> {
         let line = node.line;
+        self.count(1)?;
         let data = match &node.data {
             Data::Text(text) => return self.text(text, line, depth),
             Data::List(list) => {
@@ -60,11 +66,21 @@ impl Scope<'_> {
                 return Ok(Node { line, ..value });
             }
             whole.push_str(&rest[..start]);
-            whole.push_str(&value.to_string());
+            let value = value.to_string();
+            self.count(value.len())?;
+            whole.push_str(&value);
             rest = tail;
         }
         whole.push_str(rest);
         Ok(Node { line, data: Data::Text(whole) })
+    }
+
+    /// Variables may lead to each other in such a way that little becomes a lot.
+    fn count(&self, more: usize) -> anyhow::Result<()> {
+        let left =
+            self.left.get().checked_sub(more).with_context(|| format!("variables make more than {LEFT} of it"))?;
+        self.left.set(left);
+        Ok(())
     }
 
     fn value(&self, inner: &str, depth: usize) -> anyhow::Result<Node> {
@@ -108,9 +124,9 @@ impl Scope<'_> {
 
     fn file(&self, name: &str) -> anyhow::Result<String> {
         let path = self.folder.join(name);
-        let size = std::fs::metadata(&path).with_context(|| format!("read {}", path.display()))?.len();
-        if size > FILE_BYTES_MAX {
-            bail!("{} has {size} bytes; at most {FILE_BYTES_MAX}", path.display());
+        let data = std::fs::metadata(&path).with_context(|| format!("read {}", path.display()))?;
+        if !data.is_file() || data.len() > FILE_BYTES_MAX {
+            bail!("{} must be a file of at most {FILE_BYTES_MAX} bytes", path.display());
         }
         std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
     }
@@ -125,7 +141,13 @@ fn unquoted(text: &str) -> String {
 mod tests {
     use super::*;
 
-    const FILE: &str = "vars: {size: 512, name: shop, deep: {a: '${vars.name}-x'}, loop: '${vars.loop}'}\n\
+    const FILE: &str = "vars: {size: 512, name: shop, deep: {a: '${vars.name}-x'}, loop: '${vars.loop}', \
+        b0: xxxxxxxxxxxxxxxx, b1: '${vars.b0}${vars.b0}${vars.b0}${vars.b0}${vars.b0}${vars.b0}${vars.b0}${vars.b0}${vars.b0}${vars.b0}', \
+        b2: '${vars.b1}${vars.b1}${vars.b1}${vars.b1}${vars.b1}${vars.b1}${vars.b1}${vars.b1}${vars.b1}${vars.b1}', \
+        b3: '${vars.b2}${vars.b2}${vars.b2}${vars.b2}${vars.b2}${vars.b2}${vars.b2}${vars.b2}${vars.b2}${vars.b2}', \
+        b4: '${vars.b3}${vars.b3}${vars.b3}${vars.b3}${vars.b3}${vars.b3}${vars.b3}${vars.b3}${vars.b3}${vars.b3}', \
+        b5: '${vars.b4}${vars.b4}${vars.b4}${vars.b4}${vars.b4}${vars.b4}${vars.b4}${vars.b4}${vars.b4}${vars.b4}', \
+        b6: '${vars.b5}${vars.b5}${vars.b5}${vars.b5}${vars.b5}${vars.b5}${vars.b5}${vars.b5}${vars.b5}${vars.b5}'}\n\
         resources: {one: {props: {runtime: python3, functionName: '${vars.name}-one'}}}\n";
 
     fn resolved(text: &str) -> anyhow::Result<serde_json::Value> {
@@ -134,7 +156,7 @@ mod tests {
         std::fs::write(folder.path().join("note.txt"), "a note").unwrap();
         let env = |name: &str| (name == "STAGE").then(|| "prod".to_owned());
         let this = root.get("resources").and_then(|resources| resources.get("one"));
-        let scope = Scope { root: &root, this, folder: folder.path(), env: &env };
+        let scope = Scope { root: &root, this, folder: folder.path(), env: &env, left: Cell::new(LEFT) };
         scope.resolve(&Node { line: 7, data: Data::Text(text.to_owned()) }).map(|node| node.json())
     }
 
@@ -162,6 +184,8 @@ mod tests {
             ("${env('NONE')}", "the environment has no NONE"),
             ("${file('none.txt')}", "none.txt"),
             ("${vars.loop}", "leads to itself"),
+            ("${vars.b6}", "variables make more than"),
+            ("${file('/dev/zero')}", "must be a file of at most"),
             ("${vars.size", "has no `}`"),
             ("${uuid(1)}", "`uuid` is not known"),
             ("${resources.one.output.url}", "not known before it is made"),
