@@ -534,6 +534,13 @@ async fn every_fault_of_a_file_is_named_before_anything_is_deployed() {
         told.contains("function `shop-first`: `timeout` is 100000; it must be a whole number, 1 to 86400"),
         "{told}"
     );
+    // Whoever forgets `-t` is told of it.
+    for (arguments, part) in
+        [(&["deploy"][..], "`-t s.yaml` takes it"), (&["deploy", "s.yaml"], "`-t s.yaml` takes a file")]
+    {
+        let forgot = dormouse().args(arguments).current_dir(folder.path()).output().await.unwrap();
+        assert!(String::from_utf8_lossy(&forgot.stderr).contains(part), "{forgot:?}");
+    }
     let nowhere = dormouse().args(["deploy", "-t", "none.yaml"]).current_dir(folder.path()).output().await.unwrap();
     assert!(String::from_utf8_lossy(&nowhere.stderr).contains("none.yaml"), "{nowhere:?}");
 }
@@ -655,4 +662,73 @@ async fn a_handler_of_events_gets_a_request_whole_if_it_is_set_so() {
     let wrong = host.client.patch(format!("{}/v1/functions/hello", host.admin)).body(r#"{"httpEvent": "all"}"#);
     let said = Reply::of(wrong.send().await.unwrap()).await;
     assert!(said.status == 422 && said.text().contains("`body` or `request`"), "{said:?}");
+}
+
+/// The component `fc3` comes from a store of its own and not from npm, so no test can run it. These are the requests that it
+/// sends to deploy, to deploy again, to invoke and to remove, in its order and with its fields.
+#[tokio::test]
+async fn the_requests_of_the_component_fc3_are_answered_in_its_order() {
+    let host = TestHost::start().await;
+    host.has_compiled("example-hello");
+    let ask = async |method: &str, path: &str, body: Value| {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let request = host.client.request(method.parse().unwrap(), format!("{}{path}", host.admin)).body(body);
+        // It streams JSON as if it were anything.
+        Reply::of(request.header("content-type", "application/octet-stream").send().await.unwrap()).await
+    };
+    let demo = "/2023-03-30/functions/demo";
+    assert_eq!(ask("GET", demo, Value::Null).await.json()["Code"], "FunctionNotFound");
+    for setting in
+        ["async-invoke-config?qualifier=LATEST", "vpc-bindings", "scaling-config?qualifier=LATEST", "concurrency"]
+    {
+        assert_eq!(ask("GET", &format!("{demo}/{setting}"), Value::Null).await.status, 404, "{setting}");
+    }
+    let token = ask("GET", "/2016-08-15/tempBucketToken", Value::Null).await.json();
+    let object = format!("0/{}", token["objectName"].as_str().unwrap());
+    let put = host.client.put(format!("{}/{object}", host.admin)).header("host", "code.oss-local.example.com");
+    let put = put.header("authorization", "OSS id:signature").body(tests::component("example-hello"));
+    let put = Reply::of(put.send().await.unwrap()).await;
+    assert!(put.status == 200 && !put.header("etag").is_empty(), "{put:?}");
+    let fields = json!({"functionName": "demo", "runtime": "custom.debian10", "handler": "index.handler", "memorySize": 512, "cpu": 0.35,
+        "diskSize": 512, "timeout": 10, "instanceConcurrency": 5, "vpcConfig": {}, "nasConfig": {}, "ossMountConfig": {}, "logConfig": {},
+        "tracingConfig": {}, "layers": [], "instanceIsolationMode": "SHARE", "sessionAffinity": "NONE", "internetAccess": true,
+        "instanceLifecycleConfig": {"preStop": {"handler": "index.preStop", "timeout": 40}},
+        "code": {"ossBucketName": token["ossBucket"], "ossObjectName": object}});
+    let made = ask("POST", "/2023-03-30/functions", fields.clone()).await;
+    assert_eq!(made.status, 200, "{made:?}");
+    // The same checksum: it sends no code the second time.
+    let shown = ask("GET", demo, Value::Null).await.json();
+    assert_eq!(shown["codeChecksum"], made.json()["codeChecksum"]);
+    let mut fields = fields;
+    fields.as_object_mut().unwrap().remove("code");
+    assert_eq!(ask("PUT", demo, fields).await.status, 200);
+    let trigger = json!({"triggerName": "web", "triggerType": "http", "triggerConfig":
+        json!({"authType": "anonymous", "methods": ["GET", "POST"], "disableURLInternet": false}).to_string()});
+    assert_eq!(ask("GET", &format!("{demo}/triggers/web"), Value::Null).await.json()["Code"], "TriggerNotFound");
+    assert_eq!(ask("POST", &format!("{demo}/triggers"), trigger.clone()).await.status, 200);
+    assert_eq!(ask("PUT", &format!("{demo}/triggers/web"), trigger).await.status, 200);
+
+    let invoked = host.client.post(format!("{}{demo}/invocations?qualifier=LATEST", host.admin)).body("Ada");
+    let invoked = invoked.header("x-fc-invocation-type", "Sync").header("x-fc-log-type", "Tail");
+    let invoked = Reply::of(invoked.send().await.unwrap()).await;
+    assert_eq!((invoked.status, invoked.text().as_str()), (200, "Hello, Ada!\n"));
+    assert!(!invoked.header("x-fc-log-result").is_empty());
+
+    let none = ask("GET", &format!("{demo}/vpc-bindings"), Value::Null).await.json();
+    assert_eq!(none["vpcIds"], json!([]));
+    for list in [
+        "provision-config?qualifier=LATEST",
+        "scaling-config?qualifier=LATEST",
+        "concurrency",
+        "aliases",
+        "versions",
+        "triggers",
+    ] {
+        assert_eq!(ask("GET", &format!("{demo}/{list}"), Value::Null).await.status, 200, "{list}");
+    }
+    let configs = ask("GET", "/2023-03-30/async-invoke-configs?functionName=demo", Value::Null).await;
+    assert_eq!(configs.json()["configs"], json!([]), "{configs:?}");
+    assert_eq!(ask("DELETE", &format!("{demo}/triggers/web"), Value::Null).await.status, 204);
+    assert_eq!(ask("DELETE", demo, Value::Null).await.status, 204);
+    assert_eq!(ask("GET", demo, Value::Null).await.status, 404);
 }

@@ -35,6 +35,9 @@ const CHUNK_BYTES: usize = 64 * 1024;
 /// The manifest replaces all settings; omitted ones are reset to their defaults, and its aliases are set afterwards.
 /// With a name and a file, only the settings given with `--set` change, and a new function starts with the defaults.
 /// Code and settings take effect together; requests that are running finish on the old version.
+///
+/// With `--template`, deploys an `s.yaml` as the tools of Function Compute do: source code is built first, and what the file
+/// leaves out stays as it is on the host.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     dormouse deploy\n  \

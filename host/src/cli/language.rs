@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use include_dir::{Dir, include_dir};
+use include_dir::{Dir, DirEntry, include_dir};
 
 static RUST: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/templates/rust");
 static RUST_SDK: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../guest-sdk/rust");
@@ -72,6 +72,18 @@ impl Language {
         };
         vec![sdk, (&WIT, "vendor/wit")]
     }
+}
+
+/// All files below a folder of this binary, with their paths from it.
+pub(super) fn embedded(folder: &Dir<'static>) -> Vec<(&'static Path, &'static [u8])> {
+    let mut found = Vec::new();
+    for entry in folder.entries() {
+        match entry {
+            DirEntry::Dir(inner) => found.extend(embedded(inner)),
+            DirEntry::File(file) => found.push((file.path(), file.contents())),
+        }
+    }
+    found
 }
 
 /// The first tool of a build command that is not on the machine, and how to get it. Only tools that are known here are

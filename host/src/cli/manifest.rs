@@ -84,9 +84,16 @@ impl Manifest {
     pub(super) fn read(location: &Path) -> anyhow::Result<Manifest> {
         let path = if location.is_dir() { location.join(FILE_NAME) } else { location.to_owned() };
         let path = path.strip_prefix(".").map(Path::to_owned).unwrap_or(path);
+        if path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml") {
+            bail!("{0} is no manifest; `-t {0}` takes a file of Serverless Devs", path.display());
+        }
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let template = path.with_file_name("s.yaml");
+                if template.is_file() {
+                    bail!("there is no {}, but there is {1}: `-t {1}` takes it", path.display(), template.display());
+                }
                 bail!("there is no {}; `dormouse new NAME` starts a project that has one", path.display())
             }
             Err(error) => return Err(error).with_context(|| format!("read manifest {}", path.display())),

@@ -9,11 +9,10 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use include_dir::{Dir, DirEntry};
 
 use crate::ids::FunctionName;
 
-use super::language::Language;
+use super::language::{Language, embedded};
 use super::manifest::FILE_NAME as MANIFEST;
 use super::output;
 use super::serverless::Template;
@@ -137,7 +136,7 @@ fn create(name: &FunctionName, language: Language, folder: &Path) -> anyhow::Res
         bail!("{} is not empty; choose another folder with `--path`", folder.display());
     }
     let placeholders = BTreeMap::from([("name", name.as_str()), ("crate", crate_name.as_str())]);
-    for (path, contents) in files(language.template()) {
+    for (path, contents) in embedded(language.template()) {
         let contents = match std::str::from_utf8(contents) {
             Ok(text) => filled(text, &placeholders).into_bytes(),
             Err(_) => contents.to_owned(),
@@ -145,23 +144,11 @@ fn create(name: &FunctionName, language: Language, folder: &Path) -> anyhow::Res
         write(&folder.join(file_name(path)), &contents)?;
     }
     for (vendored, place) in language.vendored() {
-        for (path, contents) in files(vendored).into_iter().filter(|(path, _)| belongs(path)) {
+        for (path, contents) in embedded(vendored).into_iter().filter(|(path, _)| belongs(path)) {
             write(&folder.join(place).join(path), contents)?;
         }
     }
     Ok(())
-}
-
-/// All files below a folder, with their paths from it.
-fn files(folder: &Dir<'static>) -> Vec<(&'static Path, &'static [u8])> {
-    let mut found = Vec::new();
-    for entry in folder.entries() {
-        match entry {
-            DirEntry::Dir(inner) => found.extend(files(inner)),
-            DirEntry::File(file) => found.push((file.path(), file.contents())),
-        }
-    }
-    found
 }
 
 /// Whether a file of ours belongs into a project: not what cargo built here, not the SDK's own tests, nothing hidden.
@@ -242,7 +229,7 @@ mod tests {
             for file in ["dormouse.toml", "README.md", ".gitignore"].into_iter().chain(own) {
                 assert!(folder.join(file).is_file(), "{language:?}: {file}");
             }
-            for (path, _) in files(language.template()) {
+            for (path, _) in embedded(language.template()) {
                 let text = fs::read_to_string(folder.join(file_name(path))).unwrap();
                 assert!(!text.contains("{{name}}") && !text.contains("{{crate}}"), "{language:?}: {}", path.display());
             }

@@ -4,15 +4,16 @@
 //! it, by pip and npm. Called by `build.rs`, for functions of an `s.yaml` and for those of a `dormouse.toml` with `source`.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use ignore::WalkBuilder;
-use include_dir::{Dir, DirEntry, include_dir};
+use include_dir::{Dir, include_dir};
 use sha2::{Digest as _, Sha256};
 
-use super::language::{JAVASCRIPT_SDK, WIT, missing_tool};
+use super::language::{JAVASCRIPT_SDK, WIT, embedded, missing_tool};
 use super::progress::{Progress, Step};
 use super::shell::run_captured;
 
@@ -126,7 +127,7 @@ impl Source {
             hash.update(bytes);
         };
         for glue in [&PYTHON_GLUE, &JAVASCRIPT_GLUE, &JAVASCRIPT_SDK, &WIT] {
-            contents(glue).iter().for_each(|(_, bytes)| add(bytes));
+            embedded(glue).iter().for_each(|(_, bytes)| add(bytes));
         }
         add(NODE_TOOLS.as_bytes());
         add(format!("{:?} {:?}", self.runtime, self.handlers).as_bytes());
@@ -195,25 +196,10 @@ impl Source {
         (work, folder): (&Path, &Path),
         step: &Step,
     ) -> anyhow::Result<(PathBuf, Vec<String>)> {
-        let tools = folder.join("node");
-        if fs::read_to_string(tools.join("package.json")).ok().as_deref() != Some(NODE_TOOLS)
-            || !tools.join("node_modules/.package-lock.json").is_file()
-        {
-            step.doing("install the tools for Node.js");
-            // Beside, so that a half of them is never taken for the whole.
-            let beside = work.join("node");
-            fs::create_dir_all(&beside)?;
-            fs::write(beside.join("package.json"), NODE_TOOLS)?;
-            run("npm install --loglevel=error --no-fund --no-audit", &beside, step).await?;
-            let _ = fs::remove_dir_all(&tools);
-            if let Err(error) = fs::rename(&beside, &tools) {
-                // Another build may have been faster.
-                let _is_there =
-                    fs::metadata(tools.join("node_modules")).map_err(|_| error).context("install the tools")?;
-            }
-        }
-        write_all(&JAVASCRIPT_SDK, &tools.join("javascript"))?;
-        write_all(&JAVASCRIPT_GLUE, &tools.join("function-compute/javascript"))?;
+        let tools = node_tools((work, folder), step).await?;
+        symlink(tools.canonicalize()?.join("node_modules"), work.join("node_modules"))?;
+        write_all(&JAVASCRIPT_SDK, &work.join("javascript"))?;
+        write_all(&JAVASCRIPT_GLUE, &work.join("function-compute/javascript"))?;
         let code = work.join("code");
         self.copy(files, &code)?;
         if code.join("package.json").is_file() {
@@ -222,19 +208,35 @@ impl Source {
         }
         step.doing("build with componentize-qjs");
         let handlers: Vec<String> = self.handlers.iter().map(|handler| quoted(handler)).collect();
-        let from = work.file_name().unwrap_or_default().to_string_lossy();
-        let bundle = format!(
-            "node function-compute/javascript/build.mjs ../{from}/code ../{from}/app.js {}",
-            handlers.join(" ")
-        );
-        let said = run(&bundle, &tools, step).await?;
-        let build = format!(
-            "node_modules/.bin/componentize-qjs --wit javascript/wit --world function --module-root ../{from} \
-             --js ../{from}/app.js --output ../{from}/function.wasm"
-        );
-        run(&build, &tools, step).await?;
+        let bundle = format!("node function-compute/javascript/build.mjs code app.js {}", handlers.join(" "));
+        let said = run(&bundle, work, step).await?;
+        let build = "node_modules/.bin/componentize-qjs --wit javascript/wit --world function --module-root . --js app.js \
+                     --output function.wasm";
+        run(build, work, step).await?;
         Ok((work.join("function.wasm"), said.lines().map(str::to_owned).collect()))
     }
+}
+
+/// The folder of the tools for Node.js; installs them if it is not there. They are kept for all functions of a project.
+async fn node_tools((work, folder): (&Path, &Path), step: &Step) -> anyhow::Result<PathBuf> {
+    let tools = folder.join("node");
+    let is_whole = || fs::read_to_string(tools.join("package.json")).is_ok_and(|known| known == NODE_TOOLS);
+    if is_whole() {
+        return Ok(tools);
+    }
+    step.doing("install the tools for Node.js");
+    // Beside, so that a half of them is never taken for the whole.
+    let beside = work.join("node");
+    fs::create_dir_all(&beside)?;
+    fs::write(beside.join("package.json"), NODE_TOOLS)?;
+    run("npm install --loglevel=error --no-fund --no-audit", &beside, step).await?;
+    let _ = fs::remove_dir_all(&tools);
+    let moved = fs::rename(&beside, &tools);
+    // Another build may have been faster.
+    if !is_whole() {
+        moved.context("keep the tools for Node.js")?;
+    }
+    Ok(tools)
 }
 
 /// Removes what builds that were killed have left.
@@ -292,19 +294,8 @@ fn native(packages: &Path) -> anyhow::Result<Vec<String>> {
     Ok(named.into_iter().map(line).collect())
 }
 
-fn contents(folder: &Dir<'static>) -> Vec<(&'static Path, &'static [u8])> {
-    let mut found = Vec::new();
-    for entry in folder.entries() {
-        match entry {
-            DirEntry::Dir(inner) => found.extend(contents(inner)),
-            DirEntry::File(file) => found.push((file.path(), file.contents())),
-        }
-    }
-    found
-}
-
 fn write_all(from: &Dir<'static>, to: &Path) -> anyhow::Result<()> {
-    for (path, bytes) in contents(from) {
+    for (path, bytes) in embedded(from) {
         if path.components().any(|part| part.as_os_str() == "__pycache__") {
             continue;
         }

@@ -38,7 +38,12 @@ pub(super) fn regions() -> Reply {
 }
 
 /// A list of what there is none of.
-pub(super) fn nothing(asked: &Asked) -> Result<Reply, Fault> {
+pub(super) fn nothing(fc: &Fc, asked: &Asked) -> Result<Reply, Fault> {
+    if asked.names.function.is_some() {
+        fc.function(&asked.target()?)?;
+    } else if let Some((service, _)) = asked.service_target()? {
+        fc.service(&service)?;
+    }
     let plural = match asked.op {
         Op::ListLayers => "layers",
         Op::ListReservedCapacities => "reservedCapacities",

@@ -62,7 +62,7 @@ impl Fc {
             Op::DescribeRegions => ready(Ok(other::regions())),
             Op::GetTempBucketToken => ready(Ok(files::token(self))),
             other => match other.support() {
-                Support::Empty(_) => ready(other::nothing(asked)),
+                Support::Empty(_) => ready(other::nothing(self, asked)),
                 Support::Refused(why) => ready(Err(Fault::invalid(format!("{} is not there: {why}", other.as_str())))),
                 Support::Full | Support::Kept(_) => Box::pin(scaling::run(self, asked)),
             },
