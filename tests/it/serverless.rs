@@ -309,7 +309,7 @@ async fn functions_are_found_by_the_names_that_hooks_have_and_odd_ones_harm_nobo
         folder.path(),
         "s.yaml",
         "resources:\n  one:\n    component: fc3\n    props:\n      functionName: one\n      runtime: nodejs20\n      handler: index.run\n      \
-         code: ./code\n      timeout: 2\n      instanceConcurrency: 10\n      instanceLifecycleConfig:\n        initializer: {handler: \
+         code: ./code\n      timeout: 4\n      instanceConcurrency: 10\n      instanceLifecycleConfig:\n        initializer: {handler: \
          index.init}\n        preFreeze: {handler: index.preStop}\n",
     );
     write(folder.path(), "code/package.json", r#"{"type": "module"}"#);
