@@ -380,7 +380,7 @@ pub(super) struct Upload {
     pub(super) bytes: u64,
 }
 
-fn address_of(url: &Url) -> String {
+pub(super) fn address_of(url: &Url) -> String {
     url.origin().ascii_serialization()
 }
 
@@ -415,11 +415,14 @@ async fn sent(request: RequestBuilder) -> Result<Response, ClientError> {
     let body = response.text().await.map_err(|error| broken(address.clone(), &error))?;
     match serde_json::from_str::<Problem>(&body) {
         Ok(problem) => Err(ClientError::Refused(Box::new(problem))),
-        Err(_) => {
-            let body = output::plain(&body.trim().chars().take(ODD_BODY_CHARS_MAX).collect::<String>());
-            Err(ClientError::Foreign { address, status, body })
-        }
+        Err(_) => Err(foreign(address, status, &body)),
     }
+}
+
+/// The error for an answer that no Dormouse gives.
+pub(super) fn foreign(address: String, status: StatusCode, body: &str) -> ClientError {
+    let body = output::plain(&body.trim().chars().take(ODD_BODY_CHARS_MAX).collect::<String>());
+    ClientError::Foreign { address, status, body }
 }
 
 /// Sends a request whose success is all that matters; the host may say more, or nothing.

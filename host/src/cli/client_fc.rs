@@ -3,7 +3,7 @@
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
-use super::client::{Client, answer_of, broken, reached};
+use super::client::{Client, address_of, answer_of, broken, foreign, reached};
 use super::client_error::ClientError;
 use crate::admin::model::Problem;
 
@@ -22,7 +22,7 @@ impl Client {
             request = request.json(body);
         }
         let response = reached(request).await?;
-        let (status, address) = (response.status(), response.url().origin().ascii_serialization());
+        let (status, address) = (response.status(), address_of(response.url()));
         let text = response.text().await.map_err(|error| broken(address.clone(), &error))?;
         if status.is_success() {
             return Ok(Some(if text.is_empty() { Value::Null } else { answer_of(&text, address)? }));
@@ -32,7 +32,7 @@ impl Client {
         }
         let said = serde_json::from_str::<Value>(&text).unwrap_or_default();
         let (Some(code), Some(detail)) = (said["ErrorCode"].as_str(), said["ErrorMessage"].as_str()) else {
-            return Err(ClientError::Foreign { address, status, body: super::output::plain(&text) });
+            return Err(foreign(address, status, &text));
         };
         let (code, detail) = (code.to_owned(), detail.to_owned());
         let request_id = said["RequestId"].as_str().unwrap_or_default().to_owned();

@@ -62,8 +62,8 @@ pub(super) struct ManifestAlias {
 /// Everything that is wrong with a manifest.
 #[derive(Debug, thiserror::Error)]
 pub(super) struct ManifestFaults {
-    path: PathBuf,
-    faults: Vec<String>,
+    pub(super) path: PathBuf,
+    pub(super) faults: Vec<String>,
 }
 
 impl fmt::Display for ManifestFaults {
@@ -132,15 +132,26 @@ impl Manifest {
 
     /// Keeps only the functions named, or all of them if none is.
     pub(super) fn only(mut self, names: &[FunctionName]) -> anyhow::Result<Manifest> {
-        if let Some(missing) = names.iter().find(|name| self.functions.iter().all(|function| function.name != **name)) {
-            let known: Vec<&str> = self.functions.iter().map(|function| function.name.as_str()).collect();
-            bail!("{} has no function `{missing}`; it has: {}", self.path.display(), known.join(", "));
-        }
-        if !names.is_empty() {
-            self.functions.retain(|function| names.contains(&function.name));
-        }
+        self.functions = chosen(self.functions, |function| &function.name, names, &self.path)?;
         Ok(self)
     }
+}
+
+/// Those of a file's functions that are named, or all of them if none is.
+pub(super) fn chosen<T>(
+    mut functions: Vec<T>,
+    name_of: impl Fn(&T) -> &FunctionName,
+    names: &[FunctionName],
+    path: &Path,
+) -> anyhow::Result<Vec<T>> {
+    if let Some(missing) = names.iter().find(|name| functions.iter().all(|function| name_of(function) != *name)) {
+        let known: Vec<&str> = functions.iter().map(|function| name_of(function).as_str()).collect();
+        bail!("{} has no function `{missing}`; it has: {}", path.display(), known.join(", "));
+    }
+    if !names.is_empty() {
+        functions.retain(|function| names.contains(name_of(function)));
+    }
+    Ok(functions)
 }
 
 /// Reads one `[functions.NAME]`; `None` if anything is wrong with it.

@@ -59,6 +59,11 @@ fn tail(file: &std::fs::File, bytes_max: u64) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes[..read]).into_owned())
 }
 
+/// Text that stands between single quotes.
+pub(super) fn quoted(text: &str) -> String {
+    text.replace('\'', r"'\''")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,5 +75,10 @@ mod tests {
         let captured = run_captured("echo one; echo two >&2; echo three", &std::env::temp_dir(), &step).await.unwrap();
         assert!(captured.status.success());
         assert_eq!(captured.output, "one\ntwo\nthree\n");
+    }
+
+    #[test]
+    fn curl_lines_survive_the_shell() {
+        assert_eq!(quoted("it's"), r"it'\''s");
     }
 }

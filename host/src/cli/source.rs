@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::language::{JAVASCRIPT_SDK, WIT, embedded, missing_tool};
 use super::progress::{Progress, Step};
-use super::shell::run_captured;
+use super::shell::{quoted, run_captured};
 
 static PYTHON_GLUE: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../guest-sdk/function-compute/python");
 static JAVASCRIPT_GLUE: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../guest-sdk/function-compute/javascript");
@@ -207,7 +207,7 @@ impl Source {
             run("npm install --omit=dev --ignore-scripts --loglevel=error --no-fund --no-audit", &code, step).await?;
         }
         step.doing("build with componentize-qjs");
-        let handlers: Vec<String> = self.handlers.iter().map(|handler| quoted(handler)).collect();
+        let handlers: Vec<String> = self.handlers.iter().map(|handler| format!("'{}'", quoted(handler))).collect();
         let bundle = format!("node function-compute/javascript/build.mjs code app.js {}", handlers.join(" "));
         let said = run(&bundle, work, step).await?;
         let build = "node_modules/.bin/componentize-qjs --wit javascript/wit --world function --module-root . --js app.js \
@@ -304,10 +304,6 @@ fn write_all(from: &Dir<'static>, to: &Path) -> anyhow::Result<()> {
         fs::write(&target, bytes).with_context(|| format!("write {}", target.display()))?;
     }
     Ok(())
-}
-
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 #[cfg(test)]

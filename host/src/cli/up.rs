@@ -21,6 +21,7 @@ use super::hosting::{self, Started};
 use super::manifest::Manifest;
 use super::progress::Progress;
 use super::serverless::Template;
+use super::shell::quoted;
 use super::trust::Trust;
 use super::watch::Sources;
 use super::{build, component, output};
@@ -247,20 +248,5 @@ fn curl(url: &str, function: &FunctionView, example: Option<&str>) -> String {
         Some(event) => format!("curl -d '{}' {url}", quoted(event)),
         None if function.exports.takes_http() => format!("curl {url}"),
         None => format!("curl -X POST {url}"),
-    }
-}
-
-/// Text that stands between single quotes.
-fn quoted(text: &str) -> String {
-    text.replace('\'', r"'\''")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn curl_lines_survive_the_shell() {
-        assert_eq!(quoted("it's"), r"it'\''s");
     }
 }

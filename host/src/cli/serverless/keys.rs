@@ -215,7 +215,7 @@ pub(super) const FC: &[(&str, Shape)] = &[
     ("aliases", List(&ALIAS)),
 ];
 
-/// Checks the keys of a value, and makes numbers of texts where numbers must be. `at` names the place, with a dot at the end.
+/// Checks the keys of a value, and makes numbers of texts where numbers must be. `at` names the place.
 pub(super) fn check(node: &mut Node, shape: Shape, at: &str, faults: &mut Vec<String>) {
     let line = node.line;
     let place = if at.is_empty() { "this".to_owned() } else { format!("`{at}`") };

@@ -12,15 +12,14 @@ mod variables;
 mod yaml;
 
 use std::cell::Cell;
-use std::fmt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 
 use self::resource::Resource;
 use self::variables::{LEFT, Scope};
 use self::yaml::{Data, Node};
-use super::manifest::{Manifest, ManifestFunction};
+use super::manifest::{Manifest, ManifestFaults, ManifestFunction, chosen};
 use crate::catalog::SettingsSpec;
 use crate::ids::FunctionName;
 
@@ -36,20 +35,6 @@ pub(super) struct Template {
     pub(super) resources: Vec<Resource>,
     /// What of it has no effect.
     pub(super) notes: Vec<String>,
-}
-
-/// Everything that is wrong with a file.
-#[derive(Debug, thiserror::Error)]
-struct Faults {
-    path: PathBuf,
-    faults: Vec<String>,
-}
-
-impl fmt::Display for Faults {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} has faults:", self.path.display())?;
-        self.faults.iter().try_for_each(|fault| write!(f, "\n  - {fault}"))
-    }
 }
 
 impl Template {
@@ -93,21 +78,14 @@ impl Template {
                 .push("there is no function; `resources` must hold one, with `component: fc3` and `props`".to_owned());
         }
         if !faults.is_empty() {
-            return Err(Faults { path, faults }.into());
+            return Err(ManifestFaults { path, faults }.into());
         }
         Ok(Template { path, folder, resources, notes })
     }
 
     /// Keeps only the functions named, or all of them if none is.
     pub(super) fn only(mut self, names: &[FunctionName]) -> anyhow::Result<Template> {
-        let known = |name: &FunctionName| self.resources.iter().any(|resource| resource.name == *name);
-        if let Some(missing) = names.iter().find(|name| !known(name)) {
-            let known: Vec<&str> = self.resources.iter().map(|resource| resource.name.as_str()).collect();
-            bail!("{} has no function `{missing}`; it has: {}", self.path.display(), known.join(", "));
-        }
-        if !names.is_empty() {
-            self.resources.retain(|resource| names.contains(&resource.name));
-        }
+        self.resources = chosen(self.resources, |resource| &resource.name, names, &self.path)?;
         Ok(self)
     }
 

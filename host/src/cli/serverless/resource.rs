@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::BUILD_FOLDER;
 use super::keys::{self, Shape};
 use super::yaml::Node;
+use crate::cli::shell::quoted;
 use crate::cli::source::{Runtime, Source};
 use crate::ids::FunctionName;
 
@@ -234,7 +235,7 @@ fn commands(node: &Node, notes: &mut Vec<String>) -> Option<String> {
             match action.get("run").and_then(Node::text) {
                 Some(command) if when.name == "pre-deploy" => {
                     commands.push(match action.get("path").and_then(Node::text) {
-                        Some(path) => format!("(cd '{}' && {command}\n)", path.replace('\'', r"'\''")),
+                        Some(path) => format!("(cd '{}' && {command}\n)", quoted(path)),
                         None => format!("({command}\n)"),
                     })
                 }

@@ -77,8 +77,11 @@ impl Scope<'_> {
 
     /// Variables may lead to each other in such a way that little becomes a lot.
     fn count(&self, more: usize) -> anyhow::Result<()> {
-        let left =
-            self.left.get().checked_sub(more).with_context(|| format!("variables make more than {LEFT} of it"))?;
+        let left = self
+            .left
+            .get()
+            .checked_sub(more)
+            .with_context(|| format!("variables make more than {LEFT} values and bytes of text"))?;
         self.left.set(left);
         Ok(())
     }
