@@ -910,7 +910,8 @@ async fn a_function_of_http_has_an_address_of_its_service() {
         json!({"triggerConfig": {"authType": "function", "methods": ["GET", "POST"]}}),
     )
     .await;
-    assert_eq!(get(&format!("{url}about")).await.status, 401);
+    let refused = get(&format!("{url}about")).await;
+    assert_eq!((refused.status, refused.header("x-fc-error-type")), (401, "FcCommonError"));
     let key = Key::of(&host).await;
     let date = httpdate();
     let path = "/2016-08-15/proxy/site/web/about?a=1%202";
@@ -925,6 +926,39 @@ async fn a_function_of_http_has_an_address_of_its_service() {
     let forged = host.client.get(format!("{}{path}&b=2", host.data)).header("date", &date);
     let forged = forged.header("authorization", format!("FC {}:{signature}", key.id)).send().await.unwrap();
     assert_eq!(forged.status(), 401);
+}
+
+#[tokio::test]
+async fn what_fails_at_an_http_trigger_or_a_domain_is_told_as_function_compute_does() {
+    let host = started().await;
+    done(&host, "POST", "/2023-03-30/functions", function("probe")).await;
+    let config = json!({"authType": "anonymous", "methods": ["POST"]});
+    let trigger = json!({"triggerName": "http", "triggerType": "http", "triggerConfig": config});
+    done(&host, "POST", "/2023-03-30/functions/probe/triggers", trigger).await;
+    let routes = json!([{"path": "/*", "functionName": "probe", "methods": ["POST"]}]);
+    let domain = json!({"domainName": "probe.example.com", "protocol": "HTTP", "routeConfig": {"routes": routes}});
+    done(&host, "POST", "/2023-03-30/custom-domains", domain).await;
+    // The probe is scripted by the body of what it gets.
+    let url = format!("{}/v1/functions/probe", host.admin);
+    let set = host.client.patch(url).json(&json!({"httpEvent": "body", "timeoutMs": 1000})).send().await.unwrap();
+    assert_eq!(set.status(), 200);
+
+    let (trigger, domain, own) = ("/2023-03-30/proxy/probe/", "/", "/fn/probe/");
+    let (fails, hangs) = (json!([{"fail": "no"}]), json!(["spin-forever"]));
+    let unhandled = "UnhandledInvocationError";
+    for (path, script, status, code, kind) in [
+        (trigger, &fails, 502, "function-failed", unhandled),
+        (trigger, &json!(["trap"]), 502, "function-crashed", unhandled),
+        (trigger, &hangs, 502, "function-timed-out", unhandled),
+        (domain, &fails, 502, "function-failed", unhandled),
+        (own, &fails, 500, "function-failed", ""),
+    ] {
+        let body = json!({"do": script}).to_string();
+        let request = host.client.post(format!("{}{path}", host.data)).header("host", "probe.example.com").body(body);
+        let answer = Reply::of(request.send().await.unwrap()).await;
+        answer.problem(status, code);
+        assert_eq!(answer.header("x-fc-error-type"), kind, "{path}: {answer:?}");
+    }
 }
 
 /// The time as HTTP writes it, by the program that everybody has.

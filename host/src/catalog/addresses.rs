@@ -19,6 +19,8 @@ pub struct Addresses {
 pub struct Address {
     /// The function.
     pub function: FunctionName,
+    /// The name of its trigger.
+    pub name: String,
     /// The version or alias; none: `LATEST`.
     pub qualifier: Option<String>,
     /// What the address is.
@@ -30,11 +32,12 @@ impl Addresses {
     pub(super) fn of(functions: &Functions) -> Addresses {
         let mut by_host: HashMap<String, Vec<Arc<Address>>> = HashMap::new();
         for function in functions.values() {
-            for trigger in function.triggers.values().filter(|trigger| trigger.is_enabled()) {
+            for (name, trigger) in function.triggers.iter().filter(|(_, trigger)| trigger.is_enabled()) {
                 let Ok(TriggerKind::Http(http)) = trigger.check() else { continue };
                 let (function, qualifier) = (function.name.clone(), trigger.qualifier.clone());
                 let host = http.host.clone().unwrap_or_default();
-                by_host.entry(host).or_default().push(Arc::new(Address { function, qualifier, trigger: *http }));
+                let address = Address { function, name: name.to_string(), qualifier, trigger: *http };
+                by_host.entry(host).or_default().push(Arc::new(address));
             }
         }
         for addresses in by_host.values_mut() {

@@ -10,11 +10,12 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
-use super::reply::{self, Response};
+use super::reply::{self, Asked, Response};
 use super::route::{self, Route, Way, invalid};
 use super::{Plane, cors, http_event};
 use crate::access::Key;
 use crate::catalog::{Address, HttpTrigger, is_proxy_path};
+use crate::fc;
 use crate::guest::{self, BodyError, EventInput};
 use crate::host::Host;
 use crate::ids::{KeyId, RequestId};
@@ -33,11 +34,13 @@ pub(super) async fn answer(plane: &Plane, sent: http::Request<Incoming>, client:
     let answered = async {
         let (Head { method, uri, mut headers, .. }, body) = sent.into_parts();
         let body = Lingering::new(body, host.tasks().clone());
+        let mut asked = Asked { request: &request, method: &method, room: host.reply_room(), is_fc: false };
         if headers.get_all(header::HOST).iter().count() > 1 {
             // Who is in front may take the other one (RFC 9112, section 3.2).
-            return reply::failed(invalid("the field `Host` is there more than once"), &request);
+            return reply::failed(invalid("the field `Host` is there more than once"), asked);
         }
         let own = own_address(host, &uri, &headers);
+        asked.is_fc = own.as_ref().is_some_and(|own| fc::is_address(own));
         let cors = own.as_ref().and_then(|own| own.trigger.cors.as_ref());
         if let Some(answer) = cors.and_then(|cors| cors::preflight(cors, &method, &headers)) {
             return answer;
@@ -58,16 +61,14 @@ pub(super) async fn answer(plane: &Plane, sent: http::Request<Incoming>, client:
                 match call(plane, &request, route, sent).await {
                     Ok(Answered::Accepted(receipt)) => reply::accepted(&receipt, &request),
                     Ok(Answered::Now(answer)) => match way {
-                        Way::Invoke => reply::to_invocation(answer, &request, host.reply_room()).await,
-                        Way::Serve => reply::to_request(answer, &request, &method, host.reply_room()).await,
+                        Way::Invoke => reply::to_invocation(answer, asked).await,
+                        Way::Serve => reply::to_request(answer, asked).await,
                     },
-                    Ok(Answered::OfEvent(answer)) => {
-                        reply::to_http_event(answer, &request, &method, host.reply_room()).await
-                    }
-                    Err(failure) => reply::failed(failure, &request),
+                    Ok(Answered::OfEvent(answer)) => reply::to_http_event(answer, asked).await,
+                    Err(failure) => reply::failed(failure, asked),
                 }
             }
-            Err(failure) => reply::failed(failure, &request),
+            Err(failure) => reply::failed(failure, asked),
         };
         if let Some(own) = &own {
             about_address(&own.trigger, origin.as_ref(), &mut answered);

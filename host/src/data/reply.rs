@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::http_event;
 use super::reject::{self, Answered};
+use crate::fc;
 use crate::guest::{self, BodyError, ResponseBody, StreamedBody};
 use crate::ids::RequestId;
 use crate::instance::{Answer, Timings};
@@ -66,11 +67,29 @@ impl Body for ReplyBody {
     }
 }
 
-/// What never reached a function.
-pub(super) fn failed(failure: Failure, request: &RequestId) -> Response {
-    let wrong_method = failure.code == Code::MethodNotAllowed;
-    let mut response = failure.reply(request).map(ReplyBody::Whole);
-    if wrong_method {
+/// What an answer has to know of its request.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) request: &'a RequestId,
+    pub(super) method: &'a Method,
+    /// Memory for replies.
+    pub(super) room: &'a Room,
+    /// Whether failures have the statuses that Function Compute's HTTP triggers have.
+    pub(super) is_fc: bool,
+}
+
+/// What went wrong.
+pub(super) fn failed(failure: Failure, asked: Asked<'_>) -> Response {
+    let code = failure.code;
+    let mut response = if asked.is_fc {
+        let (status, name, kind) = fc::http_error(code);
+        let mut response = failure.reply_with(status, asked.request);
+        response.headers_mut().insert(name, kind);
+        response.map(ReplyBody::Whole)
+    } else {
+        failure.reply(asked.request).map(ReplyBody::Whole)
+    };
+    if code == Code::MethodNotAllowed {
         response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
     }
     response
@@ -89,36 +108,36 @@ pub(super) fn accepted(receipt: &Receipt, request: &RequestId) -> Response {
 }
 
 /// The answer to an event.
-pub(super) async fn to_invocation(answer: Answer, request: &RequestId, room: &Room) -> Response {
+pub(super) async fn to_invocation(answer: Answer, asked: Asked<'_>) -> Response {
     let about = About::of(&answer);
     let response = match reject::result(answer.outcome) {
-        Ok(Answered::Event(reply)) => event(reply, room),
+        Ok(Answered::Event(reply)) => event(reply, asked.room),
         Ok(Answered::Http(response)) => invoked(*response).await,
         Err(failure) => Err(failure),
     };
-    about.note(response.unwrap_or_else(|failure| failed(failure, request)), request)
+    about.note(response.unwrap_or_else(|failure| failed(failure, asked)), asked.request)
 }
 
 /// The answer to an HTTP request.
-pub(super) async fn to_request(answer: Answer, request: &RequestId, method: &Method, room: &Room) -> Response {
+pub(super) async fn to_request(answer: Answer, asked: Asked<'_>) -> Response {
     let about = About::of(&answer);
     let response = match reject::result(answer.outcome) {
-        Ok(Answered::Event(reply)) => event(reply, room),
-        Ok(Answered::Http(response)) => held(*response, method).await,
+        Ok(Answered::Event(reply)) => event(reply, asked.room),
+        Ok(Answered::Http(response)) => held(*response, asked.method).await,
         Err(failure) => Err(failure),
     };
-    about.note(response.unwrap_or_else(|failure| failed(failure, request)), request)
+    about.note(response.unwrap_or_else(|failure| failed(failure, asked)), asked.request)
 }
 
 /// The answer to an HTTP request that the function got as an event.
-pub(super) async fn to_http_event(answer: Answer, request: &RequestId, method: &Method, room: &Room) -> Response {
+pub(super) async fn to_http_event(answer: Answer, asked: Asked<'_>) -> Response {
     let about = About::of(&answer);
     let response = match reject::result(answer.outcome) {
-        Ok(Answered::Event(reply)) => written(reply, room, method),
-        Ok(Answered::Http(response)) => held(*response, method).await,
+        Ok(Answered::Event(reply)) => written(reply, asked.room, asked.method),
+        Ok(Answered::Http(response)) => held(*response, asked.method).await,
         Err(failure) => Err(failure),
     };
-    about.note(response.unwrap_or_else(|failure| failed(failure, request)), request)
+    about.note(response.unwrap_or_else(|failure| failed(failure, asked)), asked.request)
 }
 
 /// What a function replied, which has its share of the memory for replies until it is sent.

@@ -93,7 +93,7 @@ fn find(fc: &Fc, function: &Function, target: &Target) -> Result<Arc<Document>, 
 }
 
 /// Puts the fields of a request into the rules; says what has no effect.
-fn apply(fields: &Fields<'_>, rules: &mut AsyncSpec) -> Result<Vec<String>, Fault> {
+pub(super) fn apply(fields: &Fields<'_>, rules: &mut AsyncSpec) -> Result<Vec<String>, Fault> {
     let age = fields.whole("maxAsyncEventAgeInSeconds", 1..=604_800)?;
     rules.max_event_age_ms = Some(age.unwrap_or(86_400) * 1000);
     let retries = fields.whole("maxAsyncRetryAttempts", 0..=8)?;

@@ -12,7 +12,7 @@ use super::input::{Fields, without_nulls};
 use super::request::{Asked, Reply, Target, page};
 use super::store::{Document, Kind};
 use crate::access::{Auth, Right};
-use crate::catalog::{Function, HttpTriggerSpec, TriggerSpec, TriggerSpecs};
+use crate::catalog::{HttpTriggerSpec, TriggerSpec, TriggerSpecs};
 use crate::ids::{FunctionName, LATEST};
 
 /// What names of their triggers begin with.
@@ -124,24 +124,10 @@ fn routes(fc: &Fc, asked: &Asked, domain: &str, kept: &Map<String, Value>) -> Re
         let fields = Fields::of(route);
         let target = target(asked.api, &fields)?;
         let function = fc.function(&target)?;
-        if fields.object("rewriteConfig")?.is_some_and(|rewrite| rewrite.iter().any(|(_, rules)| rules != &json!([]))) {
-            return Err(Fault::invalid(
-                "`rewriteConfig` is not there: a function sees the path that the caller asked for",
-            ));
+        let mut spec = trigger(domain, &fields, auth(kept, &function.triggers)?)?;
+        if let Some(own) = spec.qualifier.take() {
+            spec.qualifier = Some(fc.qualifier(&Target { qualifier: Some(own), ..target.clone() })?);
         }
-        let methods = fields.list("methods")?.into_iter().flatten();
-        let methods = methods.filter_map(|method| method.as_str().map(str::to_owned)).collect();
-        let qualifier = fields.text("qualifier")?.filter(|own| !own.is_empty() && *own != LATEST);
-        let http = HttpTriggerSpec {
-            host: Some(domain.to_owned()),
-            path: Some(fields.required("path")?.to_owned()),
-            methods,
-            auth: Some(auth(kept, &function)?),
-            ..HttpTriggerSpec::default()
-        };
-        let qualifier =
-            qualifier.map(|own| fc.qualifier(&Target { qualifier: Some(own.to_owned()), ..target.clone() }));
-        let spec = TriggerSpec { qualifier: qualifier.transpose()?, http: Some(http), ..TriggerSpec::default() };
         let path = |spec: &TriggerSpec| spec.http.as_ref().and_then(|http| http.path.clone());
         if routes.iter().any(|(_, other)| path(other) == path(&spec)) {
             let path: String = path(&spec).unwrap_or_default().chars().take(128).collect();
@@ -150,6 +136,47 @@ fn routes(fc: &Fc, asked: &Asked, domain: &str, kept: &Map<String, Value>) -> Re
         routes.push((target, spec));
     }
     Ok(routes)
+}
+
+/// A route as a trigger. The qualifier is the one that was written.
+fn trigger(domain: &str, route: &Fields<'_>, auth: Auth) -> Result<TriggerSpec, Fault> {
+    if route.object("rewriteConfig")?.is_some_and(|rewrite| rewrite.iter().any(|(_, rules)| rules != &json!([]))) {
+        return Err(Fault::invalid("`rewriteConfig` is not there: a function sees the path that the caller asked for"));
+    }
+    let methods = route.list("methods")?.into_iter().flatten();
+    let http = HttpTriggerSpec {
+        host: Some(domain.to_owned()),
+        path: Some(route.required("path")?.to_owned()),
+        methods: methods.filter_map(|method| method.as_str().map(str::to_owned)).collect(),
+        auth: Some(auth),
+        ..HttpTriggerSpec::default()
+    };
+    let qualifier = route.text("qualifier")?.filter(|own| !own.is_empty() && *own != LATEST).map(str::to_owned);
+    Ok(TriggerSpec { qualifier, http: Some(http), ..TriggerSpec::default() })
+}
+
+/// The triggers that a domain has on one function, which has others already.
+pub(super) fn triggers_on(
+    name: &FunctionName,
+    domain: &Map<String, Value>,
+    others: &TriggerSpecs,
+) -> Result<TriggerSpecs, Fault> {
+    let host = Fields::of(domain).required("domainName")?.to_ascii_lowercase();
+    check_name(&host)?;
+    let api = if name.parts().0.is_some() { Api::V2016 } else { Api::V2023 };
+    let mut triggers = TriggerSpecs::new();
+    for (index, route) in written(domain).into_iter().enumerate() {
+        let route = Fields::of(route);
+        if target(api, &route)?.name == *name {
+            triggers.insert(format!("{}{index}", prefix(&host)), trigger(&host, &route, auth(domain, others)?)?);
+        }
+    }
+    Ok(triggers)
+}
+
+/// What the names of a domain's triggers begin with.
+fn prefix(domain: &str) -> String {
+    format!("{PREFIX}{}-", hex::encode(&Sha256::digest(domain)[..6]))
 }
 
 /// The routes that a client wrote.
@@ -171,7 +198,7 @@ fn target(api: Api, route: &Fields<'_>) -> Result<Target, Fault> {
 }
 
 /// What callers must show: what the domain says, or else what the function's own trigger asks for.
-fn auth(kept: &Map<String, Value>, function: &Function) -> Result<Auth, Fault> {
+fn auth(kept: &Map<String, Value>, others: &TriggerSpecs) -> Result<Auth, Fault> {
     let config = Fields::of(kept).object("authConfig")?;
     match config.map(|config| config.text("authType")).transpose()?.flatten() {
         Some("anonymous" | "none" | "") => Ok(Auth::None),
@@ -182,7 +209,7 @@ fn auth(kept: &Map<String, Value>, function: &Function) -> Result<Auth, Fault> {
         }
         None => {
             let asks = |spec: &TriggerSpec| spec.http.as_ref().is_some_and(|http| http.auth == Some(Auth::Key));
-            Ok(if function.triggers.values().any(asks) { Auth::Key } else { Auth::None })
+            Ok(if others.values().any(asks) { Auth::Key } else { Auth::None })
         }
     }
 }
@@ -204,8 +231,7 @@ pub(super) fn is_route(name: &str) -> bool {
 /// Makes the triggers of a domain these and no others, on whichever functions they are. All of it is undone if a part of it
 /// cannot be.
 async fn change_triggers(fc: &Fc, asked: &Asked, domain: &str, routes: &[Route]) -> Result<(), Fault> {
-    let digest = hex::encode(&Sha256::digest(domain)[..6]);
-    let prefix = format!("{PREFIX}{digest}-");
+    let prefix = prefix(domain);
     let mut changes = Vec::new();
     for function in fc.host.functions() {
         let own = |triggers: &TriggerSpecs| -> TriggerSpecs {

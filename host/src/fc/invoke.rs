@@ -23,6 +23,7 @@ use crate::log::{Author, Stream};
 use crate::operator::Operator;
 use crate::queue::HandedOver;
 use crate::web::headers;
+use crate::web::problem::Code;
 
 const INVOCATION_TYPE: HeaderName = HeaderName::from_static("x-fc-invocation-type");
 const LOG_TYPE: HeaderName = HeaderName::from_static("x-fc-log-type");
@@ -42,6 +43,20 @@ const LOG_BYTES_MAX: usize = 4096;
 const ID_MAX: usize = 128;
 /// How much of a failed HTTP function's response is read.
 const ERROR_BYTES_MAX: usize = 64 << 10;
+
+/// The status and the field `X-Fc-Error-Type` with which an HTTP trigger answers that a request failed.
+pub fn http_error(code: Code) -> (StatusCode, HeaderName, HeaderValue) {
+    let (status, kind) = match code {
+        Code::FunctionFailed
+        | Code::FunctionCrashed
+        | Code::FunctionOutOfMemory
+        | Code::FunctionResponseInvalid
+        | Code::FunctionTimedOut
+        | Code::InstanceLost => (StatusCode::BAD_GATEWAY, "UnhandledInvocationError"),
+        _ => (code.status(), "FcCommonError"),
+    };
+    (status, ERROR_TYPE, HeaderValue::from_static(kind))
+}
 
 /// Calls a function; the event is the body, byte for byte.
 pub(super) async fn run(fc: &Fc, asked: &Asked, event: EventInput) -> Result<Reply, Fault> {

@@ -50,8 +50,10 @@ use self::files::Uploads;
 use self::request::{Asked, Reply};
 use self::signature::Signature;
 use self::store::Store;
+pub use self::invoke::http_error;
 pub use self::written::Written;
 use crate::access::{Change, Key, Right};
+use crate::catalog::Address;
 use crate::config::FcConfig;
 use crate::guest::{Body, EventInput};
 use crate::host::Host;
@@ -109,6 +111,11 @@ pub enum Listener {
     Admin,
     /// The callers'.
     Data,
+}
+
+/// Whether an address is an HTTP trigger or a custom domain of these APIs.
+pub fn is_address(address: &Address) -> bool {
+    address.trigger.is_own(&address.function) || domain::is_route(&address.name)
 }
 
 /// Whether a path is one of the APIs', with their version first.

@@ -7,15 +7,15 @@ use super::fault::Fault;
 use super::function::{self, Change};
 use super::input::Fields;
 use super::request::Target;
-use super::trigger;
+use super::{asynchronous, domain, trigger};
 use crate::catalog::SettingsSpec;
-use crate::ids::FunctionName;
+use crate::ids::{FunctionName, LATEST};
 use crate::meter::Basis;
 
 /// What components made of source code export.
 const EXPORTS: [&str; 4] = ["handler", "initializer", "pre-freeze", "pre-stop"];
 
-/// A function and its triggers, with the names that the APIs have for their fields.
+/// A function and what belongs to it, with the names that the APIs have for their fields.
 pub struct Written<'a> {
     /// Its name on this host.
     pub name: &'a FunctionName,
@@ -23,6 +23,10 @@ pub struct Written<'a> {
     pub fields: &'a Map<String, Value>,
     /// Its triggers.
     pub triggers: &'a [Map<String, Value>],
+    /// The rules of its asynchronous invocations.
+    pub asynchronous: Option<&'a Map<String, Value>>,
+    /// Custom domains that lead to it.
+    pub domains: &'a [Map<String, Value>],
 }
 
 impl Written<'_> {
@@ -47,6 +51,14 @@ impl Written<'_> {
                 Some(spec_of) => drop(spec.triggers.insert(name.to_owned(), spec_of)),
                 None => warnings.push(format!("trigger `{name}` of the type `{kind}` never fires here")),
             }
+        }
+        for domain in self.domains {
+            spec.triggers.extend(domain::triggers_on(self.name, domain, &spec.triggers)?);
+        }
+        if let Some(config) = self.asynchronous {
+            let fields = Fields::of(config);
+            let qualifier = fields.text("qualifier")?.unwrap_or(LATEST).to_owned();
+            warnings.extend(asynchronous::apply(&fields, spec.asynchronous.qualifiers.entry(qualifier).or_default())?);
         }
         Ok((spec, warnings))
     }

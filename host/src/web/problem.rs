@@ -193,6 +193,11 @@ impl Failure {
     /// The reply, with the request's identifier.
     pub fn reply(self, request: &RequestId) -> http::Response<Full<Bytes>> {
         let status = self.code.status();
+        self.reply_with(status, request)
+    }
+
+    /// The reply, with another status than the code's.
+    pub fn reply_with(self, status: StatusCode, request: &RequestId) -> http::Response<Full<Bytes>> {
         let problem = Problem {
             r#type: "about:blank".to_owned(),
             title: status.canonical_reason().unwrap_or("Error").to_owned(),

@@ -31,20 +31,24 @@ impl Template {
 }
 
 fn table(resource: &Resource, folder: &Path, notes: &mut Vec<String>) -> anyhow::Result<toml::Table> {
-    let written = Written { name: &resource.name, fields: &resource.fields, triggers: &resource.triggers };
+    let written = Written {
+        name: &resource.name,
+        fields: &resource.fields,
+        triggers: &resource.triggers,
+        asynchronous: resource.asynchronous.as_ref(),
+        domains: &resource.domains,
+    };
     let (settings, warnings) = written.settings().map_err(|fault| anyhow::anyhow!(fault))?;
     notes.extend(warnings.iter().map(|warning| format!("{}: {warning}", resource.name)));
-    for (what, is_there) in [
-        ("`asyncInvokeConfig`", resource.asynchronous.is_some()),
-        ("`concurrencyConfig`", resource.concurrency.is_some()),
-        ("`provisionConfig`", resource.provision.is_some()),
-        ("`scalingConfig`", resource.scaling.is_some()),
-        ("custom domains", !resource.domains.is_empty()),
-        ("aliases", !resource.aliases.is_empty()),
-        ("`actions`", resource.build.is_some()),
+    for (what, instead, is_there) in [
+        ("`concurrencyConfig` is", "set `max-instances` in the manifest", resource.concurrency.is_some()),
+        ("`provisionConfig` is", "set `min-instances` in the manifest", resource.provision.is_some()),
+        ("`scalingConfig` is", "set `min-instances` in the manifest", resource.scaling.is_some()),
+        ("aliases are", "set them with `dormouse alias set`", !resource.aliases.is_empty()),
+        ("`actions` are", "set `build` in the manifest", resource.build.is_some()),
     ] {
         if is_there {
-            notes.push(format!("{}: {what} are not carried over; set them in the manifest", resource.name));
+            notes.push(format!("{}: {what} not carried over; {instead}", resource.name));
         }
     }
     let relative = |path: &Path| -> anyhow::Result<toml::Value> {
