@@ -657,6 +657,7 @@ async fn paths_that_lead_nowhere_are_answered_in_the_form_of_function_compute() 
         ("POST", "/2016-08-15/custom-domains", 400, "InvalidArgument"),
         ("POST", "/2016-08-15/services/s/functions/f/invocations", 404, "FunctionNotFound"),
         ("PUT", "/0/fc-upload-1-2-3", 403, "AccessDenied"),
+        ("PUT", "/0/fc-upload-fffffffff-2-00", 403, "AccessDenied"),
         ("GET", "/fc-code/s.f/1?expires=9999999999&signature=00", 403, "AccessDenied"),
     ] {
         fault(&send(&host, method, path, "").await, status, code);
@@ -874,6 +875,7 @@ async fn callers_reach_functions_at_the_data_listener_and_nothing_else() {
     assert_eq!(host.function("f").configure(json!({"auth": "key"})).await.status, 200);
     fault(&at_data("POST", "/2023-03-30/functions/f/invocations", None).await, 403, "AccessDenied");
     let token = format!("{}.{}", key.id, key.secret);
+    fault(&at_data("GET", "/2023-03-30/functions/f", Some(&token)).await, 403, "AccessDenied");
     assert_eq!(at_data("POST", "/2023-03-30/functions/f/invocations", Some(&token)).await.results(), json!([2]));
     // The same, signed by a published client.
     let data = host.data.clone();
@@ -914,16 +916,22 @@ async fn a_function_of_http_has_an_address_of_its_service() {
     assert_eq!((refused.status, refused.header("x-fc-error-type")), (401, "FcCommonError"));
     let key = Key::of(&host).await;
     let date = httpdate();
-    let path = "/2016-08-15/proxy/site/web/about?a=1%202";
-    let text = format!("GET\n\n\n{date}\n/2016-08-15/proxy/site/web/about\na=1 2");
+    let path = "/2016-08-15/proxy/site/web/about/x?b=3&a=1%202";
+    let text = format!("POST\n\n\n{date}\n/2016-08-15/proxy/site/web/about/x\na=1 2\nb=3");
     let script = r#"printf %s "$1" | openssl dgst -sha256 -hmac "$2" -binary | base64 -w0"#;
     let output = Command::new("sh").args(["-c", script, "sh", &text, &key.secret]).output().await.unwrap();
     let signature = String::from_utf8(output.stdout).unwrap();
-    let request = host.client.get(format!("{}{path}", host.data)).header("date", &date);
+    let request = host.client.post(format!("{}{path}", host.data)).header("date", &date);
     let request = request.header("authorization", format!("FC {}:{signature}", key.id));
     let signed = Reply::of(request.send().await.unwrap()).await;
-    assert_ne!(signed.status, 401, "{signed:?}");
-    let forged = host.client.get(format!("{}{path}&b=2", host.data)).header("date", &date);
+    assert_eq!(signed.status, 201, "{signed:?}");
+    assert!(!signed.text().to_lowercase().contains("authorization"), "the function sees no signature: {signed:?}");
+    // The hash of the body in signatures of the other kind could be checked too late only.
+    let other = "ACS3-HMAC-SHA256 Credential=x,SignedHeaders=x-acs-date;x-acs-signature-nonce;x-acs-content-sha256,Signature=00";
+    let other = host.client.get(format!("{url}about")).header("authorization", other).header("x-acs-date", &date);
+    let other = other.header("x-acs-signature-nonce", "n").header("x-acs-content-sha256", "00").send().await.unwrap();
+    assert!(Reply::of(other).await.problem(401, "unauthorized").contains("`FC id:signature` only"));
+    let forged = host.client.post(format!("{}{path}&b=2", host.data)).header("date", &date);
     let forged = forged.header("authorization", format!("FC {}:{signature}", key.id)).send().await.unwrap();
     assert_eq!(forged.status(), 401);
 }
@@ -958,6 +966,84 @@ async fn what_fails_at_an_http_trigger_or_a_domain_is_told_as_function_compute_d
         let answer = Reply::of(request.send().await.unwrap()).await;
         answer.problem(status, code);
         assert_eq!(answer.header("x-fc-error-type"), kind, "{path}: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_reply_has_the_end_of_its_log_and_names_the_version_that_ran() {
+    let host = started().await;
+    done(&host, "POST", "/2023-03-30/functions", function("f")).await;
+    let invoke = async |query: &str, script: Value| {
+        let url = format!("{}/2023-03-30/functions/f/invocations{query}", host.admin);
+        let request = host.client.post(url).header("x-fc-log-type", "Tail").body(event(script));
+        Reply::of(request.send().await.unwrap()).await
+    };
+    let long = invoke("", json!([{"print": format!("first {}", "x".repeat(9000))}, {"print": "last"}])).await;
+    let tail = String::from_utf8(STANDARD.decode(long.header("x-fc-log-result")).unwrap()).unwrap();
+    assert_eq!(tail.len(), 4096);
+    assert!(tail.contains("xxx\nlast\nFC Invoke End RequestId: ") && !tail.contains("first"), "{tail}");
+    // What ended it stands there, as the stack of an error does at Function Compute.
+    let crashed = invoke("", json!(["trap"])).await;
+    let tail = String::from_utf8(STANDARD.decode(crashed.header("x-fc-log-result")).unwrap()).unwrap();
+    assert!(tail.contains("unreachable"), "{tail}");
+
+    done(&host, "POST", "/2023-03-30/functions/f/versions", json!({})).await;
+    done(&host, "PUT", "/2023-03-30/functions/f", json!({"timeout": 7})).await;
+    done(&host, "POST", "/2023-03-30/functions/f/versions", json!({})).await;
+    let half = json!({"aliasName": "half", "versionId": "1", "additionalVersionWeight": {"2": 0.5}});
+    done(&host, "POST", "/2023-03-30/functions/f/aliases", half).await;
+    for _ in 0..16 {
+        let reply = invoke("?qualifier=half", json!(["context"])).await;
+        assert_eq!(reply.results()[0]["version"], reply.header("x-fc-invocation-code-version"), "{reply:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_service_keeps_what_its_other_versions_need_and_is_not_deleted_with_functions() {
+    let host = TestHost::builder().flag("--aliases-max=1").start().await;
+    host.has_compiled("guest-probe");
+    for service in ["s", "empty"] {
+        done(&host, "POST", "/2016-08-15/services", json!({"serviceName": service})).await;
+    }
+    for name in ["a", "b"] {
+        done(&host, "POST", FUNCTIONS, function(name)).await;
+    }
+    fault(&send(&host, "DELETE", "/2016-08-15/services/s", "").await, 412, "ServiceNotEmpty");
+    done(&host, "DELETE", "/2016-08-15/services/empty", Value::Null).await;
+    let publish = async || done(&host, "POST", "/2016-08-15/services/s/versions", json!({})).await["versionId"].clone();
+    assert_eq!(publish().await, "1");
+    done(&host, "PUT", &format!("{FUNCTIONS}/b"), json!({"timeout": 7})).await;
+    assert_eq!(publish().await, "2");
+    // Both versions have the same one of `a`.
+    done(&host, "DELETE", "/2016-08-15/services/s/versions/1", Value::Null).await;
+    let called = send(&host, "POST", "/2016-08-15/services/s.2/functions/a/invocations", event(json!([]))).await;
+    assert_eq!(called.status, 200, "{called:?}");
+    // `b` has as many aliases as it may, so `a` gets none either.
+    let alias = host.client.put(format!("{}/v1/functions/s.b/aliases/own", host.admin)).json(&json!({"version": "2"}));
+    assert_eq!(alias.send().await.unwrap().status(), 201);
+    let prod = json!({"aliasName": "prod", "versionId": "2"}).to_string();
+    fault(&send(&host, "POST", "/2016-08-15/services/s/aliases", prod).await, 400, "LimitExceededError");
+    assert_eq!(host.get("/v1/functions/s.a/aliases").await.json()["aliases"], json!([]));
+}
+
+#[tokio::test]
+async fn a_key_that_may_read_changes_nothing() {
+    let host = started().await;
+    done(&host, "POST", "/2023-03-30/functions", function("f")).await;
+    let body = json!({"functions": ["*"], "rights": ["read"]}).to_string();
+    let made = host.client.post(format!("{}/v1/keys", host.admin)).body(body).send().await.unwrap();
+    let token = Reply::of(made).await.json()["token"].as_str().unwrap().to_owned();
+    for (method, path, status) in [
+        ("GET", "/2023-03-30/functions/f", 200),
+        ("GET", "/2023-03-30/regions", 200),
+        ("PUT", "/2023-03-30/functions/f", 403),
+        ("POST", "/2023-03-30/functions/f/versions", 403),
+        ("DELETE", "/2023-03-30/functions/f", 403),
+        ("GET", "/2016-08-15/tempBucketToken", 403),
+    ] {
+        let request = host.client.request(method.parse().unwrap(), format!("{}{path}", host.admin));
+        let reply = Reply::of(request.bearer_auth(&token).body("{}").send().await.unwrap()).await;
+        assert_eq!(reply.status, status, "{method} {path}: {reply:?}");
     }
 }
 

@@ -487,13 +487,17 @@ async fn a_file_comes_up_and_becomes_a_manifest_that_does_the_same() {
 
     let new = dormouse().args(["new", "--from"]).arg(&file).output().await.unwrap();
     let said = String::from_utf8_lossy(&new.stderr).into_owned();
-    assert!(new.status.success() && said.contains("aliases are not carried over; set them with `dormouse alias set`"), "{said}");
+    assert!(
+        new.status.success() && said.contains("aliases are not carried over; set them with `dormouse alias set`"),
+        "{said}"
+    );
     let again = dormouse().args(["new", "--from"]).arg(&file).output().await.unwrap();
     assert!(String::from_utf8_lossy(&again.stderr).contains("is there already"), "{again:?}");
     let state = tempfile::tempdir().unwrap();
     let up = Up::start(folder.path(), state.path(), &[]).await;
     let own = up.functions.iter().find(|function| function["name"] == "shop-first").unwrap();
-    for name in ["memoryMb", "timeoutMs", "environment", "lifecycle", "httpEvent", "billingBasis", "async", "triggers"] {
+    for name in ["memoryMb", "timeoutMs", "environment", "lifecycle", "httpEvent", "billingBasis", "async", "triggers"]
+    {
         assert_eq!(own[name], settings[name], "{name}");
     }
     up.interrupt().await;

@@ -104,8 +104,7 @@ pub(super) async fn fetch(fc: &Fc, uri: &Uri) -> Result<Reply, Fault> {
         pairs.find(|(own, _)| own == name).map(|(_, value)| value.into_owned()).unwrap_or_default()
     };
     let (expires, signature) = (param("expires"), param("signature"));
-    let is_over = expires.parse().is_ok_and(|expires: u64| expires < seconds(clock::date()));
-    if is_over || !is_signed(fc, &format!("{}\n{expires}", uri.path()), &signature) {
+    if is_over(&expires, clock::date()) || !is_signed(fc, &format!("{}\n{expires}", uri.path()), &signature) {
         return Err(Fault::denied(
             "the address is not one of this host's, or its time is over; ask for the code again",
         ));
@@ -119,6 +118,11 @@ pub(super) async fn fetch(fc: &Fc, uri: &Uri) -> Result<Reply, Fault> {
     let mut fields = HeaderMap::new();
     fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/zip"));
     Ok(Reply::bytes(zip.into()).with(fields))
+}
+
+/// Whether the time of an address is over.
+fn is_over(expires: &str, now: SystemTime) -> bool {
+    expires.parse().is_ok_and(|expires: u64| expires < seconds(now))
 }
 
 /// Says where code can be uploaded.
@@ -174,4 +178,17 @@ pub(super) async fn take(fc: &Fc, object: &str) -> Result<Vec<u8>, Fault> {
     let path: PathBuf = fc.uploads.folder.join(Path::new(name));
     let read = fc.host.tasks().blocking(move || fs::read(path)).await?;
     read.map_err(|_| missing())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_over_after_its_time() {
+        let now = UNIX_EPOCH + Duration::from_secs(1000);
+        for (expires, is_past) in [("999", true), ("1000", false), ("1001", false), ("soon", false)] {
+            assert_eq!(is_over(expires, now), is_past, "{expires}");
+        }
+    }
 }

@@ -19,7 +19,7 @@ use crate::guest::{EventInput, ResponseBody};
 use crate::ids::RequestId;
 use crate::instance::{Answer, Outcome, Timings};
 use crate::invoke::{Call, Caller, Payload};
-use crate::log::{Author, Stream};
+use crate::log::Author;
 use crate::operator::Operator;
 use crate::queue::HandedOver;
 use crate::web::headers;
@@ -241,7 +241,7 @@ impl<'a> About<'a> {
         }
     }
 
-    /// The end of what the call wrote, with the lines of Function Compute around it.
+    /// The end of what the call wrote, and of what the host says about it, with the lines of Function Compute around it.
     fn tail(&self) -> String {
         let id = &self.asked.id;
         let is_own = |author: &Author| matches!(author, Author::Request { id: own, .. } if own == id);
@@ -250,7 +250,7 @@ impl<'a> About<'a> {
             .log
             .tail(usize::MAX)
             .into_iter()
-            .filter(|line| line.stream != Stream::Host && is_own(&line.author))
+            .filter(|line| is_own(&line.author))
             .map(|line| line.text)
             .collect();
         let written: String = lines.iter().map(|line| format!("{line}\n")).collect();

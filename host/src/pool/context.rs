@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
+use super::board::Moves;
 use super::capacity::{Capacity, Reservation};
 use super::compute::Compute;
 use super::metrics::Metrics;
@@ -31,6 +32,7 @@ pub(super) struct Context {
     pub(super) capacity: Capacity,
     pub(super) reaper: Reaper,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) moves: Arc<Moves>,
     pub(super) evict: Evict,
 }
 

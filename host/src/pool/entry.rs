@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
-use utoipa::ToSchema;
 
+use super::board::{Board, Shown};
 use super::capacity::Reservation;
 use super::policy::Seat;
 use super::runner::Runner;
@@ -21,7 +20,8 @@ pub(super) struct Entry {
     pub(super) vitals: Arc<Vitals>,
     /// Its share of what the host can hold; none until there was room.
     pub(super) reservation: Option<Reservation>,
-    state: State,
+    /// Its state, where others see it.
+    shown: Shown,
     /// Counts changes of state.
     generation: u64,
     was_ready: bool,
@@ -62,70 +62,14 @@ pub struct InstanceSnapshot {
     pub vitals: Arc<Vitals>,
 }
 
-/// How many instances are in which state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct InstanceCounts {
-    /// Starting or initializing.
-    pub starting: u32,
-    /// Running requests, or lingering after one.
-    pub active: u32,
-    /// In pre-freeze.
-    pub freezing: u32,
-    /// Parked.
-    pub parked: u32,
-    /// Suspended in the middle of execution.
-    pub suspended: u32,
-    /// Finishing their requests or in pre-stop.
-    pub stopping: u32,
-}
-
-impl InstanceCounts {
-    pub(super) fn count(&mut self, state: State) {
-        let count = match state {
-            State::Starting | State::Initializing => &mut self.starting,
-            State::Active => &mut self.active,
-            State::Freezing => &mut self.freezing,
-            State::Parked => &mut self.parked,
-            State::Suspended => &mut self.suspended,
-            State::Stopping | State::Stopped => &mut self.stopping,
-        };
-        *count += 1;
-    }
-
-    /// The sum of both.
-    pub(super) fn plus(self, other: InstanceCounts) -> InstanceCounts {
-        InstanceCounts {
-            starting: self.starting + other.starting,
-            active: self.active + other.active,
-            freezing: self.freezing + other.freezing,
-            parked: self.parked + other.parked,
-            suspended: self.suspended + other.suspended,
-            stopping: self.stopping + other.stopping,
-        }
-    }
-
-    /// The counts with the names of their states.
-    pub(super) fn named(self) -> [(&'static str, u32); 6] {
-        [
-            ("starting", self.starting),
-            ("active", self.active),
-            ("freezing", self.freezing),
-            ("parked", self.parked),
-            ("suspended", self.suspended),
-            ("stopping", self.stopping),
-        ]
-    }
-}
-
 impl Entry {
-    pub(super) fn new(instance: &Instance) -> Entry {
+    pub(super) fn new(instance: &Instance, board: Arc<Board>) -> Entry {
         Entry {
             id: instance.id(),
             inbox: instance.inbox(),
             vitals: instance.vitals(),
             reservation: None,
-            state: instance.state(),
+            shown: Shown::new(board, instance.id(), instance.state(), instance.now()),
             generation: 0,
             was_ready: false,
             since: instance.now(),
@@ -149,15 +93,15 @@ impl Entry {
     /// Notes the instance's state; the only place where the pool's copy of it changes.
     pub(super) fn note(&mut self, state: State, now: Instant) {
         self.was_ready |= matches!(state, State::Active | State::Parked);
-        if self.state != state {
-            self.state = state;
+        if self.shown.state() != state {
+            self.shown.moved(state, now);
             self.generation += 1;
             self.since = now;
         }
     }
 
     pub(super) fn state(&self) -> State {
-        self.state
+        self.shown.state()
     }
 
     /// Whether it was ever ready for requests.
@@ -171,13 +115,13 @@ impl Entry {
 
     /// What the policy sees of it.
     pub(super) fn seat(&self) -> Seat {
-        Seat { state: self.state, in_flight: self.in_flight, given: self.given }
+        Seat { state: self.shown.state(), in_flight: self.in_flight, given: self.given }
     }
 
     pub(super) fn snapshot(&self) -> InstanceSnapshot {
         InstanceSnapshot {
             id: self.id,
-            state: self.state,
+            state: self.shown.state(),
             generation: self.generation,
             since: clock::ago(self.since.elapsed()),
             in_flight: self.in_flight,

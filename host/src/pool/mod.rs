@@ -4,9 +4,11 @@
 //! `invoke` runs requests through [`Pinned::call`]; pools follow the catalog, of which `host` tells them, in
 //! [`Pools::follow`]. A pool knows nothing of HTTP and names no engine; what it does is decided in `policy`, which is pure.
 
+mod board;
 mod capacity;
 mod compute;
 mod context;
+mod counts;
 mod entry;
 mod metrics;
 mod orders;
@@ -20,8 +22,10 @@ mod runner;
 mod starting;
 mod state;
 
+pub use board::{Move, Moves};
 pub use capacity::{Capacity, CapacityBounds, Reservation};
-pub use entry::{InstanceCounts, InstanceSnapshot};
+pub use counts::InstanceCounts;
+pub use entry::InstanceSnapshot;
 pub use metrics::Metrics;
 pub use policy::{Bounds, Wanted};
 pub use pool::{Pinned, Pool, PoolSettings, Refused, Request};

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::entry::{Awake, Entry, InstanceCounts, InstanceSnapshot, Resting};
+use super::counts::InstanceCounts;
+use super::entry::{Awake, Entry, InstanceSnapshot, Resting};
 use super::policy::{self, Change, Phase, Wanted};
 use super::pool::{Inner, Pool};
 use super::runner::Runner;
@@ -208,9 +209,12 @@ impl Pool {
 
     /// How many instances are in which state.
     pub fn counts(&self) -> InstanceCounts {
-        let mut counts = InstanceCounts::default();
-        self.0.lock().entries().for_each(|entry| counts.count(entry.state()));
-        counts
+        self.0.board.counts()
+    }
+
+    /// Requests that were answered since the pool was made, and those of them that failed.
+    pub fn requests(&self) -> (u64, u64) {
+        self.0.board.requests()
     }
 
     /// How long instances that are parked now have been parked, and their memory.

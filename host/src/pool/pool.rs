@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::board::Board;
 use super::compute::Pace;
 use super::context::Context;
 use super::entry::Awake;
@@ -95,6 +96,8 @@ pub(super) struct Inner {
     pub(super) pace: Pace,
     /// The counter of answered requests: looking it up by its labels each time would cost an allocation.
     ok: Counter,
+    /// What is shown of it.
+    pub(super) board: Arc<Board>,
     /// Itself, for tasks that go on by themselves.
     pub(super) me: Weak<Inner>,
 }
@@ -110,6 +113,7 @@ enum Placed {
 impl Pool {
     pub(super) fn new(revision: RevisionId, terms: Arc<Terms>, settings: PoolSettings, context: Context) -> Pool {
         let ok = context.metrics.counter(&terms.function, "ok");
+        let board = Board::new(revision, context.moves.clone());
         let state = Mutex::new(State::new(Phase::Open, 0));
         let (pins, retiring) = (AtomicU32::new(0), AtomicBool::new(false));
         let (tickets, pace) = (AtomicU64::new(0), Pace::default());
@@ -124,6 +128,7 @@ impl Pool {
             tickets,
             pace,
             ok,
+            board,
             me: me.clone(),
         }))
     }
@@ -353,6 +358,7 @@ impl Inner {
     }
 
     pub(super) fn count(&self, code: &'static str) {
+        self.board.answered(code != "ok");
         match code {
             "ok" => self.ok.inc(),
             code => self.context.metrics.counter(&self.terms.function, code).inc(),

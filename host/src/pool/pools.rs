@@ -12,10 +12,12 @@ use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::board::Moves;
 use super::capacity::Capacity;
 use super::compute::Compute;
 use super::context::{Context, Needs};
-use super::entry::{InstanceCounts, InstanceSnapshot};
+use super::counts::InstanceCounts;
+use super::entry::InstanceSnapshot;
 use super::metrics::Metrics;
 use super::policy::{Change, Wanted};
 use super::pool::{Pinned, Pool, PoolSettings};
@@ -47,7 +49,7 @@ impl Pools {
         let (reaper, registry) = (Reaper::default(), Registry::default());
         let parked = registry.clone();
         let evict = Arc::new(move |needs| evict(&parked, needs).is_some());
-        let context = Context { tasks, runtime, compute, capacity, reaper, metrics, evict };
+        let context = Context { tasks, runtime, compute, capacity, reaper, metrics, moves: Arc::default(), evict };
         let pools = Pools { context, registry, following: Arc::default() };
         let reaping = pools.clone();
         pools.context.spawn(async move { reaping.reap().await });
@@ -163,6 +165,11 @@ impl Pools {
         let counts = pools.values().map(Pool::counts).fold(InstanceCounts::default(), InstanceCounts::plus);
         let waiting = pools.values().map(Pool::waiting).sum();
         self.context.metrics.measure(counts.named(), waiting, memory_bytes);
+    }
+
+    /// The newest moves of all instances.
+    pub fn moves(&self) -> &Arc<Moves> {
+        &self.context.moves
     }
 
     /// What the host can hold.

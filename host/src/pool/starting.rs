@@ -36,7 +36,7 @@ impl Inner {
     pub(super) fn start(&self, state: &mut State, job: Option<Box<Job>>) -> Arc<Runner> {
         let instance = Box::new(Instance::new(self.terms.clone()));
         let runner = self.runner(&instance);
-        let mut entry = Entry::new(&instance);
+        let mut entry = Entry::new(&instance, self.board.clone());
         if let Some(job) = job {
             entry.give(job);
         }

@@ -1,0 +1,189 @@
+//! What instances do, for those who look: how many are in which state, read without a pool's lock, and the newest moves of
+//! all instances of a host, for which somebody can wait.
+//!
+//! Nothing is decided by what stands here.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::counts::InstanceCounts;
+use crate::ids::{InstanceId, RevisionId};
+use crate::instance::State;
+
+/// Moves that are kept: a few minutes of a host that is not busy, in 3 MiB.
+const MOVES_MAX: usize = 65_536;
+
+/// An instance changed its state.
+#[derive(Clone, Copy, Debug)]
+pub struct Move {
+    /// Counts the moves of a host from 1.
+    pub sequence: u64,
+    /// When it moved.
+    pub at: Instant,
+    /// What it runs.
+    pub revision: RevisionId,
+    /// The instance.
+    pub instance: InstanceId,
+    /// The state it is in since then; `Stopped`: it is gone.
+    pub state: State,
+}
+
+/// The newest moves of all instances of a host.
+#[derive(Default)]
+pub struct Moves {
+    // A std mutex: the critical section copies one move and never waits.
+    kept: Mutex<Kept>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct Kept {
+    moves: VecDeque<Move>,
+    sequence: u64,
+}
+
+impl Moves {
+    /// The moves after the one with this number that are still kept.
+    pub fn after(&self, sequence: u64) -> Vec<Move> {
+        let kept = self.kept.lock().expect("no holder of this lock panics");
+        let count = usize::try_from(kept.sequence.saturating_sub(sequence)).unwrap_or(usize::MAX);
+        kept.moves.range(kept.moves.len().saturating_sub(count)..).copied().collect()
+    }
+
+    /// Waits until there is a move after the one with this number.
+    pub async fn newer_than(&self, sequence: u64) {
+        loop {
+            let changed = self.changed.notified();
+            if self.kept.lock().expect("no holder of this lock panics").sequence > sequence {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    fn note(&self, at: Instant, revision: RevisionId, instance: InstanceId, state: State) {
+        {
+            let mut kept = self.kept.lock().expect("no holder of this lock panics");
+            kept.sequence += 1;
+            let sequence = kept.sequence;
+            if kept.moves.len() == MOVES_MAX {
+                kept.moves.pop_front();
+            }
+            kept.moves.push_back(Move { sequence, at, revision, instance, state });
+        }
+        self.changed.notify_waiters();
+    }
+}
+
+/// What the instances of one pool do.
+pub(super) struct Board {
+    revision: RevisionId,
+    counts: [AtomicU32; InstanceCounts::KINDS],
+    moves: Arc<Moves>,
+    requests: AtomicU64,
+    failures: AtomicU64,
+}
+
+impl Board {
+    pub(super) fn new(revision: RevisionId, moves: Arc<Moves>) -> Arc<Board> {
+        let (requests, failures) = (AtomicU64::new(0), AtomicU64::new(0));
+        Arc::new(Board { revision, counts: Default::default(), moves, requests, failures })
+    }
+
+    /// How many instances are in which state.
+    pub(super) fn counts(&self) -> InstanceCounts {
+        InstanceCounts::of(|kind| self.counts[kind].load(Ordering::Relaxed))
+    }
+
+    /// Counts a request that was answered.
+    pub(super) fn answered(&self, is_failure: bool) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.failures.fetch_add(is_failure.into(), Ordering::Relaxed);
+    }
+
+    /// Requests that were answered, and those of them that failed.
+    pub(super) fn requests(&self) -> (u64, u64) {
+        (self.requests.load(Ordering::Relaxed), self.failures.load(Ordering::Relaxed))
+    }
+}
+
+/// An instance on its pool's board, for as long as this is there.
+pub(super) struct Shown {
+    board: Arc<Board>,
+    instance: InstanceId,
+    state: State,
+}
+
+impl Shown {
+    pub(super) fn new(board: Arc<Board>, instance: InstanceId, state: State, now: Instant) -> Shown {
+        board.counts[InstanceCounts::kind(state)].fetch_add(1, Ordering::Relaxed);
+        board.moves.note(now, board.revision, instance, state);
+        Shown { board, instance, state }
+    }
+
+    pub(super) fn state(&self) -> State {
+        self.state
+    }
+
+    /// Shows it in another state.
+    pub(super) fn moved(&mut self, state: State, now: Instant) {
+        let counts = &self.board.counts;
+        counts[InstanceCounts::kind(self.state)].fetch_sub(1, Ordering::Relaxed);
+        counts[InstanceCounts::kind(state)].fetch_add(1, Ordering::Relaxed);
+        self.state = state;
+        self.board.moves.note(now, self.board.revision, self.instance, state);
+    }
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        self.board.counts[InstanceCounts::kind(self.state)].fetch_sub(1, Ordering::Relaxed);
+        if self.state != State::Stopped {
+            self.board.moves.note(Instant::now(), self.board.revision, self.instance, State::Stopped);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn counts_and_moves_follow_an_instance_until_it_is_gone() {
+        let moves = Arc::<Moves>::default();
+        let board = Board::new(RevisionId(7), moves.clone());
+        let (id, now) = (InstanceId::random(), Instant::now());
+        let mut shown = Shown::new(board.clone(), id, State::Starting, now);
+        let other = Shown::new(board.clone(), InstanceId::random(), State::Parked, now);
+        shown.moved(State::Active, now);
+        assert_eq!((board.counts().active, board.counts().parked, board.counts().starting), (1, 1, 0));
+        drop((shown, other));
+        assert_eq!(board.counts(), InstanceCounts::default());
+        let own: Vec<State> =
+            moves.after(0).iter().filter(|moved| moved.instance == id).map(|moved| moved.state).collect();
+        assert_eq!(own, [State::Starting, State::Active, State::Stopped]);
+        assert_eq!(moves.after(3).len(), 2);
+        assert!(moves.after(5).is_empty() && moves.after(99).is_empty());
+        moves.newer_than(4).await;
+    }
+
+    #[tokio::test]
+    async fn moves_are_bounded_and_somebody_who_waits_is_told() {
+        let moves = Arc::<Moves>::default();
+        let board = Board::new(RevisionId(7), moves.clone());
+        let mut shown = Shown::new(board, InstanceId::random(), State::Active, Instant::now());
+        for _ in 0..MOVES_MAX {
+            shown.moved(State::Active, Instant::now());
+        }
+        let kept = moves.after(0);
+        assert_eq!((kept.len(), kept[0].sequence), (MOVES_MAX, 2));
+        let newest = kept.last().unwrap().sequence;
+        let waiting = tokio::time::timeout(std::time::Duration::from_millis(20), moves.newer_than(newest));
+        assert!(waiting.await.is_err());
+        tokio::join!(moves.newer_than(newest), async { shown.moved(State::Parked, Instant::now()) });
+    }
+}
