@@ -21,13 +21,13 @@ use crate::access::{Access, Auth};
 use crate::catalog::{Address, Catalog, CatalogBounds, Function};
 use crate::config::Config;
 use crate::guest::{Engine, Network, Sender};
-use crate::ids::{FunctionName, InstanceId};
+use crate::ids::{FunctionName, InstanceId, RevisionId};
 use crate::instance;
 use crate::ledger::{Group, Ledger, Options, QueryError, Usage, UsageQuery, Visible};
 use crate::machine::{MAPS_PER_LARGE_INSTANCE, Machine, resident_bytes};
 use crate::memory::Governor;
 use crate::meter::Basis;
-use crate::pool::{self, Capacity, CapacityBounds, InstanceCounts, InstanceSnapshot, Pool, Pools};
+use crate::pool::{self, Capacity, CapacityBounds, InstanceCounts, InstanceSnapshot, Moves, Pool, Pools};
 use crate::room::Room;
 use crate::shutdown::Tasks;
 use crate::telemetry::Charges;
@@ -64,6 +64,27 @@ struct Held {
 const KEY_USES_INTERVAL: Duration = Duration::from_secs(60);
 /// How long those who are cut off may take to end.
 const CUT_OFF_WITHIN: Duration = Duration::from_secs(2);
+
+/// How much of a host is used, and how much there is.
+#[derive(Clone, Copy, Debug)]
+pub struct HeadRoom {
+    /// Instances.
+    pub instances: u64,
+    /// The most there may be.
+    pub instances_max: u64,
+    /// Kernel maps that instances may take.
+    pub maps: u64,
+    /// The most they may take.
+    pub maps_max: u64,
+    /// Memory that the process has.
+    pub resident_bytes: u64,
+    /// The most it may have.
+    pub memory_bytes_max: u64,
+    /// Linear memory of all instances.
+    pub guest_memory_bytes: u64,
+    /// Requests that wait for an instance.
+    pub waiting: usize,
+}
 
 /// An instance, and the function that it is of.
 pub struct Found {
@@ -250,6 +271,42 @@ impl Host {
     /// The same for all functions that have instances.
     pub fn instance_counts_by_function(&self) -> HashMap<FunctionName, InstanceCounts> {
         self.pools.counts_by_function()
+    }
+
+    /// How much of the host is used.
+    pub fn head_room(&self) -> HeadRoom {
+        let capacity = self.pools.capacity();
+        let (maps, bounds) = capacity.maps();
+        HeadRoom {
+            instances: capacity.instances() as u64,
+            instances_max: bounds.instances_max as u64,
+            maps,
+            maps_max: bounds.maps_max,
+            resident_bytes: resident_bytes(),
+            memory_bytes_max: capacity.governor().bytes_max(),
+            guest_memory_bytes: self.guest_memory_bytes.load(Ordering::Relaxed),
+            waiting: self.pools.waiting(),
+        }
+    }
+
+    /// All revisions that have a pool, with their functions.
+    pub fn revisions(&self) -> HashMap<RevisionId, FunctionName> {
+        self.pools.all().iter().map(|pool| (pool.revision(), pool.function().clone())).collect()
+    }
+
+    /// Requests that each function answered, and those of them that failed, since its pools were made.
+    pub fn requests_by_function(&self) -> HashMap<FunctionName, (u64, u64)> {
+        self.pools.requests_by_function()
+    }
+
+    /// The newest moves of all instances.
+    pub fn moves(&self) -> &Arc<Moves> {
+        self.pools.moves()
+    }
+
+    /// The revisions of a function that have a pool.
+    pub fn revisions_of(&self, function: &FunctionName) -> Vec<RevisionId> {
+        self.pools.of(function).iter().map(Pool::revision).collect()
     }
 
     /// A function's instances, oldest state first.

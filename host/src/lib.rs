@@ -10,7 +10,8 @@
 //!
 //! [`access`] knows the keys of callers and operators, and remembers what operators changed.
 //!
-//! [`host`] is all that a plane may ask for; [`admin`] is the operators' plane over it, never on a request's way; [`fc`] is
+//! [`host`] is all that a plane may ask for; [`admin`] is the operators' plane over it, never on a request's way; [`console`] is its
+//! pages for people; [`fc`] is
 //! Function Compute's APIs, on both listeners; [`operator`] is who may change what, and [`web`] is what planes share. [`cli`] is
 //! the program. Only `guest` names the engine, only `web` and the planes know status codes, and what decides
 //! (`instance::lifecycle`, `pool::policy`) has no clock, no lock and no I/O.
@@ -24,6 +25,7 @@ pub mod cli;
 pub mod server;
 pub mod data;
 pub mod admin;
+pub mod console;
 pub mod fc;
 pub mod operator;
 pub mod web;

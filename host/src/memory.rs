@@ -63,6 +63,11 @@ impl Governor {
         }))
     }
 
+    /// The most that the host may have.
+    pub fn bytes_max(&self) -> u64 {
+        self.0.bytes_max
+    }
+
     /// Whether `bytes` more fit now, for an instance that `has` so many; if so, they count as taken.
     pub fn take(&self, bytes: u64, has: u64) -> bool {
         let inner = &*self.0;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::{TestHost, Up, dormouse, eventually, write_example, write_examples};
 
-const COMMANDS: [&str; 27] = [
+const COMMANDS: [&str; 28] = [
     "serve",
     "up",
     "new",
@@ -32,6 +32,7 @@ const COMMANDS: [&str; 27] = [
     "login",
     "keys",
     "audit",
+    "console",
     "configure",
     "doctor",
 ];

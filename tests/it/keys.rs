@@ -314,6 +314,7 @@ async fn keys_that_make_no_sense_are_refused_with_what_would() {
 enum Asks {
     Nothing,
     AnyKey,
+    Invoke,
     Read,
     Manage,
     ReadAll,
@@ -357,6 +358,7 @@ const ROUTES: &[(&str, &str, Asks)] = &[
     ("post", "/v1/functions/{name}/aliases/{alias}/rollback", Asks::Manage),
     ("get", "/v1/functions/{name}/instances", Asks::Read),
     ("get", "/v1/functions/{name}/logs", Asks::Read),
+    ("post", "/v1/functions/{name}/invoke", Asks::Invoke),
     ("get", "/v1/instances/{id}", Asks::Read),
     ("post", "/v1/instances/{id}/stop", Asks::Manage),
     ("get", "/v1/keys", Asks::ManageAll),
@@ -381,18 +383,17 @@ async fn every_route_lets_in_the_keys_that_it_should_and_no_others() {
             assert!(listed, "{method} {path} is not in the table");
         }
     }
-    use Asks::{AnyKey, Manage, ManageAll, Nothing, Read, ReadAll};
-    let reader: &[Asks] = &[Nothing, AnyKey, Read];
-    let manager: &[Asks] = &[Nothing, AnyKey, Read, Manage];
+    use Asks::{AnyKey, Invoke, Manage, ManageAll, Nothing, Read, ReadAll};
+    let manager: &[Asks] = &[Nothing, AnyKey, Invoke, Read, Manage];
     let kinds = [
         (None, &[Nothing][..]),
-        (Some(ADMIN_TOKEN.to_owned()), &[Nothing, AnyKey, Read, Manage, ReadAll, ManageAll]),
-        (Some(key(&host, &["*"], &["manage"]).await), &[Nothing, AnyKey, Read, Manage, ReadAll, ManageAll]),
+        (Some(ADMIN_TOKEN.to_owned()), &[Nothing, AnyKey, Invoke, Read, Manage, ReadAll, ManageAll]),
+        (Some(key(&host, &["*"], &["manage"]).await), &[Nothing, AnyKey, Invoke, Read, Manage, ReadAll, ManageAll]),
         (Some(key(&host, &["*"], &["read"]).await), &[Nothing, AnyKey, Read, ReadAll]),
-        (Some(key(&host, &["*"], &["invoke"]).await), &[Nothing, AnyKey]),
+        (Some(key(&host, &["*"], &["invoke"]).await), &[Nothing, AnyKey, Invoke]),
         (Some(key(&host, &["shop-*"], &["manage"]).await), manager),
-        (Some(key(&host, &["shop-a"], &["read", "invoke"]).await), reader),
-        (Some(key(&host, &["shop-a"], &["invoke"]).await), &[Nothing, AnyKey]),
+        (Some(key(&host, &["shop-a"], &["read", "invoke"]).await), &[Nothing, AnyKey, Invoke, Read]),
+        (Some(key(&host, &["shop-a"], &["invoke"]).await), &[Nothing, AnyKey, Invoke]),
         (Some(key(&host, &["shop-", "other-*"], &["manage"]).await), &[Nothing, AnyKey]),
     ];
     for (method, path, asks) in ROUTES {

@@ -38,6 +38,7 @@ mod logs;
 mod versions;
 mod aliases;
 mod admin;
+mod console;
 mod examples;
 mod languages;
 mod cli;

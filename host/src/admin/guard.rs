@@ -13,17 +13,15 @@ use axum::RequestExt as _;
 use axum::extract::{FromRequestParts, MatchedPath, RawPathParams, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+use http::Method;
 use http::request::Parts;
-use http::{Method, header};
 
 use super::Plane;
 use super::audit::Detail;
 use super::reject::{instance_not_found, invalid};
 use crate::access::{Change, Right};
 use crate::ids::InstanceId;
-use crate::operator::origin::{check_origin, only};
 use crate::operator::{self, Operator};
-use crate::web::headers;
 use crate::web::problem::{Code, Failure};
 use crate::web::service::Client;
 
@@ -54,6 +52,7 @@ fn need(method: &Method, path: Option<&str>) -> Need {
         }
         // Whoever has the secret can send in the function's name.
         Some("/v1/functions/{name}/webhook-secret") => Need::Function(Right::Manage),
+        Some("/v1/functions/{name}/invoke") => Need::Function(Right::Invoke),
         Some("/metrics") => Need::Everything(Right::Read),
         Some(path) if path.starts_with("/v1/functions/{name}") => Need::Function(right),
         Some(path) if path.starts_with("/v1/instances/{id}") => Need::Instance(right),
@@ -69,7 +68,14 @@ pub(super) async fn admit(State(plane): State<Arc<Plane>>, mut request: Request,
         return next.run(request).await;
     }
     let admitted = async {
-        let operator = recognise(&plane, &request)?;
+        let operator = match request.extensions().get::<Operator>() {
+            // The console asks on behalf of whom it has recognised.
+            Some(operator) => operator.clone(),
+            None => {
+                let head = (request.method(), request.uri(), request.headers());
+                plane.entrance.recognise(head, request.extensions().get::<Client>())?
+            }
+        };
         let Subject { function, detail } = check(&plane, &operator, need, &mut request).await?;
         let action = path.and_then(|path| plane.actions.name(request.method(), path.as_str()).map(str::to_owned));
         let address = request.extensions().get::<Client>().map(|client| client.address);
@@ -85,34 +91,6 @@ pub(super) async fn admit(State(plane): State<Arc<Plane>>, mut request: Request,
         Ok(Some(change)) => noted(&plane, change, request, next).await.unwrap_or_else(Failure::into_response),
         Err(failure) => failure.into_response(),
     }
-}
-
-/// Who sends a request.
-fn recognise(plane: &Plane, request: &Request) -> Result<Operator, Failure> {
-    let client = request.extensions().get::<Client>();
-    let shown = only(request.headers(), &header::AUTHORIZATION)?.is_some();
-    if let Some(token) = headers::bearer(request.headers())
-        && let Some(key) = plane.host.access().recognise(token)?
-    {
-        return Ok(Operator::Key(key));
-    }
-    if let Some(fingerprint) = client.and_then(|client| client.certificate) {
-        return Ok(Operator::Certificate(fingerprint));
-    }
-    if plane.config.is_open {
-        return check_origin(request.uri(), request.headers()).map(|()| Operator::Local);
-    }
-    let certificate = if plane.config.client_ca.is_some() {
-        "; or show a certificate that the host's `admin-client-ca` has signed, with `--client-cert`"
-    } else {
-        ""
-    };
-    let wrong = if shown { "what was sent is no key of this host: " } else { "" };
-    let detail = format!(
-        "{wrong}send an access key or the admin token as `Authorization: Bearer KEY`; the command line takes it from `--key`, \
-         DORMOUSE_KEY or `dormouse login`{certificate}"
-    );
-    Err(Failure::new(Code::Unauthorized, detail))
 }
 
 /// What a path is about.
@@ -196,6 +174,7 @@ mod tests {
             (Method::HEAD, Some("/v1/functions/{name}"), Function(Right::Read)),
             (Method::PUT, Some("/v1/functions/{name}/code"), Function(Right::Manage)),
             (Method::POST, Some("/v1/instances/{id}/stop"), Instance(Right::Manage)),
+            (Method::POST, Some("/v1/functions/{name}/invoke"), Function(Right::Invoke)),
             (Method::GET, Some("/v1/keys"), Everything(Right::Manage)),
             (Method::GET, Some("/v1/anything/new"), Everything(Right::Manage)),
             (Method::GET, Some("/v1/functionsx"), Everything(Right::Manage)),

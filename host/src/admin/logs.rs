@@ -51,37 +51,20 @@ pub(super) async fn read(
     let Query(query) = query?;
     let function = find(&plane.host, &name)?;
     if query.follow {
-        return Ok(follow(name, &function.log, query.tail, Reader { host: plane.host.clone(), operator }));
+        return Ok(follow(name, &function.log, query.tail, (plane.host.clone(), operator)));
     }
     let lines = function.log.tail(query.tail).iter().map(|line| view(&name, line)).collect();
     Ok(Json(LogLines { lines }).into_response())
 }
 
-/// Who follows a log.
-struct Reader {
-    host: Arc<Host>,
-    operator: Operator,
-}
-
-impl Reader {
-    /// Whether it may still read: its key may be revoked meanwhile.
-    fn may_go_on(&self) -> bool {
-        match &self.operator {
-            Operator::Key(key) => self.host.access().is_current(key),
-            Operator::Local | Operator::Certificate(_) => true,
-            Operator::Nobody => false,
-        }
-    }
-}
-
-fn follow(name: FunctionName, log: &Log, tail: usize, reader: Reader) -> Response {
-    let tasks = reader.host.tasks().clone();
+fn follow(name: FunctionName, log: &Log, tail: usize, (host, operator): (Arc<Host>, Operator)) -> Response {
+    let tasks = host.tasks().clone();
     let before = log.tail(tail);
     let newest = before.last().map_or_else(|| log.newest(), |line| line.sequence);
     let follower = log.follow(newest);
     let later = stream::unfold(follower, async |mut follower| Some((follower.next().await, follower)));
     let lines = stream::iter([before]).chain(later).flat_map(stream::iter);
-    let lines = lines.take_while(move |_| future::ready(reader.may_go_on()));
+    let lines = lines.take_while(move |_| future::ready(operator.is_current(host.access())));
     let events = lines.map(move |line| Event::default().json_data(view(&name, &line)).unwrap_or_default());
     let until_closed = events.map(Ok::<_, Infallible>).take_until(async move { tasks.closing().await });
     Sse::new(until_closed).keep_alive(KeepAlive::default()).into_response()

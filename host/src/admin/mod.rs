@@ -11,6 +11,7 @@ mod health;
 mod host;
 mod instances;
 mod invocations;
+mod invoke;
 mod keys;
 mod logs;
 pub mod model;
@@ -38,9 +39,11 @@ use utoipa_axum::routes;
 
 use self::audit::Actions;
 use crate::config::AdminConfig;
+use crate::console::{self, Console};
 use crate::fc::{self, Fc};
 use crate::host::Host;
 use crate::ids::RequestId;
+use crate::operator::entrance::Entrance;
 use crate::queue::Queue;
 use crate::room::Room;
 use crate::shutdown::Tasks;
@@ -58,6 +61,7 @@ struct Plane {
     host: Arc<Host>,
     queue: Arc<Queue>,
     triggers: Triggers,
+    entrance: Arc<Entrance>,
     config: AdminConfig,
     /// Memory for components until they are deployed.
     uploads: Arc<Room>,
@@ -103,7 +107,12 @@ pub async fn serve(
 ) {
     let (tasks, connections) = (triggers.queue().host().tasks().clone(), config.connections);
     let uploads = fc.uploads_room().clone();
-    let pages = Pages { tasks: tasks.clone(), router: router(triggers, config, uploads, data), fc };
+    let has_tls = tls.is_some();
+    let (host, queue) = (triggers.queue().host().clone(), triggers.queue().clone());
+    let entrance = Arc::new(Entrance::new(host, &config));
+    let router = router(triggers, (config, entrance.clone()), uploads, data);
+    let console = Console::new(queue, entrance, router.clone(), has_tls);
+    let pages = Pages { tasks: tasks.clone(), router, fc, console };
     listener::serve(listener, tls, pages, connections, tasks).await;
 }
 
@@ -111,6 +120,7 @@ pub async fn serve(
 struct Pages {
     router: Router,
     fc: Arc<Fc>,
+    console: Arc<Console>,
     tasks: Tasks,
 }
 
@@ -120,6 +130,9 @@ impl Service for Pages {
     async fn answer(&self, mut request: http::Request<Incoming>, client: Client) -> http::Response<Body> {
         if fc::is_own(request.uri().path()) {
             return self.fc.answer(request, client, fc::Listener::Admin).await.map(Body::new);
+        }
+        if console::is_own(request.uri().path()) {
+            return self.console.answer(request, client).await;
         }
         request.extensions_mut().insert(client);
         let id = headers::request_id(request.headers());
@@ -142,7 +155,12 @@ fn answer_with(failure: Failure, mut response: http::Response<Body>, request: &R
     problem
 }
 
-fn router(triggers: Triggers, config: AdminConfig, uploads: Arc<Room>, data: SocketAddr) -> Router {
+fn router(
+    triggers: Triggers,
+    (config, entrance): (AdminConfig, Arc<Entrance>),
+    uploads: Arc<Room>,
+    data: SocketAddr,
+) -> Router {
     let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(functions::list))
         .routes(routes!(functions::show, functions::configure, functions::delete))
@@ -159,6 +177,7 @@ fn router(triggers: Triggers, config: AdminConfig, uploads: Arc<Room>, data: Soc
         .routes(routes!(instances::list))
         .routes(routes!(instances::show))
         .routes(routes!(instances::stop))
+        .routes(routes!(invoke::invoke))
         .routes(routes!(invocations::list))
         .routes(routes!(invocations::show))
         .routes(routes!(invocations::stop))
@@ -182,7 +201,8 @@ fn router(triggers: Triggers, config: AdminConfig, uploads: Arc<Room>, data: Soc
         .split_for_parts();
     let queue = triggers.queue().clone();
     let host = queue.host().clone();
-    let plane = Arc::new(Plane { host, queue, triggers, config, uploads, data, actions: Actions::of(&document) });
+    let plane =
+        Arc::new(Plane { host, queue, triggers, entrance, config, uploads, data, actions: Actions::of(&document) });
     router
         .route("/openapi.json", get(async move || axum::Json(document)))
         .fallback(reject::no_such_path)

@@ -10,6 +10,7 @@ use crate::ids::RevisionId;
 
 mod access;
 mod invocations;
+mod invoke;
 mod triggers;
 
 pub use access::{AuditEntry, AuditList, CreateKeyRequest, KeyList, KeyView, KeyWithSecret, RotateKeyRequest};
@@ -18,6 +19,8 @@ pub use invocations::{
     AsyncInvocationList, AsyncInvocationView, ReplayRequest, ReplayView, ReplayedView, StopView, WebhookSecretView,
     WholeAsyncInvocation,
 };
+
+pub use invoke::{InvokeRequest, InvokeView};
 
 pub use triggers::{FiredView, TriggerList, TriggerRun, TriggerView};
 

@@ -22,6 +22,7 @@ mod client_invocations;
 mod compile;
 pub mod component;
 mod configure;
+mod console;
 mod delete;
 mod deploy;
 mod disable;
@@ -121,6 +122,7 @@ enum Command {
     Login(login::Login),
     Keys(keys::Keys),
     Audit(audit::Audit),
+    Console(console::Console),
     Doctor(doctor::Doctor),
     Compile(compile::Compile),
 }
@@ -197,6 +199,7 @@ impl Command {
             Command::Login(command) => command.run().await,
             Command::Keys(command) => command.run().await,
             Command::Audit(command) => command.run().await,
+            Command::Console(command) => command.run().await,
             Command::Doctor(command) => command.run().await,
             Command::Compile(command) => command.run(),
         }
@@ -231,6 +234,7 @@ impl Command {
             Command::Login(command) => format!("failed to log in to `{}`", command.name()),
             Command::Keys(command) => command.failure(),
             Command::Audit(_) => "failed to read the audit log".to_owned(),
+            Command::Console(_) => "failed to open the console".to_owned(),
             Command::Doctor(_) => "this machine is not ready".to_owned(),
             Command::Compile(_) => "failed to compile".to_owned(),
         }
@@ -264,6 +268,7 @@ impl Command {
             Command::Login(command) => &mut command.client,
             Command::Keys(command) => command.client(),
             Command::Audit(command) => &mut command.client,
+            Command::Console(command) => &mut command.client,
             Command::Doctor(command) => &mut command.client,
         })
     }

@@ -70,6 +70,9 @@ impl Up {
         }
         let has_tls = server.has_tls();
         let (admin, data) = (hosting::url(addresses.admin, has_tls), hosting::url(addresses.data, has_tls));
+        if !self.json {
+            output::print(&format!("console: {admin}/"))?;
+        }
         // It is this very process that answers, whatever name its certificate has.
         let trust = Trust { insecure: true, ..Trust::default() };
         let client = Client::new(admin.parse()?, Some(data.parse()?), admin_token.as_deref(), &trust)?;

@@ -2,6 +2,7 @@
 
 use anyhow::Context as _;
 use wasmtime::component::InstancePre;
+use wasmtime::component::types::ComponentItem;
 
 use super::code::CodeFile;
 use super::engine::Engine;
@@ -33,6 +34,14 @@ impl Component {
     /// Whether it exports something of this name.
     pub fn exports(&self, name: &str) -> bool {
         self.compiled.get_export(None, name).is_some()
+    }
+
+    /// The names of the functions that it exports, in their order.
+    pub fn export_names(&self) -> Vec<String> {
+        let ty = self.compiled.component_type();
+        let functions =
+            ty.exports(self.compiled.engine()).filter(|(_, item)| matches!(item.ty, ComponentItem::ComponentFunc(_)));
+        functions.map(|(name, _)| name.to_owned()).collect()
     }
 
     /// Checks the component's imports against what this host offers, and its exports against `names`.

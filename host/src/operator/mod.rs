@@ -1,14 +1,17 @@
 //! Who asks for a change, or to see something; whether that one may; and the note of it in the audit log.
 //!
-//! The admin plane and Function Compute's APIs ask here. `reach.rs` is about settings by which one function reaches others, and
+//! The admin plane, the console and Function Compute's APIs ask here. `entrance.rs` recognises who comes to the operators' listener and
+//! `session.rs` browsers that signed in; `reach.rs` is about settings by which one function reaches others, and
 //! `origin.rs` about web pages that try a plane which asks for no key.
 
+pub mod entrance;
 pub mod origin;
 pub mod reach;
+pub mod session;
 
 use std::sync::Arc;
 
-use crate::access::{Change, EntryId, Key, Right};
+use crate::access::{Access, Change, EntryId, Key, Right};
 use crate::host::Host;
 use crate::web::problem::{Code, Failure};
 use crate::web::service::Fingerprint;
@@ -51,6 +54,15 @@ impl Operator {
         match self {
             Operator::Local | Operator::Certificate(_) => true,
             Operator::Key(key) => key.scope.allows_with_all(right),
+            Operator::Nobody => false,
+        }
+    }
+
+    /// Whether it is still who it was: a key may be revoked while its holder looks at something.
+    pub fn is_current(&self, access: &Access) -> bool {
+        match self {
+            Operator::Local | Operator::Certificate(_) => true,
+            Operator::Key(key) => access.is_current(key),
             Operator::Nobody => false,
         }
     }

@@ -92,6 +92,11 @@ impl Capacity {
         }
     }
 
+    /// Kernel maps that instances have a share of, and what there is of instances and of maps.
+    pub fn maps(&self) -> (u64, CapacityBounds) {
+        (self.0.maps.load(Ordering::Relaxed), self.0.bounds)
+    }
+
     /// Instances that have a share.
     pub fn instances(&self) -> usize {
         self.0.instances.load(Ordering::Relaxed)

@@ -53,7 +53,7 @@ impl InstanceCounts {
     }
 
     /// The sum of both.
-    pub(super) fn plus(self, other: InstanceCounts) -> InstanceCounts {
+    pub fn plus(self, other: InstanceCounts) -> InstanceCounts {
         InstanceCounts {
             starting: self.starting + other.starting,
             active: self.active + other.active,
@@ -62,6 +62,11 @@ impl InstanceCounts {
             suspended: self.suspended + other.suspended,
             stopping: self.stopping + other.stopping,
         }
+    }
+
+    /// All of them.
+    pub fn total(self) -> u32 {
+        self.named().iter().map(|(_, count)| count).sum()
     }
 
     /// The counts with the names of their states.

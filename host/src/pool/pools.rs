@@ -135,6 +135,16 @@ impl Pools {
         counts
     }
 
+    /// Requests that each function answered, and those of them that failed.
+    pub fn requests_by_function(&self) -> HashMap<FunctionName, (u64, u64)> {
+        let mut sums: HashMap<FunctionName, (u64, u64)> = HashMap::new();
+        for pool in self.registry.load().values() {
+            let (sum, own) = (sums.entry(pool.function().clone()).or_default(), pool.requests());
+            *sum = (sum.0 + own.0, sum.1 + own.1);
+        }
+        sums
+    }
+
     /// An instance, and the pool that it is in.
     pub fn find(&self, id: InstanceId) -> Option<(Pool, InstanceSnapshot)> {
         self.registry.load().values().find_map(|pool| {
@@ -163,8 +173,12 @@ impl Pools {
     pub fn measure(&self, memory_bytes: u64) {
         let pools = self.registry.load();
         let counts = pools.values().map(Pool::counts).fold(InstanceCounts::default(), InstanceCounts::plus);
-        let waiting = pools.values().map(Pool::waiting).sum();
-        self.context.metrics.measure(counts.named(), waiting, memory_bytes);
+        self.context.metrics.measure(counts.named(), self.waiting(), memory_bytes);
+    }
+
+    /// Requests that wait for an instance.
+    pub fn waiting(&self) -> usize {
+        self.registry.load().values().map(Pool::waiting).sum()
     }
 
     /// The newest moves of all instances.

@@ -1,0 +1,90 @@
+//! Instances over time: what each was in, and since when. Pure: moves go in, lanes come out.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::ids::InstanceId;
+use crate::instance::State;
+use crate::pool::Move;
+
+/// A stretch of time in which an instance was in one state.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Stretch {
+    pub(super) state: State,
+    /// Where it begins and ends in the window, from 0 to 1.
+    pub(super) from: f64,
+    pub(super) to: f64,
+}
+
+/// One instance over the window.
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) instance: InstanceId,
+    pub(super) stretches: Vec<Stretch>,
+    /// The state it is in now.
+    pub(super) state: State,
+}
+
+/// The lanes of a window that ends at `now`, of those that moved last first; at most `most`. The moves are in their order.
+pub(super) fn of(moves: &[Move], now: Instant, window: Duration, most: usize) -> Vec<Lane> {
+    let place = |at: Instant| 1.0 - now.saturating_duration_since(at).as_secs_f64() / window.as_secs_f64();
+    let mut lanes: HashMap<InstanceId, (Instant, Lane)> = HashMap::new();
+    for moved in moves {
+        let from = place(moved.at).max(0.0);
+        let (last, lane) = lanes.entry(moved.instance).or_insert_with(|| {
+            (moved.at, Lane { instance: moved.instance, stretches: Vec::new(), state: moved.state })
+        });
+        if let Some(stretch) = lane.stretches.last_mut() {
+            stretch.to = from;
+        }
+        lane.stretches.push(Stretch { state: moved.state, from, to: 1.0 });
+        (*last, lane.state) = (moved.at, moved.state);
+    }
+    let mut lanes: Vec<(Instant, Lane)> = lanes.into_values().collect();
+    // One that is gone ends where it went, and is forgotten when nothing of it is left in the window.
+    for (_, lane) in &mut lanes {
+        lane.stretches.retain(|stretch| stretch.state != State::Stopped && stretch.to > 0.0);
+    }
+    lanes.retain(|(_, lane)| !lane.stretches.is_empty());
+    lanes.sort_by_key(|(last, lane)| (lane.state == State::Stopped, std::cmp::Reverse(*last)));
+    lanes.truncate(most);
+    lanes.into_iter().map(|(_, lane)| lane).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::RevisionId;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lane_is_what_an_instance_did_in_the_window() {
+        tokio::time::advance(Duration::from_secs(100)).await;
+        let (now, one, other, gone) =
+            (Instant::now(), InstanceId::random(), InstanceId::random(), InstanceId::random());
+        let mut sequence = 0;
+        let mut moved = |instance, ago, state| {
+            sequence += 1;
+            let at = now - Duration::from_secs(ago);
+            Move { sequence, at, revision: RevisionId(1), instance, state }
+        };
+        let moves = [
+            moved(gone, 90, State::Active),
+            moved(one, 80, State::Active),
+            moved(gone, 70, State::Stopped),
+            moved(one, 30, State::Parked),
+            moved(other, 20, State::Starting),
+            moved(other, 10, State::Stopped),
+        ];
+        let lanes = of(&moves, now, Duration::from_secs(40), 10);
+        let told: Vec<_> = lanes.iter().map(|lane| (lane.instance, lane.stretches.clone())).collect();
+        let stretch = |state, from, to| Stretch { state, from, to };
+        let expected = [
+            (one, vec![stretch(State::Active, 0.0, 0.25), stretch(State::Parked, 0.25, 1.0)]),
+            (other, vec![stretch(State::Starting, 0.5, 0.75)]),
+        ];
+        assert_eq!(told, expected, "the one that is gone long ago is not shown");
+        assert_eq!(of(&moves, now, Duration::from_secs(40), 1).len(), 1);
+    }
+}

@@ -1,0 +1,58 @@
+//! The log of a function, followed.
+
+use maud::{Markup, html};
+
+use super::Seen;
+use super::page;
+use super::parts::segment;
+use crate::access::Right;
+use crate::web::problem::Failure;
+
+/// Which lines are shown.
+pub(super) struct Shown {
+    function: Option<String>,
+    request: String,
+    text: String,
+    stream: String,
+}
+
+impl Shown {
+    pub(super) fn of(query: impl Fn(&str) -> Option<String>) -> Shown {
+        let or_empty = |name: &str| query(name).unwrap_or_default();
+        Shown {
+            function: query("function"),
+            request: or_empty("request"),
+            text: or_empty("text"),
+            stream: or_empty("stream"),
+        }
+    }
+
+    pub(super) async fn page(&self, seen: &Seen) -> Result<Markup, Failure> {
+        let mut names: Vec<String> =
+            seen.console.host.functions().iter().map(|function| function.name.to_string()).collect();
+        names.retain(|name| seen.operator.may(Right::Read, name));
+        let function = self.function.clone().or_else(|| names.first().cloned());
+        let main = html! {
+            form.filters method="get" action="/console/logs" role="search" {
+                label {
+                    "Function"
+                    input name="function" list="functions" value=(function.as_deref().unwrap_or_default()) autocomplete="off" required;
+                    datalist id="functions" { @for name in names.iter().take(1000) { option value=(name) {} } }
+                }
+                label { "Request" input name="request" value=(self.request) placeholder="all" autocomplete="off"; }
+                label { "Text" input type="search" name="text" value=(self.text); }
+                label {
+                    "Stream"
+                    select name="stream" { @for (own, shown) in [("", "all"), ("stdout", "stdout"), ("stderr", "stderr"), ("host", "host")] { option value=(own) selected[own == self.stream] { (shown) } } }
+                }
+                button { "Show" }
+            }
+            @if let Some(function) = &function {
+                div.log role="log" aria-label="Lines" tabindex="0"
+                    data-log={ "/v1/functions/" (segment(function)) "/logs?follow=true&tail=1000" }
+                    data-request=(self.request) data-text=(self.text) data-stream=(self.stream) {}
+            } @else { p.empty { "No function is deployed yet." } }
+        };
+        Ok(page::page(seen, "/console/logs", "Logs", main))
+    }
+}

@@ -1,0 +1,159 @@
+//! Sessions of the console: a browser signs in once with an access key, and shows a cookie from then on.
+//!
+//! A cookie is sent by itself, so a change that shows one must also show what only a page of this host could read: the
+//! session's token against forged requests. A session ends with its key.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+use uuid::Uuid;
+
+use crate::access::{Access, Key};
+use crate::clock;
+
+/// On changes that show a cookie: the session's token.
+pub const TOKEN: HeaderName = HeaderName::from_static("dormouse-csrf");
+const COOKIE: &str = "dormouse-session";
+/// How long a session lasts.
+const LASTS: Duration = Duration::from_secs(12 * 60 * 60);
+/// Sessions that are kept; beyond them the oldest ends.
+const SESSIONS_MAX: usize = 1000;
+
+/// The sessions of a host. They end with it.
+#[derive(Default)]
+pub struct Sessions {
+    /// By the digest of the cookie, so that looking one up takes the same time for all.
+    kept: Mutex<HashMap<[u8; 32], Session>>,
+}
+
+/// Somebody who signed in.
+#[derive(Clone)]
+pub struct Session {
+    /// With this key.
+    pub key: Arc<Key>,
+    token: String,
+    ends: SystemTime,
+}
+
+impl Session {
+    /// What changes must show.
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// Whether a request shows the token.
+    pub fn is_meant(&self, fields: &HeaderMap) -> bool {
+        let shown = fields.get(TOKEN).map(HeaderValue::as_bytes).unwrap_or_default();
+        shown.ct_eq(self.token.as_bytes()).into()
+    }
+}
+
+impl Sessions {
+    /// Begins a session, and returns the cookie's value.
+    pub fn begin(&self, key: Arc<Key>) -> String {
+        let cookie = secret();
+        let session = Session { key, token: secret(), ends: clock::date() + LASTS };
+        let mut kept = self.kept.lock().expect("no holder of this lock panics");
+        kept.retain(|_, session| session.ends > clock::date());
+        if kept.len() >= SESSIONS_MAX
+            && let Some(oldest) = kept.iter().min_by_key(|(_, session)| session.ends).map(|(digest, _)| *digest)
+        {
+            kept.remove(&oldest);
+        }
+        kept.insert(digest(&cookie), session);
+        cookie
+    }
+
+    /// The session of a request.
+    pub fn find(&self, access: &Access, fields: &HeaderMap) -> Option<Session> {
+        let digest = digest(cookie(fields)?);
+        let found = self.kept.lock().expect("no holder of this lock panics").get(&digest).cloned()?;
+        if found.ends > clock::date() && access.is_current(&found.key) {
+            return Some(found);
+        }
+        self.kept.lock().expect("no holder of this lock panics").remove(&digest);
+        None
+    }
+
+    /// Ends the session of a request.
+    pub fn end(&self, fields: &HeaderMap) {
+        if let Some(cookie) = cookie(fields) {
+            self.kept.lock().expect("no holder of this lock panics").remove(&digest(cookie));
+        }
+    }
+}
+
+/// The field that gives a browser its cookie, or takes it away.
+pub fn set_cookie(cookie: Option<&str>, has_tls: bool) -> HeaderValue {
+    let secure = if has_tls { "; Secure" } else { "" };
+    let (value, seconds) = cookie.map_or(("", 0), |cookie| (cookie, LASTS.as_secs()));
+    let text = format!("{COOKIE}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}");
+    HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static(""))
+}
+
+/// The cookie of a request.
+fn cookie(fields: &HeaderMap) -> Option<&str> {
+    let pairs = fields.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    pairs.flat_map(|value| value.split(';')).find_map(|pair| pair.trim().strip_prefix(COOKIE)?.strip_prefix('='))
+}
+
+/// 244 bits that nobody can guess.
+fn secret() -> String {
+    format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple())
+}
+
+fn digest(cookie: &str) -> [u8; 32] {
+    Sha256::digest(cookie).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::access::AccessOptions;
+
+    fn fields(name: HeaderName, value: &str) -> HeaderMap {
+        [(name, HeaderValue::from_str(value).unwrap())].into_iter().collect()
+    }
+
+    fn access(folder: &Path) -> (Access, Arc<Key>) {
+        let admin_token = Some("a-token-of-an-operator".to_owned());
+        let options = AccessOptions { admin_token, key_file: None, keys_max: 10, audit_entries_max: 10 };
+        let access = Access::open(folder, &options).unwrap();
+        let key = access.recognise("a-token-of-an-operator").unwrap().unwrap();
+        (access, key)
+    }
+
+    #[test]
+    fn a_session_is_found_by_its_cookie_and_meant_by_its_token() {
+        let folder = tempfile::tempdir().unwrap();
+        let (access, key) = access(folder.path());
+        let sessions = Sessions::default();
+        let cookie = sessions.begin(key.clone());
+        let shown = fields(header::COOKIE, &format!("a=b; {COOKIE}={cookie}"));
+        let session = sessions.find(&access, &shown).unwrap();
+        assert_eq!(session.key.id, key.id);
+        assert!(session.is_meant(&fields(TOKEN, session.token())));
+        assert!(!session.is_meant(&shown) && !session.is_meant(&fields(TOKEN, "guessed")));
+        assert!(sessions.find(&access, &fields(header::COOKIE, &format!("{COOKIE}=x"))).is_none());
+        sessions.end(&shown);
+        assert!(sessions.find(&access, &shown).is_none());
+    }
+
+    #[test]
+    fn a_session_too_many_ends_the_oldest() {
+        let folder = tempfile::tempdir().unwrap();
+        let (access, key) = access(folder.path());
+        let sessions = Sessions::default();
+        let cookies: Vec<String> = (0..=SESSIONS_MAX).map(|_| sessions.begin(key.clone())).collect();
+        let is_there =
+            |cookie: &String| sessions.find(&access, &fields(header::COOKIE, &format!("{COOKIE}={cookie}"))).is_some();
+        assert_eq!(cookies.iter().filter(|cookie| is_there(cookie)).count(), SESSIONS_MAX);
+        assert!(!is_there(&cookies[0]) && is_there(&cookies[SESSIONS_MAX]));
+    }
+}
