@@ -131,6 +131,9 @@ pub struct ServeArgs {
     /// Aliases that a function may have at once [default: 1000]
     #[arg(long, env = "DORMOUSE_ALIASES_MAX", value_name = "COUNT")]
     pub aliases_max: Option<usize>,
+    /// Functions that have figures of their own in `/metrics`; the others have theirs together [default: 1000]
+    #[arg(long, env = "DORMOUSE_METRICS_FUNCTIONS_MAX", value_name = "COUNT")]
+    pub metrics_functions_max: Option<usize>,
     /// CPU time that compiling one component may take, in ms [default: 600000]
     #[arg(long, env = "DORMOUSE_COMPILE_CPU_MAX_MS", value_name = "MS")]
     pub compile_cpu_max_ms: Option<u64>,
@@ -204,6 +207,8 @@ pub struct Config {
     pub versions_max: usize,
     /// Aliases of one function.
     pub aliases_max: usize,
+    /// Functions with figures of their own in the metrics.
+    pub metrics_functions_max: usize,
     /// What compiling one component may take.
     pub compile: CompileBounds,
     /// How long a stopping host waits.

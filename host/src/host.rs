@@ -30,7 +30,7 @@ use crate::meter::Basis;
 use crate::pool::{self, Capacity, CapacityBounds, InstanceCounts, InstanceSnapshot, Moves, Pool, Pools};
 use crate::room::Room;
 use crate::shutdown::Tasks;
-use crate::telemetry::Charges;
+use crate::telemetry::{Charges, FunctionLabels};
 
 /// A host without its listeners; see the module.
 pub struct Host {
@@ -119,8 +119,9 @@ impl Host {
         let capacity = Capacity::new(bounds, governor);
         let mut registry = Registry::with_prefix("dormouse");
         let metrics = Arc::new(instance::Metrics::register(&mut registry));
-        let pool_metrics = Arc::new(pool::Metrics::register(&mut registry));
-        let charges = Charges::register(&mut registry);
+        let labels = FunctionLabels::new(config.metrics_functions_max);
+        let pool_metrics = Arc::new(pool::Metrics::register(&mut registry, labels.clone()));
+        let charges = Charges::register(&mut registry, labels);
         let mut held = |name, what, megabytes| {
             let bytes = Gauge::default();
             registry.register(name, what, bytes.clone());

@@ -4,10 +4,12 @@
 //! `tracing` would do here, and a span costs each request an entry in a registry and a formatted text, lines or no lines.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::fmt;
 use std::io::IsTerminal as _;
 use std::pin::Pin;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
@@ -127,8 +129,8 @@ where
 }
 
 /// Sums of what ended windows are charged for, by function. They agree with the ledger's sums of the same windows.
-#[derive(Default)]
 pub struct Charges {
+    labels: FunctionLabels,
     windows: Family<FunctionLabel, Counter>,
     window_requests: Family<FunctionLabel, Counter>,
     epochs: Family<FunctionLabel, Counter>,
@@ -136,15 +138,70 @@ pub struct Charges {
     executed: Family<FunctionLabel, Counter<f64, AtomicU64>>,
 }
 
+/// The function that a figure is about.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct FunctionLabel {
-    function: String,
+pub struct FunctionLabel {
+    /// Its name, or what stands for those that have no figures of their own.
+    pub function: String,
+}
+
+/// Which functions have figures of their own, so that a host of very many does not have very many series. Cheap to clone.
+#[derive(Clone)]
+pub struct FunctionLabels {
+    named: Arc<Mutex<HashSet<FunctionName>>>,
+    max: usize,
+}
+
+/// Stands for all functions beyond the bound; no function can have this name.
+const OTHERS: &str = "(others)";
+
+impl FunctionLabels {
+    /// So many functions have figures of their own: the first that need some.
+    pub fn new(max: usize) -> FunctionLabels {
+        FunctionLabels { named: Arc::default(), max }
+    }
+
+    /// The label of a function.
+    pub fn of(&self, function: &FunctionName) -> FunctionLabel {
+        let mut named = self.named.lock().expect("no holder of this lock panics");
+        let has_own = named.contains(function) || (named.len() < self.max && named.insert(function.clone()));
+        FunctionLabel { function: if has_own { function.as_str() } else { OTHERS }.to_owned() }
+    }
+}
+
+/// The text format of Prometheus, version 0.0.4, of a text in the format OpenMetrics 1.0. They differ in how counters are
+/// described, and in what ends the text.
+pub fn prometheus_text(open_metrics: &str) -> String {
+    let mut text = String::with_capacity(open_metrics.len());
+    let counters: HashSet<&str> =
+        open_metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter")).collect();
+    for line in open_metrics.lines().filter(|line| *line != "# EOF" && !line.starts_with("# UNIT ")) {
+        match line
+            .strip_prefix("# ")
+            .and_then(|rest| rest.split_once(' '))
+            .and_then(|(kind, rest)| Some((kind, rest.split_once(' ')?)))
+        {
+            Some((kind, (name, rest))) if counters.contains(name) => {
+                text.push_str(&format!("# {kind} {name}_total {rest}"))
+            }
+            _ => text.push_str(line),
+        }
+        text.push('\n');
+    }
+    text
 }
 
 impl Charges {
     /// Makes the counters and names them in `registry`.
-    pub fn register(registry: &mut Registry) -> Charges {
-        let charges = Charges::default();
+    pub fn register(registry: &mut Registry, labels: FunctionLabels) -> Charges {
+        let charges = Charges {
+            labels,
+            windows: Family::default(),
+            window_requests: Family::default(),
+            epochs: Family::default(),
+            compute_units: Family::default(),
+            executed: Family::default(),
+        };
         registry.register("windows", "Active windows that ended", charges.windows.clone());
         registry.register("window_requests", "Requests in windows that ended", charges.window_requests.clone());
         registry.register("charged_epochs", "Charged epochs of 1 ms", charges.epochs.clone());
@@ -155,7 +212,7 @@ impl Charges {
 
     /// The counters of one function. Looking them up for each window would cost an allocation each.
     pub fn of(&self, function: &FunctionName) -> FunctionCharges {
-        let label = FunctionLabel { function: function.as_str().to_owned() };
+        let label = self.labels.of(function);
         FunctionCharges {
             windows: self.windows.get_or_create(&label).clone(),
             window_requests: self.window_requests.get_or_create(&label).clone(),
@@ -194,11 +251,25 @@ impl FunctionCharges {
 #[cfg(test)]
 mod tests {
     use std::io;
-    use std::sync::{Arc, Mutex};
-
     use tracing_subscriber::fmt::MakeWriter;
 
     use super::*;
+
+    #[test]
+    fn functions_beyond_the_bound_have_their_figures_together() {
+        let labels = FunctionLabels::new(2);
+        let of = |name: &str| labels.of(&name.parse().unwrap()).function;
+        assert_eq!([of("a"), of("b"), of("c"), of("a"), of("d")], ["a", "b", "(others)", "a", "(others)"]);
+    }
+
+    #[test]
+    fn the_text_for_prometheus_describes_counters_by_their_whole_names() {
+        let open = "# HELP x_requests Requests.\n# TYPE x_requests counter\nx_requests_total{a=\"b\"} 1\n# HELP x_time_seconds Times.\n\
+                    # TYPE x_time_seconds histogram\n# UNIT x_time_seconds seconds\nx_time_seconds_sum 0.5\n# EOF\n";
+        let expected = "# HELP x_requests_total Requests.\n# TYPE x_requests_total counter\nx_requests_total{a=\"b\"} 1\n\
+                        # HELP x_time_seconds Times.\n# TYPE x_time_seconds histogram\nx_time_seconds_sum 0.5\n";
+        assert_eq!(prometheus_text(open), expected);
+    }
 
     #[derive(Clone, Default)]
     struct Written(Arc<Mutex<Vec<u8>>>);

@@ -256,7 +256,9 @@ async fn metrics_are_readable_by_prometheus() {
     let small = deploy_small(&host, "small", json!({})).await;
     assert_eq!(small.invoke("").await.status, 200);
     small.reaches("parked").await;
-    let reply = host.get("/metrics").await;
+    let accept = "application/openmetrics-text;version=1.0.0,text/plain;q=0.5";
+    let reply = host.client.get(format!("{}/metrics", host.admin)).header("accept", accept).send().await.unwrap();
+    let reply = Reply::of(reply).await;
     assert!(reply.header("content-type").starts_with("application/openmetrics-text"));
     let text = reply.text();
     assert!(text.ends_with("# EOF\n"));
@@ -276,7 +278,7 @@ async fn metrics_are_readable_by_prometheus() {
         assert!(series == name || series.ends_with('}'), "{line}");
     }
     assert!(families.len() >= 5, "{families:?}");
-    assert_eq!(host.metric(r#"dormouse_requests_total{function="small",code="ok"}"#).await, 1.0, "{text}");
+    assert_eq!(host.metric(r#"dormouse_requests_total{function="small",code="ok",start="cold"}"#).await, 1.0, "{text}");
 }
 
 #[tokio::test]

@@ -35,6 +35,7 @@ mod memory;
 mod sandbox;
 mod outbound;
 mod logs;
+mod metrics;
 mod versions;
 mod aliases;
 mod admin;

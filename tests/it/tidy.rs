@@ -157,7 +157,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "catalog",
         &["access", "clock", "config", "guest", "ids", "log", "memory", "meter", "private", "shutdown", "sqlite"],
     ),
-    ("pool", &["chance", "clock", "ids", "instance", "machine", "memory", "meter", "shutdown"]),
+    ("pool", &["chance", "clock", "ids", "instance", "machine", "memory", "meter", "shutdown", "telemetry"]),
     ("instance", &["clock", "guest", "ids", "log", "machine", "meter"]),
     ("guest", &["clock", "ids", "log", "machine", "memory", "meter"]),
     ("ledger", &["clock", "ids", "meter", "sqlite"]),

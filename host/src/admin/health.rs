@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use http::header;
+use http::{HeaderMap, header};
 
 use super::Plane;
 use super::model::Problem;
+use crate::telemetry;
 use crate::web::problem::{Code, Failure};
 
 /// The process runs.
@@ -33,11 +34,19 @@ pub(super) async fn ready(State(plane): State<Arc<Plane>>) -> Result<&'static st
     Ok("ready\n")
 }
 
-/// What the host counts, in the OpenMetrics text format.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// What the host counts: in the text format of Prometheus, or in that of OpenMetrics for those who ask for it with `Accept`.
 #[utoipa::path(get, path = "/metrics", responses((status = 200, body = String)))]
 pub(super) async fn metrics(
     State(plane): State<Arc<Plane>>,
+    fields: HeaderMap,
 ) -> Result<([(header::HeaderName, &'static str); 1], String), Failure> {
-    let open_metrics = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    Ok(([(header::CONTENT_TYPE, open_metrics)], plane.host.metrics()?))
+    let accepted = fields.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let is_open =
+        accepted.flat_map(|value| value.split(',')).any(|kind| kind.trim().starts_with("application/openmetrics-text"));
+    let text = plane.host.metrics()?;
+    let (kind, text) = if is_open { (OPEN_METRICS, text) } else { (PROMETHEUS, telemetry::prometheus_text(&text)) };
+    Ok(([(header::CONTENT_TYPE, kind)], text))
 }

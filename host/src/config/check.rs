@@ -70,6 +70,7 @@ impl ServeArgs {
             memory_max_mb: self.memory_max_mb.or(file.memory_max_mb),
             versions_max: self.versions_max.or(file.versions_max),
             aliases_max: self.aliases_max.or(file.aliases_max),
+            metrics_functions_max: self.metrics_functions_max.or(file.metrics_functions_max),
             compile_cpu_max_ms: self.compile_cpu_max_ms.or(file.compile_cpu_max_ms),
             compile_memory_max_mb: self.compile_memory_max_mb.or(file.compile_memory_max_mb),
             compile_timeout_ms: self.compile_timeout_ms.or(file.compile_timeout_ms),
@@ -113,6 +114,8 @@ impl ServeArgs {
         range("versions-max", versions_max as u64, 1..=100_000);
         let aliases_max = self.aliases_max.unwrap_or(1000);
         range("aliases-max", aliases_max as u64, 1..=100_000);
+        let metrics_functions_max = self.metrics_functions_max.unwrap_or(1000);
+        range("metrics-functions-max", metrics_functions_max as u64, 0..=1_000_000);
         let drain_timeout_ms = range("drain-timeout-ms", self.drain_timeout_ms.unwrap_or(30_000), 0..=3_600_000);
         let invocation_days = range("invocation-days", self.invocation_days.unwrap_or(30), 1..=3650);
         Config {
@@ -128,6 +131,7 @@ impl ServeArgs {
             memory_bytes_max: self.memory_max_mb.map(|megabytes| megabytes << 20),
             versions_max,
             aliases_max,
+            metrics_functions_max,
             compile,
             drain_timeout: Duration::from_millis(drain_timeout_ms),
             billing_basis: self.billing_basis.unwrap_or_default(),

@@ -19,7 +19,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::decide;
 use super::inbox::Inbox;
-use super::job::{Job, Outcome, Timings};
+use super::job::{Ended, Job, Outcome, Timings};
 use super::lifecycle::{Event, State};
 use super::order::StopReason;
 use super::terms::{Terms, Vitals};
@@ -66,9 +66,9 @@ impl Answered {
         self.job.ticket
     }
 
-    /// `ok`, or the code of the problem.
-    pub fn code(&self) -> &'static str {
-        self.outcome.code()
+    /// What is counted of it.
+    pub fn ended(&self) -> Ended {
+        Ended { code: self.outcome.code(), start: Some(self.job.start), timings: self.timings }
     }
 }
 

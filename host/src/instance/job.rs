@@ -149,6 +149,17 @@ pub struct Timings {
     pub executed: Duration,
 }
 
+/// What is counted of a request that has ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Ended {
+    /// `ok`, or the code of the problem.
+    pub code: &'static str,
+    /// The state in which it found its instance; none: it got none.
+    pub start: Option<Start>,
+    /// Where the time went.
+    pub timings: Timings,
+}
+
 /// What the caller gets.
 #[derive(Debug)]
 pub struct Answer {

@@ -15,7 +15,7 @@ mod terms;
 pub use crate::guest::Input;
 pub use driver::{Answered, Clock, Instance, Report};
 pub use inbox::Inbox;
-pub use job::{Answer, Caller, Job, Outcome, Start, Timings};
+pub use job::{Answer, Caller, Ended, Job, Outcome, Start, Timings};
 pub use lifecycle::State;
 pub use metrics::Metrics;
 pub use order::{CutOff, Order, StopReason};

@@ -12,7 +12,7 @@ use super::pool::Inner;
 use super::runner::Owner;
 use super::state::State;
 use crate::ids::InstanceId;
-use crate::instance::{self, Instance, Job, Order};
+use crate::instance::{self, Ended, Instance, Job, Order};
 
 impl Owner for Inner {
     fn line(&self) -> usize {
@@ -31,9 +31,9 @@ impl Owner for Inner {
         self.look_for_work(id, pool);
     }
 
-    fn answered(&self, id: InstanceId, state: instance::State, now: Instant, code: &'static str) {
+    fn answered(&self, id: InstanceId, state: instance::State, now: Instant, ended: Ended) {
         self.gave_back(id, state, now);
-        self.count(code);
+        self.count(ended);
     }
 
     fn bounced(&self, job: Box<Job>, id: InstanceId, state: instance::State, now: Instant) {
@@ -82,8 +82,8 @@ impl Owner for Inner {
         self.look_whether_it_is_over();
     }
 
-    fn count(&self, code: &'static str) {
-        Inner::count(self, code);
+    fn count(&self, ended: Ended) {
+        Inner::count(self, ended);
     }
 }
 

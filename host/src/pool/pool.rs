@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
-use prometheus_client::metrics::counter::Counter;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -18,11 +17,12 @@ use super::board::Board;
 use super::compute::Pace;
 use super::context::Context;
 use super::entry::Awake;
+use super::metrics::FunctionMetrics;
 use super::policy::{Bounds, Decision, Phase};
 use super::runner::Runner;
 use super::state::State;
 use crate::ids::{KeyId, RequestId, RevisionId};
-use crate::instance::{self, Answer, Caller, Input, Job, Outcome, Start, Terms, Timings};
+use crate::instance::{self, Answer, Caller, Ended, Input, Job, Outcome, Start, Terms, Timings};
 use crate::meter::{AcceptedCall, CalledBy, InvocationMeter};
 
 /// How long after a request was told to stop it is told again.
@@ -94,8 +94,7 @@ pub(super) struct Inner {
     pub(super) retiring: AtomicBool,
     tickets: AtomicU64,
     pub(super) pace: Pace,
-    /// The counter of answered requests: looking it up by its labels each time would cost an allocation.
-    ok: Counter,
+    counters: FunctionMetrics,
     /// What is shown of it.
     pub(super) board: Arc<Board>,
     /// Itself, for tasks that go on by themselves.
@@ -112,7 +111,7 @@ enum Placed {
 
 impl Pool {
     pub(super) fn new(revision: RevisionId, terms: Arc<Terms>, settings: PoolSettings, context: Context) -> Pool {
-        let ok = context.metrics.counter(&terms.function, "ok");
+        let counters = context.metrics.of(&terms.function);
         let board = Board::new(revision, context.moves.clone());
         let state = Mutex::new(State::new(Phase::Open, 0));
         let (pins, retiring) = (AtomicU32::new(0), AtomicBool::new(false));
@@ -127,7 +126,7 @@ impl Pool {
             retiring,
             tickets,
             pace,
-            ok,
+            counters,
             board,
             me: me.clone(),
         }))
@@ -227,7 +226,7 @@ impl Inner {
     fn give_up(&self, ticket: u64, since: Instant) {
         let late = self.lock().take_waiting(ticket);
         if let Some(job) = late {
-            self.count("function-busy");
+            self.count_unserved("function-busy");
             job.answer(Outcome::QueueTimedOut, Timings { queue: since.elapsed(), ..Timings::default() });
         }
     }
@@ -267,7 +266,7 @@ impl Inner {
                 left if left.is_empty() => {
                     drop(state);
                     job.meter.forget();
-                    self.count("function-busy");
+                    self.count_unserved("function-busy");
                     return Err(Refused::Busy);
                 }
                 left => (job, left),
@@ -337,9 +336,10 @@ impl Inner {
 
     /// Answers a request that never began.
     pub(super) fn answer_unserved(&self, job: Box<Job>, outcome: Outcome) {
-        self.count(outcome.code());
         let (queue, start) = (job.assigned.duration_since(job.accepted), job.assigned.elapsed());
-        job.answer(outcome, Timings { queue, start, ..Timings::default() });
+        let timings = Timings { queue, start, ..Timings::default() };
+        self.count(Ended { code: outcome.code(), start: None, timings });
+        job.answer(outcome, timings);
     }
 
     /// Asks for a look at all pools if this one may have served its time.
@@ -352,17 +352,19 @@ impl Inner {
     /// Closes the records of requests whose callers left before an instance took them.
     fn drop_cancelled(&self, jobs: impl IntoIterator<Item = Box<Job>>) {
         for mut job in jobs {
-            self.count("cancelled");
+            self.count_unserved("cancelled");
             job.meter.outcome("cancelled", false);
         }
     }
 
-    pub(super) fn count(&self, code: &'static str) {
-        self.board.answered(code != "ok");
-        match code {
-            "ok" => self.ok.inc(),
-            code => self.context.metrics.counter(&self.terms.function, code).inc(),
-        };
+    pub(super) fn count(&self, ended: Ended) {
+        self.board.answered(ended.code != "ok");
+        self.counters.count(ended);
+    }
+
+    /// Counts a request that got no instance.
+    fn count_unserved(&self, code: &'static str) {
+        self.count(Ended { code, start: None, timings: Timings::default() });
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {

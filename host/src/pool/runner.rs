@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::compute::Pace;
 use super::context::Context;
 use crate::ids::InstanceId;
-use crate::instance::{Answered, Clock, Inbox, Instance, Job, Report, State};
+use crate::instance::{Answered, Clock, Ended, Inbox, Instance, Job, Report, State};
 
 /// Memory that is given back to the kernel on the spot. More takes it milliseconds, so that is done on another thread,
 /// after the answers.
@@ -33,8 +33,8 @@ pub(super) trait Owner: Send + Sync {
     fn pace(&self) -> &Pace;
     /// The instance is in another state.
     fn moved(&self, id: InstanceId, state: State, now: Instant);
-    /// A request of it was answered, as `code` says, and it is in this state now.
-    fn answered(&self, id: InstanceId, state: State, now: Instant, code: &'static str);
+    /// A request of it was answered, and it is in this state now.
+    fn answered(&self, id: InstanceId, state: State, now: Instant, ended: Ended);
     /// It does not run this job, and is in this state now.
     fn bounced(&self, job: Box<Job>, id: InstanceId, state: State, now: Instant);
     /// It came to rest; it is given back if it is wanted again at once.
@@ -42,7 +42,7 @@ pub(super) trait Owner: Send + Sync {
     /// It is gone.
     fn gone(&self, id: InstanceId);
     /// Counts a request that was answered with its instance's end.
-    fn count(&self, code: &'static str);
+    fn count(&self, ended: Ended);
 }
 
 /// An awake instance, and who runs it.
@@ -125,7 +125,7 @@ impl Runner {
                 Report::Moved(state) => owner.moved(self.id, state, instance.now()),
                 Report::Answered(answered) => {
                     let was_own = own == Some(answered.ticket());
-                    owner.answered(self.id, instance.state(), instance.now(), answered.code());
+                    owner.answered(self.id, instance.state(), instance.now(), answered.ended());
                     answered.send();
                     // The answer must not wait for pre-freeze or for the next caller's request, and other functions not for
                     // all requests of this one.
@@ -159,7 +159,7 @@ impl Runner {
 
     fn send(&self, answers: Vec<Answered>) {
         for answered in answers {
-            self.owner.count(answered.code());
+            self.owner.count(answered.ended());
             answered.send();
         }
     }
