@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::{TestHost, Up, dormouse, eventually, write_example, write_examples};
 
-const COMMANDS: [&str; 28] = [
+const COMMANDS: [&str; 29] = [
     "serve",
     "up",
     "new",
@@ -33,6 +33,7 @@ const COMMANDS: [&str; 28] = [
     "keys",
     "audit",
     "console",
+    "instances",
     "configure",
     "doctor",
 ];
@@ -263,4 +264,29 @@ async fn all_faults_of_a_manifest_are_reported_together() {
     for fault in ["`memory-mb` is 1", "`memmory-mb`", "`component` is missing", "`host`"] {
         assert!(said.contains(fault), "{fault} is not in {said}");
     }
+}
+
+#[tokio::test]
+async fn lines_of_one_request_instances_and_figures_for_spreadsheets_are_printed() {
+    let host = TestHost::start().await;
+    let probe = host.deploy("probe", "guest-probe", json!({})).await;
+    let first = probe.script(json!([{"print": "first"}])).await;
+    probe.script(json!([{"print": "second"}])).await;
+    let id = first.header("dormouse-request-id");
+    let lines = printed(&host, &["logs", "probe", "--request", id]).await;
+    assert!(lines.contains("first") && !lines.contains("second") && lines.lines().count() == 1, "{lines}");
+    let none = run(&host, &["logs", "probe", "--request", "another"]).await;
+    assert!(text(&none.stderr).contains("has not written anything for request another"), "{none:?}");
+    let instances = printed(&host, &["instances"]).await;
+    assert!(
+        instances.contains("FUNCTION") && instances.contains("probe") && instances.contains("parked"),
+        "{instances}"
+    );
+    assert_eq!(printed(&host, &["instances", "probe"]).await, instances);
+    let usage = printed(&host, &["usage", "--csv"]).await;
+    let rows: Vec<Vec<&str>> = usage.lines().map(|line| line.split(',').collect()).collect();
+    let at = |name: &str| rows[0].iter().position(|column| *column == name).unwrap();
+    assert_eq!((rows.len(), rows[1][at("key")], rows[1][at("requests")]), (2, "probe", "2"), "{usage}");
+    let windows = printed(&host, &["usage", "--csv", "--windows"]).await;
+    assert!(windows.lines().next().unwrap().contains("epochs") && windows.lines().count() > 1, "{windows}");
 }

@@ -28,13 +28,15 @@ use crate::web::problem::Failure;
 pub(super) struct LogQuery {
     /// Lines to begin with.
     tail: usize,
+    /// Only lines of this request.
+    request: Option<String>,
     /// Whether to go on with new lines as server-sent events, a line of JSON each.
     follow: bool,
 }
 
 impl Default for LogQuery {
     fn default() -> LogQuery {
-        LogQuery { tail: 100, follow: false }
+        LogQuery { tail: 100, request: None, follow: false }
     }
 }
 
@@ -51,19 +53,39 @@ pub(super) async fn read(
     let Query(query) = query?;
     let function = find(&plane.host, &name)?;
     if query.follow {
-        return Ok(follow(name, &function.log, query.tail, (plane.host.clone(), operator)));
+        return Ok(follow(name, &function.log, query, (plane.host.clone(), operator)));
     }
-    let lines = function.log.tail(query.tail).iter().map(|line| view(&name, line)).collect();
+    let lines = query.newest(function.log.tail(query.looked_at())).iter().map(|line| view(&name, line)).collect();
     Ok(Json(LogLines { lines }).into_response())
 }
 
-fn follow(name: FunctionName, log: &Log, tail: usize, (host, operator): (Arc<Host>, Operator)) -> Response {
+impl LogQuery {
+    /// How many of the newest lines may be among those that are meant.
+    fn looked_at(&self) -> usize {
+        if self.request.is_some() { usize::MAX } else { self.tail }
+    }
+
+    fn is_meant(&self, line: &Line) -> bool {
+        let Some(request) = &self.request else { return true };
+        matches!(&line.author, Author::Request { id, .. } if id.as_str() == request)
+    }
+
+    /// The newest of those that are meant.
+    fn newest(&self, mut lines: Vec<Line>) -> Vec<Line> {
+        lines.retain(|line| self.is_meant(line));
+        lines.split_off(lines.len().saturating_sub(self.tail))
+    }
+}
+
+fn follow(name: FunctionName, log: &Log, query: LogQuery, (host, operator): (Arc<Host>, Operator)) -> Response {
     let tasks = host.tasks().clone();
-    let before = log.tail(tail);
+    let before = log.tail(query.looked_at());
     let newest = before.last().map_or_else(|| log.newest(), |line| line.sequence);
+    let before = query.newest(before);
     let follower = log.follow(newest);
     let later = stream::unfold(follower, async |mut follower| Some((follower.next().await, follower)));
     let lines = stream::iter([before]).chain(later).flat_map(stream::iter);
+    let lines = lines.filter(move |line| future::ready(query.is_meant(line)));
     let lines = lines.take_while(move |_| future::ready(operator.is_current(host.access())));
     let events = lines.map(move |line| Event::default().json_data(view(&name, &line)).unwrap_or_default());
     let until_closed = events.map(Ok::<_, Infallible>).take_until(async move { tasks.closing().await });

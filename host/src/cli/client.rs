@@ -229,17 +229,21 @@ impl Client {
     }
 
     /// `GET /v1/functions/{name}/logs`.
-    pub(super) async fn logs(&self, name: &FunctionName, tail: u32) -> Result<Answer<LogLines>, ClientError> {
-        self.read(&["v1", "functions", name.as_str(), "logs"], &[("tail", tail.to_string())]).await
+    pub(super) async fn logs(
+        &self,
+        name: &FunctionName,
+        query: &[(&str, String)],
+    ) -> Result<Answer<LogLines>, ClientError> {
+        self.read(&["v1", "functions", name.as_str(), "logs"], query).await
     }
 
     /// The same with `follow=true`: the newest lines, then each new one as the function writes it.
     pub(super) async fn follow(
         &self,
         name: &FunctionName,
-        tail: u32,
+        query: &[(&str, String)],
     ) -> Result<impl Stream<Item = Result<Answer<LogLine>, ClientError>> + use<>, ClientError> {
-        let query = [("tail", tail.to_string()), ("follow", "true".to_owned())];
+        let query = [query, &[("follow", "true".to_owned())]].concat();
         let request = self
             .admin_request(Method::GET, &["v1", "functions", name.as_str(), "logs"], &query)
             .header(ACCEPT, "text/event-stream");

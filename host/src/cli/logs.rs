@@ -3,7 +3,7 @@
 use futures::{StreamExt, pin_mut};
 
 use crate::admin::model::LogLine;
-use crate::ids::FunctionName;
+use crate::ids::{FunctionName, RequestId};
 
 use super::client_args::ClientArgs;
 use super::output;
@@ -15,7 +15,8 @@ use super::output;
 /// then one line of JSON. After the time comes the instance, then the request: `?` where several ran in the instance and
 /// the engine cannot tell which of them wrote the line, nothing where it belongs to none.
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  dormouse logs hello --tail 20\n  dormouse logs hello --follow")]
+#[command(after_help = "Examples:\n  dormouse logs hello --tail 20\n  dormouse logs hello --follow\n  \
+    dormouse logs hello --request 01a22150-572c-778c-9a18-b58cd96bd302")]
 pub(super) struct Logs {
     /// The function
     name: FunctionName,
@@ -25,6 +26,9 @@ pub(super) struct Logs {
     /// How many of the newest lines to begin with
     #[arg(long, short = 'n', value_name = "LINES", default_value_t = 100)]
     tail: u32,
+    /// Only lines of this request
+    #[arg(long, value_name = "IDENTIFIER")]
+    request: Option<RequestId>,
     #[command(flatten)]
     pub(super) client: ClientArgs,
 }
@@ -36,8 +40,10 @@ impl Logs {
 
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let client = self.client.client()?;
+        let mut query = vec![("tail", self.tail.to_string())];
+        query.extend(self.request.as_ref().map(|request| ("request", request.to_string())));
         if self.follow {
-            let lines = client.follow(&self.name, self.tail).await?;
+            let lines = client.follow(&self.name, &query).await?;
             pin_mut!(lines);
             while let Some(line) = lines.next().await {
                 self.client.show(&line?, shown)?;
@@ -45,9 +51,10 @@ impl Logs {
             output::note("the host ended the log");
             return Ok(());
         }
-        let answer = client.logs(&self.name, self.tail).await?;
+        let answer = client.logs(&self.name, &query).await?;
         if answer.value.lines.is_empty() && !self.client.json {
-            output::note(&format!("`{}` has not written anything since the host started", self.name));
+            let whose = self.request.as_ref().map(|request| format!(" for request {request}")).unwrap_or_default();
+            output::note(&format!("`{}` has not written anything{whose} since the host started", self.name));
             return Ok(());
         }
         self.client.show(&answer, |lines| lines.lines.iter().map(shown).collect::<Vec<_>>().join("\n"))

@@ -23,6 +23,7 @@ mod compile;
 pub mod component;
 mod configure;
 mod console;
+mod csv;
 mod delete;
 mod deploy;
 mod disable;
@@ -30,6 +31,7 @@ mod doctor;
 mod enable;
 mod fc_price;
 mod hosting;
+mod instances;
 mod invocations;
 mod invoke;
 mod keys;
@@ -123,6 +125,7 @@ enum Command {
     Keys(keys::Keys),
     Audit(audit::Audit),
     Console(console::Console),
+    Instances(instances::Instances),
     Doctor(doctor::Doctor),
     Compile(compile::Compile),
 }
@@ -200,6 +203,7 @@ impl Command {
             Command::Keys(command) => command.run().await,
             Command::Audit(command) => command.run().await,
             Command::Console(command) => command.run().await,
+            Command::Instances(command) => command.run().await,
             Command::Doctor(command) => command.run().await,
             Command::Compile(command) => command.run(),
         }
@@ -235,6 +239,7 @@ impl Command {
             Command::Keys(command) => command.failure(),
             Command::Audit(_) => "failed to read the audit log".to_owned(),
             Command::Console(_) => "failed to open the console".to_owned(),
+            Command::Instances(_) => "failed to list instances".to_owned(),
             Command::Doctor(_) => "this machine is not ready".to_owned(),
             Command::Compile(_) => "failed to compile".to_owned(),
         }
@@ -269,6 +274,7 @@ impl Command {
             Command::Keys(command) => command.client(),
             Command::Audit(command) => &mut command.client,
             Command::Console(command) => &mut command.client,
+            Command::Instances(command) => &mut command.client,
             Command::Doctor(command) => &mut command.client,
         })
     }

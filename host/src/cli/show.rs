@@ -5,13 +5,13 @@ use std::time::SystemTime;
 use comfy_table::Table;
 use serde_json::Value;
 
-use crate::admin::model::{FunctionView, InstanceView};
+use crate::admin::model::FunctionView;
 use crate::catalog::ExportView;
 use crate::clock;
 use crate::ids::FunctionName;
 
 use super::client_args::ClientArgs;
-use super::{list, output, spelling, units};
+use super::{instances, list, output, spelling, units};
 
 /// Show one function: its code, what it exports, its settings and its instances
 ///
@@ -45,7 +45,7 @@ impl Show {
                 summary(function, now, url.as_str()),
                 section("Exports", &exports(function)),
                 section("Settings", &settings(function)),
-                section("Instances", &instance_table(&instances, now)),
+                section("Instances", &instances::table(&instances, now, false)),
             ];
             parts.join("\n\n")
         })
@@ -127,27 +127,6 @@ fn pairs<Name: AsRef<str>>(pairs: impl IntoIterator<Item = (Name, String)>) -> S
     let mut table: Table = output::table([]);
     for (name, value) in pairs {
         table.add_row([output::text(name.as_ref()), output::text(&value)]);
-    }
-    output::rendered(&table)
-}
-
-fn instance_table(instances: &[InstanceView], now: SystemTime) -> String {
-    if instances.is_empty() {
-        return " none; the next request starts one".to_owned();
-    }
-    let mut table =
-        output::table(["instance", "state", "since", "in flight", "requests", "windows", "memory", "executed"]);
-    for instance in instances {
-        table.add_row([
-            output::text(&instance.id),
-            output::text(&instance.state),
-            output::text(&units::ago(now, &instance.since)),
-            output::figure(instance.in_flight),
-            output::figure(units::count(instance.requests)),
-            output::figure(units::count(instance.windows.into())),
-            output::figure(units::bytes(instance.memory_bytes)),
-            output::figure(units::duration_ms(instance.executed_ms)),
-        ]);
     }
     output::rendered(&table)
 }

@@ -1,6 +1,7 @@
 //! `dormouse usage`: the bill, and the records it is made of.
 
 use comfy_table::Cell;
+use serde_json::Value;
 
 use crate::ids::FunctionName;
 use crate::ledger::{Group, InvocationPage, Sums, Usage, WindowPage, WindowRecord, WindowState};
@@ -8,6 +9,7 @@ use crate::ledger::{Group, InvocationPage, Sums, Usage, WindowPage, WindowRecord
 use super::answer::Answer;
 use super::client::Client;
 use super::client_args::ClientArgs;
+use super::csv;
 use super::fc_price::{Line, Price};
 use super::output;
 use super::units::{self, Moment};
@@ -23,6 +25,7 @@ use super::units::{self, Moment};
     dormouse usage --function hello --from 2026-05-01 --to 2026-06-01 --group day\n  \
     dormouse usage --group key --from 30d\n  \
     dormouse usage --as fc --from 30d\n  \
+    dormouse usage --csv --group day --from 30d > usage.csv\n  \
     dormouse usage --invocations --function hello --from 10m")]
 pub(super) struct UsageCommand {
     /// Only this function
@@ -46,6 +49,9 @@ pub(super) struct UsageCommand {
     /// Price the same use as another host would
     #[arg(long, value_enum, value_name = "HOST", conflicts_with_all = ["group", "windows", "invocations"])]
     r#as: Option<PricedAs>,
+    /// Print all figures as CSV, for spreadsheets
+    #[arg(long, conflicts_with_all = ["as", "json"])]
+    csv: bool,
     /// How many windows or requests to list at most
     #[arg(long, value_name = "RECORDS", default_value_t = 1000)]
     limit: u32,
@@ -73,19 +79,29 @@ impl UsageCommand {
         }
         if self.windows {
             let page = client.usage_records("windows", &self.page_query()).await?;
-            self.client.show(&page, windows)?;
+            self.show(&page, "windows", windows)?;
             self.note_next(page.value.next.as_deref());
         } else if self.invocations {
             let page = client.usage_records("invocations", &self.page_query()).await?;
-            self.client.show(&page, invocations)?;
+            self.show(&page, "invocations", invocations)?;
             self.note_next(page.value.next.as_deref());
         } else {
             let mut query = self.query();
             query.push(("group", name_of(self.group).to_owned()));
             let usage = client.usage(&query).await?;
-            self.client.show(&usage, |usage| bill(usage, self.group))?;
+            self.show(&usage, "groups", |usage| bill(usage, self.group))?;
         }
         Ok(())
+    }
+
+    /// Shows an answer whose records have this name.
+    fn show<T>(&self, answer: &Answer<T>, records: &str, people: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
+        if !self.csv {
+            return self.client.show(answer, people);
+        }
+        let whole: Value = serde_json::from_str(&answer.json)?;
+        let text = csv::of(whole[records].as_array().map_or(&[], Vec::as_slice))?;
+        Ok(output::print(text.trim_end())?)
     }
 
     /// What the use would cost at Function Compute, which rounds each function's hours up.

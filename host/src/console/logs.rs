@@ -49,7 +49,7 @@ impl Shown {
             }
             @if let Some(function) = &function {
                 div.log role="log" aria-label="Lines" tabindex="0"
-                    data-log={ "/v1/functions/" (segment(function)) "/logs?follow=true&tail=1000" }
+                    data-log={ "/v1/functions/" (segment(function)) "/logs?follow=true&tail=1000" @if !self.request.is_empty() { "&request=" (segment(&self.request)) } }
                     data-request=(self.request) data-text=(self.text) data-stream=(self.stream) {}
             } @else { p.empty { "No function is deployed yet." } }
         };

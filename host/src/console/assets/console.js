@@ -217,7 +217,7 @@ function log(place) {
   const span = (kind, content) => Object.assign(document.createElement("span"), { className: kind, textContent: content });
   new EventSource(path).onmessage = (event) => {
     const line = JSON.parse(event.data);
-    if ((request && line.request !== request) || (stream && line.stream !== stream) || !line.text.includes(text)) return;
+    if ((stream && line.stream !== stream) || !line.text.includes(text)) return;
     const atEnd = place.scrollHeight - place.scrollTop - place.clientHeight < 40;
     const row = document.createElement("p");
     const time = Object.assign(document.createElement("time"), { dateTime: line.time, textContent: line.time.slice(11, 23) });
