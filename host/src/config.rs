@@ -131,7 +131,7 @@ pub struct ServeArgs {
     /// Aliases that a function may have at once [default: 1000]
     #[arg(long, env = "DORMOUSE_ALIASES_MAX", value_name = "COUNT")]
     pub aliases_max: Option<usize>,
-    /// Functions that have figures of their own in `/metrics`; the others have theirs together [default: 1000]
+    /// Functions that have figures of their own in `/metrics`; the others have theirs together [default: 200]
     #[arg(long, env = "DORMOUSE_METRICS_FUNCTIONS_MAX", value_name = "COUNT")]
     pub metrics_functions_max: Option<usize>,
     /// CPU time that compiling one component may take, in ms [default: 600000]

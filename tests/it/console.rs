@@ -165,6 +165,17 @@ async fn a_hook_is_disabled_and_what_is_wrong_is_told_beside_its_field() {
     );
     assert_eq!(browser.order(json!(["value", "[name='lifecycle.preFreeze.handler']"])).await, "disabled");
 
+    // Values of several lines stay as they are when another one changes.
+    let lines = "first\nsecond=2\\n";
+    host.function("probe").configure(json!({"environment": {"CERT": lines}, "description": "two\nlines"})).await;
+    browser.goto("/console/functions/probe").await;
+    let shown = browser.order(json!(["value", "[name=environment]"])).await;
+    browser.fill("[name=environment]", &format!("{}NEW=1\\n2", shown.as_str().unwrap())).await;
+    browser.leave("[data-settings] button").await;
+    let set = settings().await;
+    assert_eq!((&set["environment"]["CERT"], &set["environment"]["NEW"]), (&json!(lines), &json!("1\n2")));
+    assert_eq!(set["description"], "two\nlines");
+
     browser.fill("[name=memoryMb]", "999999").await;
     browser.click("[data-settings] button").await;
     browser.shows("label:has([name=memoryMb]) .wrong", "memoryMb").await;
@@ -291,8 +302,11 @@ async fn whoever_has_no_key_sees_nothing_and_a_session_ends_with_its_key() {
     let sign_in = |key: &str| bare.post(format!("{}/console/sign-in", host.admin)).body(format!("key={key}"));
     let wrong = sent(sign_in("guessed")).await;
     assert!(wrong.status == 401 && wrong.text().contains("no access key"), "{wrong:?}");
-    let forged = sent(sign_in("a-token-of-an-operator").header("origin", "http://evil.example")).await;
-    assert!(forged.status == 403 && forged.header("set-cookie").is_empty(), "{forged:?}");
+    // Nor may a page without an origin of its own, such as one in a sandbox, sign anybody in.
+    for origin in ["http://evil.example", "null"] {
+        let forged = sent(sign_in("a-token-of-an-operator").header("origin", origin)).await;
+        assert!(forged.status == 403 && forged.header("set-cookie").is_empty(), "{origin}: {forged:?}");
+    }
 
     let mut keys = bare.post(format!("{}/v1/keys", host.admin)).bearer_auth("a-token-of-an-operator");
     keys = keys.body(json!({"functions": ["shop-*"], "rights": ["manage"]}).to_string());
@@ -312,7 +326,16 @@ async fn whoever_has_no_key_sees_nothing_and_a_session_ends_with_its_key() {
     assert_eq!(get("/console/functions/bank-a").await.status, 403);
     assert_eq!(get("/console/functions/shop-a").await.status, 200);
     assert!(!get("/console/instances?function=bank-a").await.text().contains("data-instance"));
-    assert!(get("/console/overview").await.status == 200);
+    let overview = get("/console/overview").await.text();
+    assert!(overview.contains("<dd>1</dd>") && !overview.contains("Memory of the host"), "{overview}");
+    let followed = bare.get(format!("{}/console/functions/bank-a", host.admin)).header("cookie", &cookie);
+    assert_eq!(sent(followed.header("accept", "text/event-stream")).await.status, 403);
+    // A function does not get the cookie, though a browser sends it to every port of this machine.
+    let web = bare.put(format!("{}/v1/functions/shop-web/code", host.admin)).bearer_auth("a-token-of-an-operator");
+    assert_eq!(sent(web.body(tests::component("guest-http-02"))).await.status, 201);
+    let about = bare.post(format!("{}/fn/shop-web/about/x", host.data)).header("cookie", format!("own=1; {cookie}"));
+    let about = sent(about).await.text();
+    assert!(about.contains("own=1") && !about.contains("dormouse-session"), "{about}");
 
     // The cookie alone changes nothing: another site's page could make the browser send it.
     let suspend = || bare.post(format!("{}/v1/functions/shop-a/suspend", host.admin)).header("cookie", &cookie);
@@ -347,6 +370,12 @@ async fn a_page_says_what_browsers_must_not_do_with_it() {
     assert_eq!(host.get("/console/nothing").await.status, 404);
     assert_eq!(host.get("/console/functions/none").await.status, 404);
     assert_eq!(host.get("/console/functions/%00").await.status, 404);
+    assert_eq!(host.get("/console/bill?function=a%20b").await.status, 404);
+    let long = "a".repeat(30_000);
+    assert_eq!(host.get(&format!("/console/bill?function={long}")).await.status, 404);
+    assert_eq!(host.get("/?page=999999999999").await.status, 200);
+    let deleted = host.client.delete(format!("{}/console/assets/console.js", host.admin)).send().await.unwrap();
+    assert_eq!(deleted.status(), 405);
     assert_eq!(host.get("/console/assets/../mod.rs").await.status, 404);
     // Pages of other origins and foreign names are kept out, as on the API.
     let foreign = host.client.get(&host.admin).header("host", "evil.example").send().await.unwrap();
@@ -384,6 +413,15 @@ async fn invoking_through_the_api_answers_what_came_of_it() {
         assert!(ask("web", body).await.problem(400, "invalid-request").contains(part));
     }
     ask("none", json!({})).await.problem(404, "function-not-found");
+    // A key that may call the function and not read its log gets no lines.
+    let body = json!({"functions": ["probe"], "rights": ["invoke"]}).to_string();
+    let made = host.client.post(format!("{}/v1/keys", host.admin)).body(body).send().await.unwrap();
+    let token = Reply::of(made).await.json()["token"].as_str().unwrap().to_owned();
+    let event = json!({"event": json!({"do": [{"print": "private"}]}).to_string()}).to_string();
+    let told = host.client.post(url("probe")).bearer_auth(token).body(event).send().await.unwrap();
+    assert_eq!(Reply::of(told).await.json()["lines"], json!([]));
+    let large = ask("web", json!({"method": "POST", "path": "/echo", "event": "a".repeat(400_000)})).await.json();
+    assert!(large["body"].as_str().unwrap().len() >= 256 << 10, "{}", large["code"]);
     assert_eq!(web.instances().await.len(), 1);
     let audit = host.get("/v1/audit").await.text();
     assert!(!audit.contains("invokeFunction"), "a call is no change: {audit}");

@@ -91,6 +91,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "instance",
             "invoke",
             "meter",
+            "operator",
             "queue",
             "room",
             "telemetry",

@@ -10,14 +10,14 @@ use axum::body::Body;
 use axum::extract::State;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Full};
 
 use super::Plane;
 use super::functions::json;
 use super::model::{InvokeRequest, InvokeView, Problem};
 use super::reject::{Named, find, invalid};
-use crate::access::Auth;
-use crate::guest::{self, EventInput, ResponseBody};
+use crate::access::{Auth, Right};
+use crate::guest::{self, EventInput, ResponseBody, StreamedBody};
 use crate::ids::{FunctionName, RequestId};
 use crate::instance::Outcome;
 use crate::invoke::{Call, Caller, Payload, Takes};
@@ -77,7 +77,9 @@ pub(super) async fn invoke(
     let (code, start, timings) = (answer.outcome.code(), answer.start.as_str(), answer.timings);
     let (status, body) = told(answer.outcome).await;
     let is_own = |author: &Author| matches!(author, Author::Request { id, .. } if *id == request);
-    let lines = function.log.tail(usize::MAX).into_iter().filter(|line| is_own(&line.author)).map(|line| line.text);
+    // Lines are for those who may read the log.
+    let lines = if operator.may(Right::Read, name.as_str()) { function.log.tail(usize::MAX) } else { Vec::new() };
+    let lines = lines.into_iter().filter(|line| is_own(&line.author)).map(|line| line.text);
     Ok(Json(InvokeView {
         request: request.to_string(),
         status: status.as_u16(),
@@ -97,7 +99,10 @@ fn http_request(asked: &InvokeRequest) -> Result<http::Request<guest::Body>, Fai
         .map_err(|_| invalid(format!("`method` is {method:?}, which no request can have")))?;
     let path = asked.path.as_deref().unwrap_or("/");
     let uri = path.starts_with('/').then(|| format!("http://localhost{path}").parse::<Uri>().ok()).flatten();
-    *request.uri_mut() = uri.ok_or_else(|| invalid(format!("`path` is {path:?}; it must begin with `/`")))?;
+    let wrong = || {
+        invalid(format!("`path` is {path:?}; it must begin with `/`, and what no address can have is written as `%20`"))
+    };
+    *request.uri_mut() = uri.ok_or_else(wrong)?;
     let mut fields = HeaderMap::new();
     for (name, value) in &asked.headers {
         let wrong = || invalid(format!("`headers` holds {name:?}, whose name or value no field may have"));
@@ -106,6 +111,18 @@ fn http_request(asked: &InvokeRequest) -> Result<http::Request<guest::Body>, Fai
     }
     *request.headers_mut() = fields;
     Ok(request)
+}
+
+/// The beginning of a body, as much as is shown. The rest is not waited for.
+async fn beginning(mut body: StreamedBody) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while let Some(Ok(frame)) = body.frame().await {
+        bytes.extend_from_slice(frame.data_ref().map_or(&[], |data| &data[..]));
+        if bytes.len() >= BODY_BYTES_MAX {
+            break;
+        }
+    }
+    bytes
 }
 
 /// The status and the text of an answer.
@@ -117,10 +134,7 @@ async fn told(outcome: Outcome) -> (StatusCode, String) {
             let status = response.status();
             let body = match response.into_body() {
                 ResponseBody::Whole(bytes) => text(&bytes),
-                ResponseBody::Streamed(body) => match Limited::new(*body, BODY_BYTES_MAX).collect().await {
-                    Ok(body) => text(&body.to_bytes()),
-                    Err(error) => format!("the response ended early, or is longer than is shown here: {error}"),
-                },
+                ResponseBody::Streamed(body) => text(&beginning(*body).await),
             };
             (status, body)
         }

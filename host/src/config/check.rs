@@ -114,7 +114,7 @@ impl ServeArgs {
         range("versions-max", versions_max as u64, 1..=100_000);
         let aliases_max = self.aliases_max.unwrap_or(1000);
         range("aliases-max", aliases_max as u64, 1..=100_000);
-        let metrics_functions_max = self.metrics_functions_max.unwrap_or(1000);
+        let metrics_functions_max = self.metrics_functions_max.unwrap_or(200);
         range("metrics-functions-max", metrics_functions_max as u64, 0..=1_000_000);
         let drain_timeout_ms = range("drain-timeout-ms", self.drain_timeout_ms.unwrap_or(30_000), 0..=3_600_000);
         let invocation_days = range("invocation-days", self.invocation_days.unwrap_or(30), 1..=3650);

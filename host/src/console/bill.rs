@@ -11,6 +11,7 @@ use super::page::{self, Fragments};
 use super::parts::Column::{Number, Text};
 use super::parts::{figure, function_path, request_path, segment, table, time};
 use crate::clock;
+use crate::ids::FunctionName;
 use crate::ledger::{InvocationPage, Sums, Usage, WindowPage};
 use crate::web::problem::Failure;
 
@@ -27,9 +28,14 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    pub(super) fn of(query: impl Fn(&str) -> Option<String>) -> Shown {
+    /// None for what no function can be called.
+    pub(super) fn of(query: impl Fn(&str) -> Option<String>) -> Option<Shown> {
+        let function = query("function");
+        if function.as_ref().is_some_and(|name| name.parse::<FunctionName>().is_err()) {
+            return None;
+        }
         let days = query("days").and_then(|days| days.parse().ok()).filter(|days| (1..=366).contains(days));
-        Shown { function: query("function"), days: days.unwrap_or(7) }
+        Some(Shown { function, days: days.unwrap_or(7) })
     }
 
     /// A question to the ledger's part of the API.

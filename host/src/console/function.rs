@@ -165,12 +165,12 @@ impl Shown {
         let json = serde_json::to_value(settings).unwrap_or_default();
         let defaults = serde_json::to_value(SettingsSpec::default()).unwrap_or_default();
         let environment: String =
-            settings.environment.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+            settings.environment.iter().map(|(name, value)| format!("{name}={}\n", in_one_line(value))).collect();
         html! {
             section.card aria-labelledby="settings-title" {
                 h2 id="settings-title" { "Settings" }
                 form data-settings=(self.api("")) {
-                    label { "Description" input name="description" value=(settings.description) data-kind="text"; p.wrong hidden {} }
+                    label { "Description" textarea name="description" rows="1" data-kind="text" { (settings.description) } p.wrong hidden {} }
                     div.grid {
                         @for (name, shown, unit) in NUMBERS { (number(name, (shown, unit), &json[name], &defaults[name])) }
                         (choice("auth", "Callers must show", settings.auth.map(|auth| json!(auth)), &[("", "what the host asks for"), ("none", "nothing"), ("key", "an access key")]))
@@ -183,7 +183,7 @@ impl Shown {
                         (hook("preFreeze", ("Pre-freeze", "pre-freeze", "each time before the instance is parked"), &settings.lifecycle.pre_freeze, exports))
                         (hook("preStop", ("Pre-stop", "pre-stop", "once, before the instance is removed"), &settings.lifecycle.pre_stop, exports))
                     }
-                    label { "Environment, a line for each: NAME=value" textarea name="environment" rows="4" spellcheck="false" data-kind="pairs" { (environment) } p.wrong hidden {} }
+                    label { "Environment, a line for each: NAME=value, with \\n for a line break in a value and \\\\ for \\" textarea name="environment" rows="4" spellcheck="false" data-kind="pairs" { (environment) } p.wrong hidden {} }
                     label { "Hosts that it may reach, a line for each" textarea name="allowedOutboundHosts" rows="2" spellcheck="false" data-kind="lines" { (settings.allowed_outbound_hosts.join("\n")) } p.wrong hidden {} }
                     p.wrong data-rest hidden role="alert" {}
                     button { "Save" }
@@ -311,6 +311,11 @@ impl Shown {
             }
         }
     }
+}
+
+/// A value of the environment, as the form has it.
+fn in_one_line(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('\n', "\\n").replace('\r', "\\r")
 }
 
 fn number(name: &str, (shown, unit): (&str, &str), value: &Value, default: &Value) -> Markup {

@@ -89,7 +89,7 @@ impl List {
             } @else {
                 p.summary { (count(rows.len() as u64)) @if rows.len() == 1 { " function" } @else { " functions" } }
                 (table("Functions", &columns, html! { @for row in shown { (row.markup()) } }))
-                (self.pager(pages))
+                (self.pager(self.page.min(pages), pages))
             }
         };
         Ok(vec![("functions", list)])
@@ -126,15 +126,15 @@ impl List {
         Ok(rows)
     }
 
-    fn pager(&self, pages: usize) -> Markup {
+    fn pager(&self, own: usize, pages: usize) -> Markup {
         let address =
             |page: usize| format!("/?filter={}&order={}&page={page}", segment(&self.filter), segment(&self.order));
         html! {
             @if pages > 1 {
                 nav.pager aria-label="Pages of the list" {
-                    @if self.page > 1 { a href=(address(self.page - 1)) rel="prev" { "Earlier" } }
-                    span { "Page " (self.page.min(pages)) " of " (pages) }
-                    @if self.page < pages { a href=(address(self.page + 1)) rel="next" { "Later" } }
+                    @if own > 1 { a href=(address(own - 1)) rel="prev" { "Earlier" } }
+                    span { "Page " (own) " of " (pages) }
+                    @if own < pages { a href=(address(own + 1)) rel="next" { "Later" } }
                 }
             }
         }

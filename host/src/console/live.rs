@@ -48,7 +48,7 @@ impl Follower {
     async fn next(&mut self) -> Option<HashMap<&'static str, String>> {
         loop {
             self.ticks.tick().await;
-            if !self.seen.operator.is_current(self.seen.console.host.access()) {
+            if !self.seen.may_go_on() {
                 return None;
             }
             let fragments = self.view.fragments(&self.seen).await.ok()?;

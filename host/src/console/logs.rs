@@ -6,6 +6,7 @@ use super::Seen;
 use super::page;
 use super::parts::segment;
 use crate::access::Right;
+use crate::ids::FunctionName;
 use crate::web::problem::Failure;
 
 /// Which lines are shown.
@@ -17,14 +18,14 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    pub(super) fn of(query: impl Fn(&str) -> Option<String>) -> Shown {
-        let or_empty = |name: &str| query(name).unwrap_or_default();
-        Shown {
-            function: query("function"),
-            request: or_empty("request"),
-            text: or_empty("text"),
-            stream: or_empty("stream"),
+    /// None for what no function can be called.
+    pub(super) fn of(query: impl Fn(&str) -> Option<String>) -> Option<Shown> {
+        let function = query("function");
+        if function.as_ref().is_some_and(|name| name.parse::<FunctionName>().is_err()) {
+            return None;
         }
+        let or_empty = |name: &str| query(name).unwrap_or_default();
+        Some(Shown { function, request: or_empty("request"), text: or_empty("text"), stream: or_empty("stream") })
     }
 
     pub(super) async fn page(&self, seen: &Seen) -> Result<Markup, Failure> {

@@ -67,6 +67,16 @@ struct Seen {
     operator: Operator,
     /// What the page's scripts must show with changes, if the browser has a session.
     token: Option<String>,
+    /// What the browser showed.
+    fields: HeaderMap,
+}
+
+impl Seen {
+    /// Whether it may still look: its key may be revoked, and its session may end, while a page is open.
+    fn may_go_on(&self) -> bool {
+        let has_session = self.token.is_none() || self.console.entrance.session(&self.fields).is_some();
+        has_session && self.operator.is_current(self.console.host.access())
+    }
 }
 
 /// Whether a path is one of the console's.
@@ -87,30 +97,33 @@ impl Console {
         let (head, body) = request.into_parts();
         let body = Lingering::new(body, self.host.tasks().clone());
         let path = head.uri.path();
-        if let Some(file) = path.strip_prefix("/console/assets/") {
-            return sealed(assets::answer(file));
-        }
         match (&head.method, path) {
             (&Method::POST, "/console/sign-in") => {
-                return sealed(sign_in::sign_in(self, &head.headers, body).await);
+                return sealed(sign_in::sign_in(self, (&head.uri, &head.headers), body).await);
             }
-            (&Method::POST, "/console/sign-out") => return sealed(sign_in::sign_out(self, &head.headers)),
+            (&Method::POST, "/console/sign-out") => return sealed(sign_in::sign_out(self, &head.uri, &head.headers)),
             (&Method::GET | &Method::HEAD, "/console/sign-in") => {
                 return sealed(html(StatusCode::OK, sign_in::page("")));
             }
             (&Method::GET | &Method::HEAD, _) => {}
             _ => {
                 let failure = Failure::new(Code::MethodNotAllowed, "pages of the console are read with GET");
-                return sealed(html(StatusCode::METHOD_NOT_ALLOWED, page::failed(&failure)));
+                let mut response = html(StatusCode::METHOD_NOT_ALLOWED, page::failed(&failure));
+                response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+                return sealed(response);
             }
+        }
+        if let Some(file) = path.strip_prefix("/console/assets/") {
+            return sealed(assets::answer(file));
         }
         let operator = self.entrance.recognise((&head.method, &head.uri, &head.headers), Some(&client));
         let answered = match operator {
             Ok(operator) => {
                 let token = self.entrance.session(&head.headers).map(|session| session.token().to_owned());
-                self.show(&head.uri, &head.headers, Seen { console: self.clone(), operator, token }).await
+                let seen = Seen { console: self.clone(), operator, token, fields: head.headers.clone() };
+                self.show(&head.uri, &head.headers, seen).await
             }
-            Err(failure) if failure.code == Code::Unauthorized => sign_in::redirect(&head.uri),
+            Err(failure) if failure.code == Code::Unauthorized => sign_in::redirect(),
             Err(failure) => html(failure.code.status(), page::failed(&failure)),
         };
         sealed(answered)
@@ -123,7 +136,11 @@ impl Console {
             return html(StatusCode::NOT_FOUND, page::failed(&failure));
         };
         if is_followed {
-            return live::follow(view, seen);
+            // A page that is not there, or not for this operator, is told so, and a browser does not ask again.
+            return match view.fragments(&seen).await {
+                Ok(_) => live::follow(view, seen),
+                Err(failure) => html(failure.code.status(), page::failed(&failure)),
+            };
         }
         match view.page(&seen).await {
             Ok(page) => html(StatusCode::OK, page),
@@ -155,8 +172,8 @@ impl View {
             ["console", "functions", name] => View::Function(function::Shown::of(name)?),
             ["console", "overview"] => View::Overview,
             ["console", "instances"] => View::Instances(instances::Shown::of(query)),
-            ["console", "logs"] => View::Logs(logs::Shown::of(query)),
-            ["console", "bill"] => View::Bill(bill::Shown::of(query)),
+            ["console", "logs"] => View::Logs(logs::Shown::of(query)?),
+            ["console", "bill"] => View::Bill(bill::Shown::of(query)?),
             ["console", "audit"] => View::Audit,
             _ => return None,
         })

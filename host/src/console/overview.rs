@@ -8,6 +8,7 @@ use super::page::{self, Fragments};
 use super::parts::Column::Text;
 use super::parts::{figure, request_path, states, table, time};
 use crate::access::Right;
+use crate::ids::FunctionName;
 use crate::ledger::RecordQuery;
 use crate::pool::InstanceCounts;
 use crate::web::problem::Failure;
@@ -31,8 +32,12 @@ pub(super) async fn page(seen: &Seen) -> Result<Markup, Failure> {
 pub(super) async fn fragments(seen: &Seen) -> Result<Fragments, Failure> {
     seen.operator.check_with_some(Right::Read)?;
     let host = &seen.console.host;
+    let may = |name: &FunctionName| seen.operator.may(Right::Read, name.as_str());
     let counts = host.instance_counts_by_function();
-    let all = counts.values().copied().fold(InstanceCounts::default(), InstanceCounts::plus);
+    let counts = counts.iter().filter(|(name, _)| may(name)).map(|(_, counts)| *counts);
+    let all = counts.fold(InstanceCounts::default(), InstanceCounts::plus);
+    let functions = host.functions().iter().filter(|function| may(&function.name)).count();
+    let is_host_seen = seen.operator.may_with_all(Right::Read);
     let room = host.head_room();
     let uptime = seen.console.started.elapsed().as_secs_f64() * 1000.0;
     let of = |used: u64, most: u64| {
@@ -42,7 +47,8 @@ pub(super) async fn fragments(seen: &Seen) -> Result<Fragments, Failure> {
         dl.figures {
             (figure("Version", env!("CARGO_PKG_VERSION")))
             (figure("Up", &duration(uptime)))
-            (figure("Functions", &count(host.functions().len() as u64)))
+            (figure("Functions", &count(functions as u64)))
+            @if is_host_seen {
             (figure("Instances", &of(room.instances, room.instances_max)))
             (figure("Memory of the host", &format!("{} of {}", bytes(room.resident_bytes), bytes(room.memory_bytes_max))))
             (figure("Linear memory", &bytes(room.guest_memory_bytes)))
@@ -50,6 +56,7 @@ pub(super) async fn fragments(seen: &Seen) -> Result<Fragments, Failure> {
             (figure("Requests that wait", &count(room.waiting as u64)))
             (figure("Ledger", if host.is_ledger_healthy() { "writes" } else { "cannot write" }))
             (figure("Queue", if seen.console.queue.is_healthy() { "writes" } else { "cannot write" }))
+            }
         }
         p { (states(all)) }
     };

@@ -1,6 +1,7 @@
 //! Signing in and out.
 
 use axum::body::Body;
+use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Limited};
 use maud::{Markup, html};
@@ -31,13 +32,17 @@ pub(super) fn page(wrong: &str) -> Markup {
 }
 
 /// To the form, for whoever has not signed in.
-pub(super) fn redirect(_: &Uri) -> http::Response<Body> {
+pub(super) fn redirect() -> http::Response<Body> {
     to("/console/sign-in")
 }
 
-pub(super) async fn sign_in(console: &Console, fields: &HeaderMap, body: Lingering) -> http::Response<Body> {
+pub(super) async fn sign_in(
+    console: &Console,
+    (uri, fields): (&Uri, &HeaderMap),
+    body: Lingering,
+) -> http::Response<Body> {
     let signed = async {
-        check_page(fields)?;
+        check_page(uri, fields)?;
         let body = Limited::new(body, FORM_BYTES_MAX).collect().await;
         let body = body.map_err(|_| Failure::new(Code::InvalidRequest, "the form cannot be read"))?.to_bytes();
         let key = form_urlencoded::parse(&body).find(|(name, _)| name == "key").map(|(_, key)| key.trim().to_owned());
@@ -53,8 +58,8 @@ pub(super) async fn sign_in(console: &Console, fields: &HeaderMap, body: Lingeri
     }
 }
 
-pub(super) fn sign_out(console: &Console, fields: &HeaderMap) -> http::Response<Body> {
-    if let Err(failure) = check_page(fields) {
+pub(super) fn sign_out(console: &Console, uri: &Uri, fields: &HeaderMap) -> http::Response<Body> {
+    if let Err(failure) = check_page(uri, fields) {
         return answer(failure.code.status(), page::failed(&failure));
     }
     console.entrance.sign_out(fields);
@@ -64,13 +69,17 @@ pub(super) fn sign_out(console: &Console, fields: &HeaderMap) -> http::Response<
 }
 
 /// Refuses a form that another site's page sent.
-fn check_page(fields: &HeaderMap) -> Result<(), Failure> {
-    let host = only(fields, &header::HOST)?.unwrap_or_default();
-    let origin = only(fields, &header::ORIGIN)?.and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
-    if origin.is_some_and(|origin| origin != host) {
-        return Err(Failure::new(Code::Forbidden, "pages of another origin may not do this"));
+fn check_page(uri: &Uri, fields: &HeaderMap) -> Result<(), Failure> {
+    // In HTTP/2 the host stands in the address.
+    let host = only(fields, &header::HOST)?.or(uri.authority().map(Authority::as_str)).unwrap_or_default();
+    // The scheme may be another one behind a proxy that speaks TLS. A page without an origin of its own says `null`.
+    let is_own = |origin: &str| origin.split_once("://").is_some_and(|(_, own)| own.eq_ignore_ascii_case(host));
+    match only(fields, &header::ORIGIN)? {
+        Some(origin) if !is_own(origin) => {
+            Err(Failure::new(Code::Forbidden, "pages of another origin may not do this"))
+        }
+        Some(_) | None => Ok(()),
     }
-    Ok(())
 }
 
 fn to(path: &'static str) -> http::Response<Body> {
@@ -78,4 +87,27 @@ fn to(path: &'static str) -> http::Response<Body> {
     *response.status_mut() = StatusCode::SEE_OTHER;
     response.headers_mut().insert(header::LOCATION, HeaderValue::from_static(path));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_pages_of_this_host_sign_in_and_out() {
+        let is_own = |uri: &str, fields: &[(header::HeaderName, &str)]| {
+            let fields =
+                fields.iter().map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap())).collect();
+            check_page(&uri.parse().unwrap(), &fields).is_ok()
+        };
+        let (host, origin) = (header::HOST, header::ORIGIN);
+        let path = "/console/sign-in";
+        assert!(is_own(path, &[(host.clone(), "a.example:81")]), "a program says no origin");
+        assert!(is_own(path, &[(host.clone(), "a.example:81"), (origin.clone(), "http://a.example:81")]));
+        // As in HTTP/2.
+        assert!(is_own("https://a.example/console/sign-in", &[(origin.clone(), "https://a.example")]));
+        for other in ["null", "http://b.example:81", "http://a.example", ""] {
+            assert!(!is_own(path, &[(host.clone(), "a.example:81"), (origin.clone(), other)]), "{other}");
+        }
+    }
 }

@@ -21,6 +21,7 @@ use crate::host::Host;
 use crate::ids::{KeyId, RequestId};
 use crate::instance::Answer;
 use crate::invoke::{Call, Caller, Payload, Refusal, Takes};
+use crate::operator::session;
 use crate::queue::{self, HandedOver, Receipt};
 use crate::telemetry;
 use crate::web::headers;
@@ -34,6 +35,7 @@ pub(super) async fn answer(plane: &Plane, sent: http::Request<Incoming>, client:
     let answered = async {
         let (Head { method, uri, mut headers, .. }, body) = sent.into_parts();
         let body = Lingering::new(body, host.tasks().clone());
+        session::withhold(&mut headers);
         let mut asked = Asked { request: &request, method: &method, room: host.reply_room(), is_fc: false };
         if headers.get_all(header::HOST).iter().count() > 1 {
             // Who is in front may take the other one (RFC 9112, section 3.2).

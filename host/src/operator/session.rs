@@ -3,7 +3,7 @@
 //! A cookie is sent by itself, so a change that shows one must also show what only a page of this host could read: the
 //! session's token against forged requests. A session ends with its key.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -22,6 +22,8 @@ const COOKIE: &str = "dormouse-session";
 const LASTS: Duration = Duration::from_secs(12 * 60 * 60);
 /// Sessions that are kept; beyond them the oldest ends.
 const SESSIONS_MAX: usize = 1000;
+/// Sessions of one key; beyond them its oldest ends, so that nobody ends those of others.
+const SESSIONS_OF_KEY_MAX: usize = 50;
 
 /// The sessions of a host. They end with it.
 #[derive(Default)]
@@ -59,30 +61,36 @@ impl Sessions {
         let session = Session { key, token: secret(), ends: clock::date() + LASTS };
         let mut kept = self.kept.lock().expect("no holder of this lock panics");
         kept.retain(|_, session| session.ends > clock::date());
-        if kept.len() >= SESSIONS_MAX
-            && let Some(oldest) = kept.iter().min_by_key(|(_, session)| session.ends).map(|(digest, _)| *digest)
-        {
-            kept.remove(&oldest);
+        let own = kept.values().filter(|other| other.key.id == session.key.id).count();
+        let is_in_the_way = |other: &Session| own < SESSIONS_OF_KEY_MAX || other.key.id == session.key.id;
+        if kept.len() >= SESSIONS_MAX || own >= SESSIONS_OF_KEY_MAX {
+            let candidates = kept.iter().filter(|(_, other)| is_in_the_way(other));
+            if let Some(oldest) = candidates.min_by_key(|(_, other)| other.ends).map(|(digest, _)| *digest) {
+                kept.remove(&oldest);
+            }
         }
         kept.insert(digest(&cookie), session);
         cookie
     }
 
-    /// The session of a request.
+    /// The session of a request. Cookies that are none do not matter: whatever else has this machine's name may have set them.
+    /// Of two sessions neither counts, for the same reason.
     pub fn find(&self, access: &Access, fields: &HeaderMap) -> Option<Session> {
-        let digest = digest(cookie(fields)?);
-        let found = self.kept.lock().expect("no holder of this lock panics").get(&digest).cloned()?;
-        if found.ends > clock::date() && access.is_current(&found.key) {
-            return Some(found);
+        let mut kept = self.kept.lock().expect("no holder of this lock panics");
+        let digests: HashSet<_> = cookies(fields).map(digest).filter(|digest| kept.contains_key(digest)).collect();
+        let (Some(digest), 1) = (digests.iter().next(), digests.len()) else { return None };
+        let is_over = |session: &Session| session.ends <= clock::date() || !access.is_current(&session.key);
+        if kept.get(digest).is_some_and(is_over) {
+            kept.remove(digest);
         }
-        self.kept.lock().expect("no holder of this lock panics").remove(&digest);
-        None
+        kept.get(digest).cloned()
     }
 
-    /// Ends the session of a request.
+    /// Ends the sessions of a request.
     pub fn end(&self, fields: &HeaderMap) {
-        if let Some(cookie) = cookie(fields) {
-            self.kept.lock().expect("no holder of this lock panics").remove(&digest(cookie));
+        let mut kept = self.kept.lock().expect("no holder of this lock panics");
+        for cookie in cookies(fields) {
+            kept.remove(&digest(cookie));
         }
     }
 }
@@ -95,10 +103,25 @@ pub fn set_cookie(cookie: Option<&str>, has_tls: bool) -> HeaderValue {
     HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static(""))
 }
 
-/// The cookie of a request.
-fn cookie(fields: &HeaderMap) -> Option<&str> {
+/// Takes sessions' cookies out of a request for a function. Browsers do not tell ports apart, so they send them there too.
+pub fn withhold(fields: &mut HeaderMap) {
+    if !fields.contains_key(header::COOKIE) || cookies(fields).next().is_none() {
+        return;
+    }
+    let is_other = |pair: &&str| !pair.trim().strip_prefix(COOKIE).is_some_and(|rest| rest.starts_with('='));
+    let values = fields.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let left: Vec<String> =
+        values.map(|value| value.split(';').filter(is_other).collect::<Vec<_>>().join(";")).collect();
+    fields.remove(header::COOKIE);
+    for value in left.iter().map(|value| value.trim()).filter(|value| !value.is_empty()) {
+        fields.extend(HeaderValue::from_str(value).ok().map(|value| (header::COOKIE, value)));
+    }
+}
+
+/// The cookies of a request that may be sessions'.
+fn cookies(fields: &HeaderMap) -> impl Iterator<Item = &str> {
     let pairs = fields.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-    pairs.flat_map(|value| value.split(';')).find_map(|pair| pair.trim().strip_prefix(COOKIE)?.strip_prefix('='))
+    pairs.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().strip_prefix(COOKIE)?.strip_prefix('='))
 }
 
 /// 244 bits that nobody can guess.
@@ -146,14 +169,37 @@ mod tests {
     }
 
     #[test]
+    fn other_cookies_do_not_matter_and_of_two_sessions_neither_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let (access, key) = access(folder.path());
+        let sessions = Sessions::default();
+        let (one, other) = (sessions.begin(key.clone()), sessions.begin(key));
+        let found = |text: String| sessions.find(&access, &fields(header::COOKIE, &text)).is_some();
+        assert!(found(format!("{COOKIE}=junk; {COOKIE}={one}")) && found(format!("{COOKIE}={one}; {COOKIE}={one}")));
+        assert!(!found(format!("{COOKIE}={one}; {COOKIE}={other}")));
+    }
+
+    #[test]
+    fn functions_do_not_get_sessions() {
+        let left = |text: &str| {
+            let mut fields = fields(header::COOKIE, text);
+            withhold(&mut fields);
+            fields.get(header::COOKIE).map(|value| value.to_str().unwrap().to_owned())
+        };
+        assert_eq!(left(&format!("a=b; {COOKIE}=x; c=d")).as_deref(), Some("a=b; c=d"));
+        assert_eq!(left(&format!("{COOKIE}=x")), None);
+        assert_eq!(left(&format!("{COOKIE}s=x; a=b")).as_deref(), Some(format!("{COOKIE}s=x; a=b").as_str()));
+    }
+
+    #[test]
     fn a_session_too_many_ends_the_oldest() {
         let folder = tempfile::tempdir().unwrap();
         let (access, key) = access(folder.path());
         let sessions = Sessions::default();
-        let cookies: Vec<String> = (0..=SESSIONS_MAX).map(|_| sessions.begin(key.clone())).collect();
+        let cookies: Vec<String> = (0..=SESSIONS_OF_KEY_MAX).map(|_| sessions.begin(key.clone())).collect();
         let is_there =
             |cookie: &String| sessions.find(&access, &fields(header::COOKIE, &format!("{COOKIE}={cookie}"))).is_some();
-        assert_eq!(cookies.iter().filter(|cookie| is_there(cookie)).count(), SESSIONS_MAX);
-        assert!(!is_there(&cookies[0]) && is_there(&cookies[SESSIONS_MAX]));
+        assert_eq!(cookies.iter().filter(|cookie| is_there(cookie)).count(), SESSIONS_OF_KEY_MAX);
+        assert!(!is_there(&cookies[0]) && is_there(&cookies[SESSIONS_OF_KEY_MAX]));
     }
 }

@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Host {
     pub(crate) server: Server,
     pub(crate) data: SocketAddr,
-    admin: SocketAddr,
+    pub(crate) admin: SocketAddr,
     deployer: Client,
     setup: Setup,
 }

@@ -9,6 +9,7 @@ mod bodies;
 mod client;
 mod clock;
 mod cold;
+mod console;
 mod density;
 mod fib;
 mod host;
@@ -88,6 +89,8 @@ enum Command {
     Meter,
     /// Ten times more requests than there is capacity
     Load,
+    /// What it costs callers that the console is open and the metrics are scraped
+    Console,
     /// Asynchronous invocations: how many are accepted, how long they take, and what a million of them cost
     Queue,
     /// Instructions of a request, counted by valgrind
@@ -123,7 +126,7 @@ pub(crate) struct Options {
 
 type Bench = fn(&Options) -> Result<Vec<Figure>>;
 
-const BENCHES: [(&str, Bench); 11] = [
+const BENCHES: [(&str, Bench); 12] = [
     ("http", http::run),
     ("http over", over::run),
     ("side-by-side", side_by_side::run),
@@ -133,6 +136,7 @@ const BENCHES: [(&str, Bench); 11] = [
     ("meter", meter::run),
     ("cold", cold::run),
     ("load", overload::run),
+    ("console", console::run),
     ("queue", queue::run),
     ("languages", languages::run),
 ];
@@ -169,6 +173,7 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Meter => "meter",
         Command::Cold => "cold",
         Command::Load => "load",
+        Command::Console => "console",
         Command::Queue => "queue",
         Command::Instructions => "instructions",
         Command::Languages => "languages",

@@ -42,6 +42,6 @@ pub struct InvokeView {
     pub server_timing: String,
     /// The reply, the response's body or what went wrong, as text; its first 256 KiB.
     pub body: String,
-    /// What the request wrote into the log; its first 200 lines.
+    /// What the request wrote into the log; its first 200 lines. Empty for those who may not read the log.
     pub lines: Vec<String>,
 }

@@ -56,6 +56,16 @@ document.addEventListener("click", async (event) => {
   }
 });
 
+/** Lines of NAME=value. A line break in a value is written \\n, and a backslash \\\\. */
+function pairs(text) {
+  const written = (value) => value.replaceAll(/\\(.)/g, (whole, letter) => ({ n: "\n", r: "\r", "\\": "\\" })[letter] ?? whole);
+  return Object.fromEntries(text.split("\n").filter((line) => line.trim()).map((line) => {
+    const at = line.indexOf("=");
+    if (at < 1) throw { detail: `\`environment\`: '${line}' must be NAME=value` };
+    return [line.slice(0, at).trim(), written(line.slice(at + 1))];
+  }));
+}
+
 /** A value of a form's field as the API has it; undefined: as it was. */
 function changed(field) {
   const before = field.tagName === "SELECT" ? [...field.options].find((option) => option.defaultSelected)?.value : field.defaultValue;
@@ -67,14 +77,9 @@ function changed(field) {
       if (field.value === "disabled" && field.dataset.empty) return "";
       return field.value === "" || field.value === "default" ? null : field.value;
     case "pairs": {
-      const pairs = (text) => Object.fromEntries(text.split("\n").filter((line) => line.trim()).map((line) => {
-        const at = line.indexOf("=");
-        if (at < 1) throw { detail: `\`environment\`: '${line}' must be NAME=value` };
-        return [line.slice(0, at).trim(), line.slice(at + 1)];
-      }));
-      const now = pairs(field.value);
-      for (const name of Object.keys(pairs(field.defaultValue))) if (!(name in now)) now[name] = null;
-      return now;
+      const [now, then] = [pairs(field.value), pairs(field.defaultValue)];
+      const names = new Set([...Object.keys(now), ...Object.keys(then)]);
+      return Object.fromEntries([...names].filter((name) => now[name] !== then[name]).map((name) => [name, now[name] ?? null]));
     }
     default: return field.value;
   }

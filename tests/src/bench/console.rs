@@ -1,0 +1,131 @@
+//! `console`: what it costs callers that somebody looks: the console open on its liveliest pages and a scrape of the metrics each second,
+//! on a host with many functions. And how long the first page takes there.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::json;
+
+use crate::Options;
+use crate::clock;
+use crate::host::{Host, Setup};
+use crate::load_generator::{self, Group};
+use crate::machine::{self, Cores, SERVER_CORE};
+use crate::measure;
+use crate::report::{Figure, Target};
+
+const CONNECTIONS: usize = 16;
+/// Pages that are open: the list in the order that changes most, and the lanes of all instances.
+const PAGES: [&str; 2] = ["/?order=requests", "/console/instances"];
+/// How often the first page is fetched for its time.
+const PAINTS: usize = 20;
+
+pub(crate) fn run(options: &Options) -> Result<Vec<Figure>> {
+    let functions = if options.plan.quick { 20 } else { 1000 };
+    let mut host = Setup::new(Cores::Only(SERVER_CORE), options)?.start()?;
+    let hello = tests::component("example-hello");
+    for number in 0..functions {
+        host.deploy(&format!("f{number}"), &hello, &json!({"concurrency": CONNECTIONS}))?;
+        host.caller()?.invoke(&format!("f{number}"), "you")?;
+    }
+    let load = Group::closed(host.data, CONNECTIONS, vec![load_generator::request("f0", "you")]);
+    let (mut rates, mut ratios, mut noisy) = (Vec::new(), Vec::new(), false);
+    for _ in 0..options.plan.rounds {
+        let (alone, _) = measure::round(options.plan, &host.server, &load, measure::generator())?;
+        let watched = {
+            let watchers = Watchers::start(&host);
+            let (watched, _) = measure::round(options.plan, &host.server, &load, measure::generator())?;
+            watchers.stop()?;
+            watched
+        };
+        ratios.push(watched.per_second / alone.per_second);
+        rates.push(alone.per_second);
+        noisy |= alone.noisy() || watched.noisy();
+    }
+    let mut paints = Vec::new();
+    for _ in 0..PAINTS {
+        let began = clock::now();
+        let reply = host.admin()?.send("GET /", "", b"")?;
+        ensure!(reply.status == 200, "the first page: {}", reply.status);
+        paints.push(began.elapsed().as_secs_f64() * 1e3);
+    }
+    let figure = |name, unit| Figure::new("console", format!("{functions} functions"), name, unit).noisy(noisy);
+    Ok(vec![
+        figure("warm, nobody looks", "requests/s").values(rates),
+        figure("two pages open and a scrape a second, against nobody", "x")
+            .values(ratios)
+            .target(Target::AtLeast(0.99)),
+        figure("the first page", "ms").values(paints),
+    ])
+}
+
+/// Who looks, each on a thread of its own.
+struct Watchers {
+    stop: Arc<AtomicBool>,
+    bytes: Arc<AtomicU64>,
+    threads: Vec<JoinHandle<Result<()>>>,
+}
+
+impl Watchers {
+    fn start(host: &Host) -> Watchers {
+        let (stop, bytes) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
+        let watch = |page: Option<&'static str>| {
+            let (stop, bytes, address) = (stop.clone(), bytes.clone(), host.admin);
+            // They share the load generator's core, so that what they read costs the host and not its callers' core.
+            std::thread::spawn(move || {
+                machine::on(measure::generator(), || match page {
+                    Some(page) => follow(address, page, &stop, &bytes),
+                    None => scrape(address, &stop, &bytes),
+                })
+            })
+        };
+        let threads = PAGES.into_iter().map(Some).chain([None]).map(watch).collect();
+        Watchers { stop, bytes, threads }
+    }
+
+    fn stop(self) -> Result<()> {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads {
+            thread.join().map_err(|_| anyhow::anyhow!("a watcher panicked"))??;
+        }
+        ensure!(self.bytes.load(Ordering::Relaxed) > 0, "nobody saw anything");
+        Ok(())
+    }
+}
+
+/// Keeps a page open, as a browser does.
+fn follow(host: SocketAddr, page: &str, stop: &AtomicBool, bytes: &AtomicU64) -> Result<()> {
+    let mut stream = TcpStream::connect(host).context("open a page")?;
+    stream.set_read_timeout(Some(Duration::from_millis(100)))?;
+    write!(stream, "GET {page} HTTP/1.1\r\nhost: {host}\r\naccept: text/event-stream\r\n\r\n")?;
+    let mut buffer = vec![0; 64 << 10];
+    while !stop.load(Ordering::Relaxed) {
+        match stream.read(&mut buffer) {
+            Ok(0) => anyhow::bail!("the page ended"),
+            Ok(read) => drop(bytes.fetch_add(read as u64, Ordering::Relaxed)),
+            // Nothing came in that time.
+            Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+fn scrape(host: SocketAddr, stop: &AtomicBool, bytes: &AtomicU64) -> Result<()> {
+    while !stop.load(Ordering::Relaxed) {
+        let mut client = crate::client::Client::connect(host)?;
+        let reply = client.send("GET /metrics", "", b"")?;
+        ensure!(reply.status == 200, "metrics: {}", reply.status);
+        bytes.fetch_add(1, Ordering::Relaxed);
+        for _ in 0..10 {
+            if !stop.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        }
+    }
+    Ok(())
+}
