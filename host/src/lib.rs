@@ -10,16 +10,16 @@
 //!
 //! [`access`] knows the keys of callers and operators, and remembers what operators changed.
 //!
-//! [`host`] is all that a plane may ask for; [`admin`] is the operators' plane over it, never on a request's way; [`console`] is its
-//! pages for people; [`fc`] is
-//! Function Compute's APIs, on both listeners; [`operator`] is who may change what, and [`web`] is what planes share. [`cli`] is
-//! the program. Only `guest` names the engine, only `web` and the planes know status codes, and what decides
-//! (`instance::lifecycle`, `pool::policy`) has no clock, no lock and no I/O.
+//! [`host`] is all that a plane may ask for; [`admin`] is the operators' plane over it, never on a request's way;
+//! [`console`] is its pages for people; [`fc`] is Function Compute's APIs, on both listeners; [`operator`] is who may
+//! change what, and [`web`] is what planes share. [`cli`] is the program. Only `guest` names the engine, only `web` and
+//! the planes know status codes, and what decides (`instance::lifecycle`, `pool::policy`) has no clock, no lock and no
+//! I/O.
 //!
 //! What many of them use: [`config`] has the checked settings, [`ids`] the names and identifiers, [`sqlite`] opens the
-//! databases, [`private`] closes files to other users, [`clock`] tells the date, [`chance`] draws, [`room`] shares memory
-//! out, [`memory`] says whether there is any, [`machine`] reads the kernel's limits, [`log`] keeps functions' output,
-//! [`telemetry`] is the host's own log, and [`shutdown`] ends it all.
+//! databases, [`private`] closes files to other users, [`clock`] tells the date, [`chance`] draws, [`figures`] writes
+//! numbers for people, [`room`] shares memory out, [`memory`] says whether there is any, [`machine`] reads the kernel's
+//! limits, [`log`] keeps functions' output, [`telemetry`] is the host's own log, and [`shutdown`] ends it all.
 
 pub mod cli;
 pub mod server;
@@ -47,6 +47,7 @@ pub mod log;
 pub mod ids;
 pub mod clock;
 pub mod chance;
+pub mod figures;
 pub mod config;
 pub mod machine;
 pub mod private;

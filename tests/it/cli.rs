@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::{TestHost, Up, dormouse, eventually, write_example, write_examples};
 
-const COMMANDS: [&str; 29] = [
+const COMMANDS: [&str; 30] = [
     "serve",
     "up",
     "new",
@@ -33,6 +33,7 @@ const COMMANDS: [&str; 29] = [
     "keys",
     "audit",
     "console",
+    "top",
     "instances",
     "configure",
     "doctor",
@@ -283,6 +284,10 @@ async fn lines_of_one_request_instances_and_figures_for_spreadsheets_are_printed
         "{instances}"
     );
     assert_eq!(printed(&host, &["instances", "probe"]).await, instances);
+    let top = printed(&host, &["top", "--once", "--every", "200ms"]).await;
+    assert!(top.contains("1 function,") && top.contains("probe") && top.contains("1 parked"), "{top}");
+    let hasty = run(&host, &["top", "--every", "1ms"]).await;
+    assert!(text(&hasty.stderr).contains("at least 100ms"), "{hasty:?}");
     let usage = printed(&host, &["usage", "--csv"]).await;
     let rows: Vec<Vec<&str>> = usage.lines().map(|line| line.split(',').collect()).collect();
     let at = |name: &str| rows[0].iter().position(|column| *column == name).unwrap();

@@ -1,6 +1,8 @@
 //! Metrics, as Prometheus reads them: its own checker, and a server that scrapes the host.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -102,8 +104,62 @@ async fn prometheus_scrapes_the_host_and_answers_the_queries_of_the_page() {
         })
         .await;
     }
+    // What the dashboard and the alert rules ask can be answered.
+    let (dashboard, _) = monitoring();
+    for panel in dashboard["panels"].as_array().unwrap() {
+        for target in panel["targets"].as_array().unwrap() {
+            let query = target["expr"].as_str().unwrap().replace("$__rate_interval", "1m").replace("$function", ".*");
+            ask(&query).await.unwrap_or_else(|error| panic!("{}: {query}: {error}", panel["title"]));
+        }
+    }
     let counted = ask("sum(dormouse_requests_total{code=\"function-failed\"})").await.unwrap();
     assert_eq!(counted[0]["value"][1], "1", "{counted}");
+}
+
+/// The dashboard, and where the alert rules are.
+fn monitoring() -> (Value, PathBuf) {
+    let folder = tests::repository().join("host/monitoring");
+    let dashboard = fs::read_to_string(folder.join("dashboard.json")).unwrap();
+    (serde_json::from_str(&dashboard).unwrap(), folder.join("alerts.yml"))
+}
+
+/// The names of metrics in a query or a rule.
+fn names(text: &str) -> BTreeSet<&str> {
+    let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+    words.filter(|word| word.starts_with("dormouse_")).collect()
+}
+
+#[tokio::test]
+async fn the_dashboard_and_the_alert_rules_name_metrics_that_there_are() {
+    let (dashboard, alerts) = monitoring();
+    let checked = Command::new("promtool").args(["check", "rules"]).arg(&alerts).output().await.unwrap();
+    assert!(checked.status.success(), "{checked:?}");
+    let page = fs::read_to_string(tests::repository().join("host/docs/metrics.md")).unwrap();
+    let known = names(&page);
+    let rules = fs::read_to_string(alerts).unwrap();
+    let mut asked: Vec<String> = rules.lines().map(str::to_owned).collect();
+    assert_eq!(dashboard["schemaVersion"], 39);
+    let (mut places, mut ids) = (BTreeSet::new(), BTreeSet::new());
+    for panel in dashboard["panels"].as_array().unwrap() {
+        let place = &panel["gridPos"];
+        let whole = |name: &str| place[name].as_u64().unwrap();
+        assert!(whole("x") + whole("w") <= 24 && whole("h") > 0, "{place}");
+        assert!(places.insert((whole("x"), whole("y"))) && ids.insert(panel["id"].as_u64().unwrap()), "{panel}");
+        assert_eq!((&panel["type"], panel["title"].is_string()), (&json!("timeseries"), true));
+        asked.extend(
+            panel["targets"].as_array().unwrap().iter().map(|target| target["expr"].as_str().unwrap().to_owned()),
+        );
+    }
+    for name in asked.iter().flat_map(|text| names(text)) {
+        let family = name.trim_end_matches("_bucket");
+        assert!(known.contains(family), "{name} is not on the page about metrics");
+    }
+    // And what is on the page, the host has, once there is something to count.
+    let text = called().await.get("/metrics").await.text();
+    let later = ["dormouse_hook_failures_total", "dormouse_instance_stops_total"];
+    for name in known.into_iter().filter(|name| !name.ends_with("_bucket") && !later.contains(name)) {
+        assert!(text.contains(&format!("# TYPE {name} ")), "the host has no {name}");
+    }
 }
 
 /// A port of the system's choice.

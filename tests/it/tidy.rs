@@ -15,6 +15,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "clock",
             "config",
             "fc",
+            "figures",
             "guest",
             "ids",
             "ledger",
@@ -128,8 +129,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "console",
         &[
-            "access", "admin", "catalog", "clock", "guest", "host", "ids", "instance", "ledger", "operator", "pool",
-            "queue", "web",
+            "access", "admin", "catalog", "clock", "figures", "guest", "host", "ids", "instance", "ledger", "operator",
+            "pool", "queue", "web",
         ],
     ),
     ("web", &["access", "config", "ids", "instance", "private", "room", "shutdown"]),
@@ -170,6 +171,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("ids", &["clock"]),
     ("chance", &[]),
     ("clock", &[]),
+    ("figures", &[]),
     ("machine", &[]),
     ("memory", &[]),
     ("private", &[]),

@@ -56,6 +56,7 @@ mod source;
 mod spelling;
 mod stop;
 mod suspend;
+mod top;
 mod triggers;
 mod trust;
 mod units;
@@ -125,6 +126,7 @@ enum Command {
     Keys(keys::Keys),
     Audit(audit::Audit),
     Console(console::Console),
+    Top(top::Top),
     Instances(instances::Instances),
     Doctor(doctor::Doctor),
     Compile(compile::Compile),
@@ -203,6 +205,7 @@ impl Command {
             Command::Keys(command) => command.run().await,
             Command::Audit(command) => command.run().await,
             Command::Console(command) => command.run().await,
+            Command::Top(command) => command.run().await,
             Command::Instances(command) => command.run().await,
             Command::Doctor(command) => command.run().await,
             Command::Compile(command) => command.run(),
@@ -239,6 +242,7 @@ impl Command {
             Command::Keys(command) => command.failure(),
             Command::Audit(_) => "failed to read the audit log".to_owned(),
             Command::Console(_) => "failed to open the console".to_owned(),
+            Command::Top(_) => "failed to show what the host does".to_owned(),
             Command::Instances(_) => "failed to list instances".to_owned(),
             Command::Doctor(_) => "this machine is not ready".to_owned(),
             Command::Compile(_) => "failed to compile".to_owned(),
@@ -274,6 +278,7 @@ impl Command {
             Command::Keys(command) => command.client(),
             Command::Audit(command) => &mut command.client,
             Command::Console(command) => &mut command.client,
+            Command::Top(command) => &mut command.client,
             Command::Instances(command) => &mut command.client,
             Command::Doctor(command) => &mut command.client,
         })

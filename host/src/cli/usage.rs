@@ -174,7 +174,7 @@ fn priced(price: &Price) -> String {
 }
 
 /// A group's name in the API.
-fn name_of(group: Group) -> &'static str {
+pub(super) fn name_of(group: Group) -> &'static str {
     match group {
         Group::None => "none",
         Group::Function => "function",

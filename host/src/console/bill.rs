@@ -6,11 +6,11 @@ use maud::{Markup, html};
 use serde_json::json;
 
 use super::Seen;
-use super::figures::{bytes, count, cu, duration};
 use super::page::{self, Fragments};
 use super::parts::Column::{Number, Text};
 use super::parts::{figure, function_path, request_path, segment, table, time};
 use crate::clock;
+use crate::figures::{bytes, count, cu, duration_ms};
 use crate::ids::FunctionName;
 use crate::ledger::{InvocationPage, Sums, Usage, WindowPage};
 use crate::web::problem::Failure;
@@ -102,8 +102,8 @@ impl Shown {
                     tr {
                         th scope="row" { a href={ "/console/bill?days=" (self.days) "&function=" (segment(&group.key)) } { (group.key) } " " a.quiet href=(function_path(&group.key)) { "function" } }
                         td.number { (count(sums.requests)) }
-                        td.number { (duration(sums.executed_ms)) }
-                        td.number { (duration(sums.duration_ms)) }
+                        td.number { (duration_ms(sums.executed_ms)) }
+                        td.number { (duration_ms(sums.duration_ms)) }
                         td.number { (cu(sums.cu)) }
                         td.number { (cu(sums.execution_cu)) }
                         td.number { (cu(sums.duration_cu)) }
@@ -121,7 +121,7 @@ fn total(sums: &Sums) -> Markup {
             (figure("Charged CU", &cu(sums.cu)))
             (figure("By executed time", &cu(sums.execution_cu)))
             (figure("By duration", &cu(sums.duration_cu)))
-            (figure("Executed", &duration(sums.executed_ms)))
+            (figure("Executed", &duration_ms(sums.executed_ms)))
             (figure("Requests", &count(sums.requests)))
             (figure("Parked memory", &format!("{:.2} GB s", sums.parked_gb_seconds)))
         }
@@ -137,7 +137,7 @@ fn windows_of(page: &WindowPage) -> Markup {
                     td { (time(&window.start)) }
                     td { code { (window.instance) } }
                     td.number { (window.requests) }
-                    td.number { (duration(window.executed_ms)) }
+                    td.number { (duration_ms(window.executed_ms)) }
                     td.number { (count(window.epochs)) }
                     td.number { (cu(window.cu)) }
                     td.number { (bytes(window.memory_bytes_peak)) }
@@ -156,9 +156,9 @@ fn requests_of(page: &InvocationPage) -> Markup {
                     td { (time(&request.start)) }
                     td { a href=(request_path(&request.function, &request.request)) { code { (request.request) } } }
                     td class=[(request.outcome != "ok").then_some("bad")] { (request.outcome) }
-                    td.number { (duration(request.queued_ms)) }
-                    td.number { (duration(request.handler_ms)) }
-                    td.number { (duration(request.executed_ms)) }
+                    td.number { (duration_ms(request.queued_ms)) }
+                    td.number { (duration_ms(request.handler_ms)) }
+                    td.number { (duration_ms(request.executed_ms)) }
                 }
             }
         }))

@@ -4,13 +4,13 @@
 use maud::{Markup, html};
 use serde_json::{Value, json};
 
-use super::figures::{bytes, count, cu, duration, rate};
 use super::page::{self, Fragments};
 use super::parts::Column::{Number, Text};
 use super::parts::{action, figure, request_path, segment, state, states, table, time};
 use super::{Seen, instances};
 use crate::admin::model::{AliasList, AsyncInvocationList, FunctionView, TriggerList, TriggerView, VersionList};
 use crate::catalog::{Hook, SettingsSpec};
+use crate::figures::{bytes, count, cu, duration_ms, rate};
 use crate::guest::Protocol;
 use crate::ids::FunctionName;
 use crate::web::problem::Failure;
@@ -93,7 +93,7 @@ impl Shown {
                 (figure("Requests a second", &rate(rate_now.requests)))
                 (figure("Failures a second", &rate(rate_now.failures)))
                 (figure("Requests today", &count(today.requests)))
-                (figure("Executed today", &duration(today.executed_ms)))
+                (figure("Executed today", &duration_ms(today.executed_ms)))
                 (figure("CU today", &cu(today.cu)))
                 (figure("Parked memory today", &format!("{:.2} GB s", today.parked_gb_seconds)))
             }

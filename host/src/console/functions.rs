@@ -6,13 +6,13 @@ use std::sync::Arc;
 use maud::{Markup, html};
 
 use super::Seen;
-use super::figures::{count, cu, duration, rate};
 use super::page::{self, Fragments};
 use super::parts::Column::{Number, Text};
 use super::parts::{function_path, segment, states, table};
 use super::rates::Rate;
 use crate::access::Right;
 use crate::catalog::Function;
+use crate::figures::{count, cu, duration_ms, rate};
 use crate::ledger::Sums;
 use crate::pool::InstanceCounts;
 use crate::web::problem::Failure;
@@ -154,7 +154,7 @@ impl Row {
                 td { (states(self.counts)) }
                 td.number { (rate(self.rate.requests)) }
                 td.number class=[(self.rate.failures > 0.0).then_some("bad")] { (rate(self.rate.failures)) }
-                td.number { (duration(self.today.executed_ms)) }
+                td.number { (duration_ms(self.today.executed_ms)) }
                 td.number { (cu(self.today.cu)) }
             }
         }

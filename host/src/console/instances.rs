@@ -7,11 +7,12 @@ use maud::{Markup, html};
 use tokio::time::Instant;
 
 use super::Seen;
-use super::figures::{bytes, count, duration};
 use super::lanes::{self, Lane};
 use super::page::{self, Fragments};
 use super::parts::{action, function_path, segment, state};
 use crate::access::Right;
+use crate::clock;
+use crate::figures::{bytes, count, duration_ms};
 use crate::host::Found;
 use crate::ids::{FunctionName, InstanceId, RevisionId};
 use crate::instance::State;
@@ -82,13 +83,22 @@ pub(super) fn lanes(seen: &Seen, only: Option<&FunctionName>) -> Markup {
     let functions: HashMap<_, _> = functions.into_iter().filter(|(_, name)| may(name)).collect();
     let mut moves = host.moves().after(0);
     moves.retain(|moved| functions.contains_key(&moved.revision));
-    let of: HashMap<InstanceId, &FunctionName> =
+    let mut of: HashMap<InstanceId, &FunctionName> =
         moves.iter().filter_map(|moved| Some((moved.instance, functions.get(&moved.revision)?))).collect();
-    let lanes = lanes::of(&moves, Instant::now(), WINDOW, LANES);
+    let mut lanes = lanes::of(&moves, Instant::now(), WINDOW, LANES);
     // Only the pools of what is shown are asked for more.
-    let shown: HashSet<&FunctionName> = lanes.iter().filter_map(|lane| of.get(&lane.instance).copied()).collect();
+    let shown: HashSet<&FunctionName> =
+        lanes.iter().filter_map(|lane| of.get(&lane.instance).copied()).chain(only).collect();
     let found: HashMap<InstanceId, Found> =
         shown.into_iter().flat_map(|name| host.instances(name)).map(|found| (found.instance.id, found)).collect();
+    // On a busy host the moves of one that has rested for long are forgotten.
+    for Found { instance, .. } in found.values().filter(|_| only.is_some()) {
+        if !of.contains_key(&instance.id) && lanes.len() < LANES {
+            let ago = clock::date().duration_since(instance.since).unwrap_or_default();
+            lanes.push(Lane::resting(instance.id, instance.state, ago, WINDOW));
+        }
+    }
+    of.extend(found.keys().filter_map(|id| Some((*id, only?))));
     html! {
         @if lanes.is_empty() { p.empty { "No instance moved in the last minutes." } }
         @else {
@@ -116,7 +126,7 @@ fn row(lane: &Lane, function: &FunctionName, found: Option<&Found>, names_functi
             td { (drawing(lane)) }
             @if let Some(Found { instance, .. }) = found {
                 td.number { (count(instance.vitals.requests())) @if instance.in_flight > 0 { " (" (instance.in_flight) " now)" } }
-                td.number { (duration(instance.vitals.executed().as_secs_f64() * 1000.0)) }
+                td.number { (duration_ms(instance.vitals.executed().as_secs_f64() * 1000.0)) }
                 td.number { (bytes(instance.vitals.memory_bytes())) }
                 td { (action("Stop", ("POST", &format!("/v1/instances/{}/stop", segment(&id))), None)) }
             } @else { td {} td {} td {} td {} }

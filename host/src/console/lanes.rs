@@ -27,6 +27,14 @@ pub(super) struct Lane {
     pub(super) state: State,
 }
 
+impl Lane {
+    /// The lane of one that has been in the same state for so long.
+    pub(super) fn resting(instance: InstanceId, state: State, ago: Duration, window: Duration) -> Lane {
+        let from = (1.0 - ago.as_secs_f64() / window.as_secs_f64()).max(0.0);
+        Lane { instance, stretches: vec![Stretch { state, from, to: 1.0 }], state }
+    }
+}
+
 /// The lanes of a window that ends at `now`, of those that moved last first; at most `most`. The moves are in their order.
 pub(super) fn of(moves: &[Move], now: Instant, window: Duration, most: usize) -> Vec<Lane> {
     let place = |at: Instant| 1.0 - now.saturating_duration_since(at).as_secs_f64() / window.as_secs_f64();
@@ -86,5 +94,8 @@ mod tests {
         ];
         assert_eq!(told, expected, "the one that is gone long ago is not shown");
         assert_eq!(of(&moves, now, Duration::from_secs(40), 1).len(), 1);
+        let resting = |ago| Lane::resting(one, State::Parked, Duration::from_secs(ago), Duration::from_secs(40));
+        assert_eq!(resting(10).stretches, [stretch(State::Parked, 0.75, 1.0)]);
+        assert_eq!(resting(4000).stretches, [stretch(State::Parked, 0.0, 1.0)]);
     }
 }

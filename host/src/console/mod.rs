@@ -9,7 +9,6 @@ mod api;
 mod assets;
 mod audit;
 mod bill;
-mod figures;
 mod function;
 mod functions;
 mod instances;

@@ -3,11 +3,11 @@
 use maud::{Markup, html};
 
 use super::Seen;
-use super::figures::{bytes, count, duration};
 use super::page::{self, Fragments};
 use super::parts::Column::Text;
 use super::parts::{figure, request_path, states, table, time};
 use crate::access::Right;
+use crate::figures::{bytes, count, duration_ms};
 use crate::ids::FunctionName;
 use crate::ledger::RecordQuery;
 use crate::pool::InstanceCounts;
@@ -46,7 +46,7 @@ pub(super) async fn fragments(seen: &Seen) -> Result<Fragments, Failure> {
     let overview = html! {
         dl.figures {
             (figure("Version", env!("CARGO_PKG_VERSION")))
-            (figure("Up", &duration(uptime)))
+            (figure("Up", &duration_ms(uptime)))
             (figure("Functions", &count(functions as u64)))
             @if is_host_seen {
             (figure("Instances", &of(room.instances, room.instances_max)))
