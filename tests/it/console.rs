@@ -357,6 +357,22 @@ async fn whoever_has_no_key_sees_nothing_and_a_session_ends_with_its_key() {
 }
 
 #[tokio::test]
+async fn an_open_page_ends_when_its_session_does() {
+    let host = TestHost::builder().flag("--admin-token=a-token-of-an-operator").start().await;
+    let bare = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let sign_in = bare.post(format!("{}/console/sign-in", host.admin)).body("key=a-token-of-an-operator");
+    let signed = Reply::of(sign_in.send().await.unwrap()).await;
+    let cookie = signed.header("set-cookie").split(';').next().unwrap().to_owned();
+    let page = bare.get(format!("{}/console/overview", host.admin)).header("cookie", &cookie);
+    let mut page = page.header("accept", "text/event-stream").send().await.unwrap();
+    assert!(page.chunk().await.unwrap().is_some(), "it is followed");
+    let sign_out = bare.post(format!("{}/console/sign-out", host.admin)).header("cookie", &cookie);
+    assert_eq!(sign_out.send().await.unwrap().status(), 303);
+    let ended = async { while page.chunk().await.unwrap().is_some() {} };
+    tokio::time::timeout(crate::support::PATIENCE, ended).await.expect("the page ends with its session");
+}
+
+#[tokio::test]
 async fn a_page_says_what_browsers_must_not_do_with_it() {
     let host = TestHost::start().await;
     let page = host.get("/").await;
