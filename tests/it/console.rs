@@ -38,7 +38,8 @@ impl Browser {
         std::fs::create_dir_all(&shots).unwrap();
         let mut command = Command::new("node");
         command.env("NODE_PATH", modules).args([DRIVER, &host.admin]).arg(shots).arg(chromium());
-        let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit()).kill_on_drop(true);
+        // It is not killed but ends with its input: then it closes its browser.
+        let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
         let mut child = pipes.spawn().expect("node runs");
         let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
         Browser { input, output: BufReader::new(output).lines(), _child: child }
