@@ -305,11 +305,6 @@ impl Host {
         self.pools.moves()
     }
 
-    /// The revisions of a function that have a pool.
-    pub fn revisions_of(&self, function: &FunctionName) -> Vec<RevisionId> {
-        self.pools.of(function).iter().map(Pool::revision).collect()
-    }
-
     /// A function's instances, oldest state first.
     pub fn instances(&self, function: &FunctionName) -> Vec<Found> {
         let found =

@@ -85,8 +85,6 @@ impl Actions {
                 (Method::DELETE, &item.delete),
             ] {
                 let name = operation.as_ref().and_then(|operation| operation.operation_id.clone());
-                // A call changes nothing of what operators set.
-                let name = name.filter(|name| name != "invokeFunction");
                 actions.extend(name.map(|name| ((method, path.clone()), name)));
             }
         }

@@ -40,6 +40,13 @@ enum Need {
     Everything(Right),
 }
 
+impl Need {
+    /// Whether it takes the right to manage, without which nothing is changed.
+    fn is_of_managers(self) -> bool {
+        matches!(self, Need::Function(Right::Manage) | Need::Instance(Right::Manage) | Need::Everything(Right::Manage))
+    }
+}
+
 /// What a request needs, by its method and the path that it matched, if there is one.
 fn need(method: &Method, path: Option<&str>) -> Need {
     let right = if matches!(*method, Method::GET | Method::HEAD) { Right::Read } else { Right::Manage };
@@ -77,7 +84,9 @@ pub(super) async fn admit(State(plane): State<Arc<Plane>>, mut request: Request,
             }
         };
         let Subject { function, detail } = check(&plane, &operator, need, &mut request).await?;
-        let action = path.and_then(|path| plane.actions.name(request.method(), path.as_str()).map(str::to_owned));
+        let action = path
+            .filter(|_| need.is_of_managers())
+            .and_then(|path| plane.actions.name(request.method(), path.as_str()).map(str::to_owned));
         let address = request.extensions().get::<Client>().map(|client| client.address);
         let change = action.zip(address).map(|(action, address)| {
             let operator = operator.name();

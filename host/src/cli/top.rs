@@ -99,7 +99,7 @@ impl Look {
             table.add_row([
                 output::text(&function.name),
                 output::text(&list::instances(&function.instances, list::mark(function))),
-                output::figure(crate::figures::rate(*requests)),
+                output::figure(units::rate(*requests)),
                 output::figure(units::duration_ms(*executed)),
                 output::figure(units::cu(*cu)),
             ]);
@@ -108,7 +108,7 @@ impl Look {
             1 => "1 function".to_owned(),
             count => format!("{} functions", units::count(count as u64)),
         };
-        let (requests, executed, cu) = (crate::figures::rate(requests), units::duration_ms(executed), units::cu(cu));
+        let (requests, executed, cu) = (units::rate(requests), units::duration_ms(executed), units::cu(cu));
         let head = format!("{functions}, {requests} requests/s, {executed} executed a second, {cu} CU in 24 h");
         format!("{head}\n\n{}", output::rendered(&table))
     }

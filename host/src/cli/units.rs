@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use anyhow::Context;
 
 use crate::clock;
-pub(super) use crate::figures::{bytes, count, cu, duration, duration_ms};
+pub(super) use crate::figures::{bytes, count, cu, duration, duration_ms, rate};
 
 /// How long before `now` a point in time was: `3 min ago`. What is no RFC 3339 time is shown as it is.
 pub(super) fn ago(now: SystemTime, time: &str) -> String {

@@ -54,7 +54,7 @@ impl Shown {
         let view = self.view(seen).await?;
         let versions: VersionList = seen.console.api.get(&seen.operator, &self.api("/versions")).await?;
         let exports = self.exports(seen).await;
-        let fragments = self.fragments(seen).await?;
+        let fragments = self.fragments_of(seen, &view).await?;
         let main = page::live(fragments, |part| {
             html! {
                 div id="summary" { (part("summary")) }
@@ -76,8 +76,11 @@ impl Shown {
     }
 
     pub(super) async fn fragments(&self, seen: &Seen) -> Result<Fragments, Failure> {
+        self.fragments_of(seen, &self.view(seen).await?).await
+    }
+
+    async fn fragments_of(&self, seen: &Seen, view: &FunctionView) -> Result<Fragments, Failure> {
         let (api, operator) = (&seen.console.api, &seen.operator);
-        let view = self.view(seen).await?;
         let aliases: AliasList = api.get(operator, &self.api("/aliases")).await?;
         let triggers: TriggerList = api.get(operator, &self.api("/triggers")).await?;
         let path = self.api(&format!("/invocations?limit={INVOCATIONS}"));

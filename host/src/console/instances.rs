@@ -75,12 +75,10 @@ pub(super) fn legend() -> Markup {
 /// The lanes of one function's instances, or of those of all functions that moved last.
 pub(super) fn lanes(seen: &Seen, only: Option<&FunctionName>) -> Markup {
     let host = &seen.console.host;
-    let functions: HashMap<RevisionId, FunctionName> = match only {
-        Some(name) => host.revisions_of(name).into_iter().map(|revision| (revision, name.clone())).collect(),
-        None => host.revisions(),
-    };
-    let may = |name: &FunctionName| seen.operator.may(Right::Read, name.as_str());
-    let functions: HashMap<_, _> = functions.into_iter().filter(|(_, name)| may(name)).collect();
+    let is_shown =
+        |name: &FunctionName| only.is_none_or(|only| only == name) && seen.operator.may(Right::Read, name.as_str());
+    let functions: HashMap<RevisionId, FunctionName> =
+        host.revisions().into_iter().filter(|(_, name)| is_shown(name)).collect();
     let mut moves = host.moves().after(0);
     moves.retain(|moved| functions.contains_key(&moved.revision));
     let mut of: HashMap<InstanceId, &FunctionName> =

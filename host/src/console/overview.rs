@@ -49,13 +49,13 @@ pub(super) async fn fragments(seen: &Seen) -> Result<Fragments, Failure> {
             (figure("Up", &duration_ms(uptime)))
             (figure("Functions", &count(functions as u64)))
             @if is_host_seen {
-            (figure("Instances", &of(room.instances, room.instances_max)))
-            (figure("Memory of the host", &format!("{} of {}", bytes(room.resident_bytes), bytes(room.memory_bytes_max))))
-            (figure("Linear memory", &bytes(room.guest_memory_bytes)))
-            (figure("Kernel maps of instances", &of(room.maps, room.maps_max)))
-            (figure("Requests that wait", &count(room.waiting as u64)))
-            (figure("Ledger", if host.is_ledger_healthy() { "writes" } else { "cannot write" }))
-            (figure("Queue", if seen.console.queue.is_healthy() { "writes" } else { "cannot write" }))
+                (figure("Instances", &of(room.instances, room.instances_max)))
+                (figure("Memory of the host", &format!("{} of {}", bytes(room.resident_bytes), bytes(room.memory_bytes_max))))
+                (figure("Linear memory", &bytes(room.guest_memory_bytes)))
+                (figure("Kernel maps of instances", &of(room.maps, room.maps_max)))
+                (figure("Requests that wait", &count(room.waiting as u64)))
+                (figure("Ledger", if host.is_ledger_healthy() { "writes" } else { "cannot write" }))
+                (figure("Queue", if seen.console.queue.is_healthy() { "writes" } else { "cannot write" }))
             }
         }
         p { (states(all)) }

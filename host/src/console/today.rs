@@ -29,8 +29,7 @@ impl Today {
     /// What each function used since midnight, UTC. Whoever shows it looks who may see it.
     pub(super) async fn sums(&self, host: &Arc<Host>) -> Result<ByFunction, Failure> {
         let mut asked = self.asked.lock().await;
-        if let Some((at, sums)) = asked.as_ref().filter(|(at, _)| at.elapsed() < AGE_MAX) {
-            let _ = at;
+        if let Some((_, sums)) = asked.as_ref().filter(|(at, _)| at.elapsed() < AGE_MAX) {
             return Ok(sums.clone());
         }
         let query = UsageQuery { from: Some(midnight(clock::date())), group: Group::Function, ..UsageQuery::default() };
