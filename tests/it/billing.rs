@@ -289,7 +289,8 @@ async fn background_work_is_charged(kind: Kind) {
     let reply = background.script(json!([{"spawn-work": kind.work() / 10}])).await;
     let window = last_window(&host, &background).await;
     let executed_ms = figure(&window, "executedMs");
-    assert!(executed_ms >= reply.timing("exec") + charged_ms, "background work is free: {window} after {reply:?}");
+    // The work may be done before the answer's head is written, and is part of the reply's time then.
+    assert!(executed_ms >= reply.timing("exec").max(charged_ms), "background work is free: {window} after {reply:?}");
 }
 
 #[tokio::test]
