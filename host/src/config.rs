@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::access::{AccessOptions, Auth};
+use crate::log::LogBounds;
 use crate::meter::Basis;
 
 /// Files that the host itself has open: databases, listeners, compiled code.
@@ -134,6 +135,15 @@ pub struct ServeArgs {
     /// Functions that have figures of their own in `/metrics`; the others have theirs together [default: 200]
     #[arg(long, env = "DORMOUSE_METRICS_FUNCTIONS_MAX", value_name = "COUNT")]
     pub metrics_functions_max: Option<usize>,
+    /// What functions' logs may take on disk together, in MB; 0: they are in memory only [default: 1024]
+    #[arg(long, env = "DORMOUSE_LOGS_MAX_MB", value_name = "MB")]
+    pub logs_max_mb: Option<u64>,
+    /// What one function's log may take of it, in MB [default: 64]
+    #[arg(long, env = "DORMOUSE_LOGS_FUNCTION_MAX_MB", value_name = "MB")]
+    pub logs_function_max_mb: Option<u64>,
+    /// How long lines of functions' logs are kept, in days [default: 7]
+    #[arg(long, env = "DORMOUSE_LOG_DAYS", value_name = "DAYS")]
+    pub log_days: Option<u64>,
     /// CPU time that compiling one component may take, in ms [default: 600000]
     #[arg(long, env = "DORMOUSE_COMPILE_CPU_MAX_MS", value_name = "MS")]
     pub compile_cpu_max_ms: Option<u64>,
@@ -209,6 +219,8 @@ pub struct Config {
     pub aliases_max: usize,
     /// Functions with figures of their own in the metrics.
     pub metrics_functions_max: usize,
+    /// What is kept of functions' logs.
+    pub logs: LogBounds,
     /// What compiling one component may take.
     pub compile: CompileBounds,
     /// How long a stopping host waits.

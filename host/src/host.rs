@@ -24,6 +24,7 @@ use crate::guest::{Engine, Network, Sender};
 use crate::ids::{FunctionName, InstanceId, RevisionId};
 use crate::instance;
 use crate::ledger::{Group, Ledger, Options, QueryError, Usage, UsageQuery, Visible};
+use crate::log::Logs;
 use crate::machine::{MAPS_PER_LARGE_INSTANCE, Machine, resident_bytes};
 use crate::memory::Governor;
 use crate::meter::Basis;
@@ -38,6 +39,7 @@ pub struct Host {
     /// What callers of functions must show that do not say so themselves.
     auth: Auth,
     catalog: Catalog,
+    logs: Arc<Logs>,
     pools: Pools,
     ledger: Ledger,
     registry: Registry,
@@ -134,10 +136,12 @@ impl Host {
             aliases_max: config.aliases_max,
             compile: config.compile,
         };
+        let logs = Arc::new(Logs::open(&config.state_dir.join("logs.sqlite"), config.logs)?);
         Ok(Arc::new(Host {
             access: Access::open(&config.state_dir, &config.access)?,
             auth: config.data.auth,
-            catalog: Catalog::open(&config.state_dir, engine, bounds, tasks.clone())?,
+            catalog: Catalog::open(&config.state_dir, engine, bounds, logs.clone(), tasks.clone())?,
+            logs,
             pools: Pools::new(tasks.clone(), capacity, pool_metrics)?,
             ledger,
             registry,
@@ -385,6 +389,7 @@ impl Host {
 
     /// Stores what is still to be stored; nothing can be posted afterwards.
     pub fn close(&self) -> anyhow::Result<()> {
+        self.logs.close();
         let uses = self.access.store_uses();
         self.ledger.close().and(uses)
     }

@@ -17,9 +17,9 @@
 //! I/O.
 //!
 //! What many of them use: [`config`] has the checked settings, [`ids`] the names and identifiers, [`sqlite`] opens the
-//! databases, [`private`] closes files to other users, [`clock`] tells the date, [`chance`] draws, [`figures`] writes
+//! databases, [`varint`] packs their rows, [`private`] closes files to other users, [`clock`] tells the date, [`chance`] draws, [`figures`] writes
 //! numbers for people, [`room`] shares memory out, [`memory`] says whether there is any, [`machine`] reads the kernel's
-//! limits, [`log`] keeps functions' output, [`telemetry`] is the host's own log, and [`shutdown`] ends it all.
+//! limits, [`log`] keeps functions' output in memory and on disk, [`telemetry`] is the host's own log, and [`shutdown`] ends it all.
 
 pub mod cli;
 pub mod server;
@@ -41,6 +41,7 @@ pub mod guest;
 pub mod meter;
 pub mod ledger;
 pub mod sqlite;
+pub mod varint;
 pub mod memory;
 pub mod room;
 pub mod log;

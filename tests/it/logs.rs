@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
-use crate::support::{Gate, Kind, TestFunction, TestHost, over_kinds};
+use crate::support::{Gate, Kind, TestFunction, TestHost, eventually, over_kinds};
 
 /// Bytes that a line may have.
 const LINE_BYTES_MAX: usize = 32 << 10;
@@ -116,4 +116,107 @@ async fn a_line_that_may_be_of_several_requests_says_so() {
     let shown = crate::support::dormouse().args(["logs", "function", "--admin", &host.admin]).output().await.unwrap();
     let shown = String::from_utf8(shown.stdout).unwrap();
     assert!(shown.lines().any(|line| line.ends_with(" ? stdout of a request long ago")), "{shown}");
+}
+
+#[tokio::test]
+async fn yesterdays_lines_can_be_read_after_a_restart_and_after_a_kill() {
+    let host = TestHost::start().await;
+    let function = host.deploy("probe", "guest-probe", json!({})).await;
+    let reply = function.script(json!([{"print": "before the restart"}])).await;
+    function.reaches("parked").await;
+    let host = host.restart().await;
+    let function = host.function("probe");
+    let of_request = format!("/v1/functions/probe/logs?request={}", reply.header("dormouse-request-id"));
+    let lines = host.get(&of_request).await.json()["lines"].clone();
+    assert_eq!(lines[0]["text"], "before the restart", "{lines}");
+    let newest = function.lines().await.last().unwrap()["sequence"].as_u64().unwrap();
+    function.script(json!([{"print": "before the kill"}])).await;
+    let written = line(&function, "before the kill").await;
+    assert!(written["sequence"].as_u64().unwrap() > newest, "the lines are counted on");
+    let log_bytes = || std::fs::metadata(host.state_dir().join("logs.sqlite-wal")).map_or(0, |file| file.len());
+    // A transaction that follows another one has begun: the one before is whole.
+    for _ in 0..2 {
+        let before = log_bytes();
+        function.script(json!([{"print": "more"}])).await;
+        let grown = async || if log_bytes() > before { Ok(()) } else { Err(format!("{before} bytes")) };
+        eventually("the file has more lines", grown).await;
+    }
+    let host = host.kill_and_restart().await;
+    assert_eq!(line(&host.function("probe"), "before the kill").await, written);
+}
+
+#[tokio::test]
+async fn lines_are_searched_and_read_page_by_page_beyond_what_memory_holds() {
+    const LINES: u64 = 6000;
+    let host = TestHost::start().await;
+    let function = host.deploy("probe", "guest-probe", json!({})).await;
+    for hundreds in 0..LINES / 100 {
+        let steps: Vec<Value> =
+            (1..=100).map(|one| json!({"print": format!("line {}", hundreds * 100 + one)})).collect();
+        function.script(json!(steps)).await.results();
+    }
+    let middle = SystemTime::now();
+    function.script(json!([{"eprint": "the Last one"}])).await.results();
+    let read = async |query: &str| host.get(&format!("/v1/functions/probe/logs?{query}")).await.json();
+    let texts = |answer: &Value| -> Vec<String> {
+        let lines = answer["lines"].as_array().unwrap();
+        lines.iter().map(|line| line["text"].as_str().unwrap().to_owned()).filter(|text| text.contains("ine")).collect()
+    };
+    let (mut all, mut query) = (Vec::new(), "text=line&stream=stdout&tail=700".to_owned());
+    loop {
+        let answer = read(&query).await;
+        all.splice(0..0, texts(&answer));
+        let Some(next) = answer["next"].as_u64() else { break };
+        query = format!("text=line&stream=stdout&tail=700&before={next}");
+    }
+    assert!(all.into_iter().eq((1..=LINES).map(|number| format!("line {number}"))), "every line, once and in order");
+    let found = texts(&read("text=LINE%20171&tail=1000").await);
+    assert!(found.len() == 11 && found.iter().all(|text| text.starts_with("line 171")), "{found:?}");
+    let last = read("stream=stderr&text=last").await;
+    assert_eq!(last["lines"][0]["text"], "the Last one", "{last}");
+    let from = humantime::format_rfc3339_micros(middle);
+    assert_eq!(read(&format!("from={from}&tail=1000")).await["lines"][0]["text"], "the Last one");
+    assert_eq!(texts(&read(&format!("to={from}&tail=1&text=line")).await), [format!("line {LINES}")]);
+    for (query, wrong) in [
+        ("stream=nowhere", "`stdout`, `stderr` or `host`"),
+        ("from=soon", "2027-01-31"),
+        ("tail=100001", "0 to 100000"),
+        ("follow=true&before=3", "`before`"),
+        ("after=3", "`follow`"),
+    ] {
+        let detail = host.get(&format!("/v1/functions/probe/logs?{query}")).await.problem(400, "invalid-request");
+        assert!(detail.contains(wrong), "{query}: {detail}");
+    }
+}
+
+#[tokio::test]
+async fn a_function_that_is_deployed_anew_has_none_of_the_lines_of_the_one_that_was_deleted() {
+    let host = TestHost::start().await;
+    let function = host.deploy("probe", "guest-probe", json!({})).await;
+    function.script(json!([{"print": "secret"}])).await.results();
+    function.reaches("parked").await;
+    assert_eq!(function.delete().await.status, 204);
+    let host = host.restart().await;
+    let function = host.deploy("probe", "guest-probe", json!({})).await;
+    function.script(json!([{"print": "new"}])).await.results();
+    assert_eq!(function.lines_with("secret").await, 0);
+    let first = &function.lines().await[0];
+    assert_eq!(first["sequence"], 1, "{first}");
+    assert!(first["text"].as_str().unwrap().starts_with("initializer "), "{first}");
+}
+
+#[tokio::test]
+async fn a_function_that_writes_without_end_keeps_the_file_within_its_bound() {
+    let host = TestHost::builder().flag("--logs-max-mb=2").flag("--logs-function-max-mb=1").start().await;
+    let function = host.deploy("probe", "guest-probe", json!({})).await;
+    let file_mb = || std::fs::metadata(host.state_dir().join("logs.sqlite")).unwrap().len() >> 20;
+    for number in 0..60 {
+        // Digits of a square root cannot be compressed well.
+        let text: String =
+            (1..8000u32).map(|digit| format!("{:.12}", f64::from(digit + number * 8000).sqrt().fract())).collect();
+        function.script(json!([{"print": text}])).await.results();
+        assert!(file_mb() <= 2, "{} MB", file_mb());
+    }
+    let lines = function.lines().await;
+    assert!(lines[0]["sequence"].as_u64().unwrap() > 1, "the oldest lines are gone");
 }

@@ -66,7 +66,7 @@ pub(super) async fn list(
         let known = Standing::ALL.map(Standing::as_str).join(", ");
         Standing::from_name(&name).ok_or_else(|| invalid(format!("`state` must be one of: {known}")))
     });
-    let (state, from, to) = (state.transpose()?, time("from", from)?, time("to", to)?);
+    let (state, from, to) = (state.transpose()?, query::moment("from", from)?, query::moment("to", to)?);
     let name = function.clone();
     let found =
         plane.queue.list(Wanted { function, state, from, to, replayed: true, before, limit: limit + 1 }).await?;
@@ -137,7 +137,7 @@ pub(super) async fn replay_all(
     if !state.has_ended() {
         return Err(invalid(format!("`state` is `{}`; only what has ended can be replayed", state.as_str())));
     }
-    let (from, to) = (time("from", from)?, time("to", to)?);
+    let (from, to) = (query::moment("from", from)?, query::moment("to", to)?);
     let wanted = Wanted { function, state: Some(state), from, to, replayed: false, before: None, limit: 0 };
     let (replayed, not_kept) = plane.queue.replay_all(wanted).await?;
     let detail = Detail(format!("{replayed} that had {}", state.as_str()));
@@ -154,10 +154,6 @@ pub(super) async fn webhook_secret(
 ) -> Result<Json<WebhookSecretView>, Failure> {
     find(&plane.host, &function)?;
     Ok(Json(WebhookSecretView { secret: plane.queue.webhook_secret(&function) }))
-}
-
-fn time(name: &str, text: Option<String>) -> Result<Option<SystemTime>, Failure> {
-    text.map(|text| query::time(name, &text).map_err(invalid)).transpose()
 }
 
 fn view(record: Record) -> AsyncInvocationView {

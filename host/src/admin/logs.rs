@@ -1,4 +1,4 @@
-//! A function's log: its newest lines, or all from now on as server-sent events.
+//! A function's log: lines that are there, from the newest on back in time, or all from now on as server-sent events.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -14,29 +14,55 @@ use serde::Deserialize;
 
 use super::Plane;
 use super::model::{LogLine, LogLines, Problem};
-use super::reject::{Named, find};
+use super::query;
+use super::reject::{Named, find, invalid};
 use crate::host::Host;
 use crate::ids::FunctionName;
-use crate::log::{Author, Line, Log};
+use crate::log::{Author, Follower, Found, Line, Log, Search, Stream};
 use crate::operator::Operator;
 use crate::web::problem::Failure;
+
+/// Lines that one answer has at most.
+const TAIL_MAX: usize = 100_000;
 
 /// What to show.
 #[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
 pub(super) struct LogQuery {
-    /// Lines to begin with.
+    /// The newest so many lines of those that are meant: 1 to 100000; 0 with `follow`: only what is new.
     tail: usize,
+    /// Only lines before the one with this number: the `next` of the answer before.
+    before: Option<u64>,
+    /// Only lines from then on; RFC 3339, UTC.
+    from: Option<String>,
+    /// Only lines before then.
+    to: Option<String>,
     /// Only lines of this request.
     request: Option<String>,
+    /// Only lines of `stdout`, `stderr` or `host`.
+    stream: Option<String>,
+    /// Only lines with this text in them, in upper or lower case.
+    text: Option<String>,
     /// Whether to go on with new lines as server-sent events, a line of JSON each.
     follow: bool,
+    /// With `follow`: begin with what came after the line with this number, as far as it is in memory; `tail` does not matter then.
+    after: Option<u64>,
 }
 
 impl Default for LogQuery {
     fn default() -> LogQuery {
-        LogQuery { tail: 100, request: None, follow: false }
+        LogQuery {
+            tail: 100,
+            before: None,
+            from: None,
+            to: None,
+            request: None,
+            stream: None,
+            text: None,
+            follow: false,
+            after: None,
+        }
     }
 }
 
@@ -51,41 +77,71 @@ pub(super) async fn read(
     query: Result<Query<LogQuery>, QueryRejection>,
 ) -> Result<Response, Failure> {
     let Query(query) = query?;
+    let (follows, after) = (query.follow, query.after);
+    let search = query.search()?;
     let function = find(&plane.host, &name)?;
-    if query.follow {
-        return Ok(follow(name, &function.log, query, (plane.host.clone(), operator)));
+    if !follows {
+        let found = search_in(&plane.host, &function.log, search).await?;
+        let lines = found.lines.iter().map(|line| view(&name, line)).collect();
+        return Ok(Json(LogLines { lines, next: found.next }).into_response());
     }
-    let lines = query.newest(function.log.tail(query.looked_at())).iter().map(|line| view(&name, line)).collect();
-    Ok(Json(LogLines { lines }).into_response())
+    let (before, newest) = match after {
+        Some(after) => (Vec::new(), after),
+        None => {
+            let newest = function.log.newest();
+            let before = Search { before: Some(newest + 1), ..search.clone() };
+            (search_in(&plane.host, &function.log, before).await?.lines, newest)
+        }
+    };
+    Ok(follow(name, (before, function.log.follow(newest)), search, (plane.host.clone(), operator)))
 }
 
 impl LogQuery {
-    /// How many of the newest lines may be among those that are meant.
-    fn looked_at(&self) -> usize {
-        if self.request.is_some() { usize::MAX } else { self.tail }
-    }
-
-    fn is_meant(&self, line: &Line) -> bool {
-        let Some(request) = &self.request else { return true };
-        matches!(&line.author, Author::Request { id, .. } if id.as_str() == request)
-    }
-
-    /// The newest of those that are meant.
-    fn newest(&self, mut lines: Vec<Line>) -> Vec<Line> {
-        lines.retain(|line| self.is_meant(line));
-        lines.split_off(lines.len().saturating_sub(self.tail))
+    fn search(self) -> Result<Search, Failure> {
+        let LogQuery { tail, before, from, to, request, stream, text, follow, after } = self;
+        if tail > TAIL_MAX {
+            return Err(invalid(format!("`tail` is {tail}: it must be 0 to {TAIL_MAX}")));
+        }
+        if follow && (before.is_some() || to.is_some()) {
+            return Err(invalid("`follow` goes on with new lines; `before` and `to` are for those that are there"));
+        }
+        if after.is_some() && !follow {
+            return Err(invalid(
+                "`after` is for `follow`; what is there already is asked for with `before` and `tail`",
+            ));
+        }
+        let named = |name: String| {
+            let wrong = || invalid(format!("`stream` is `{name}`: it must be `stdout`, `stderr` or `host`"));
+            Stream::from_name(&name).ok_or_else(wrong)
+        };
+        Ok(Search {
+            count: tail,
+            before,
+            from: query::moment("from", from)?,
+            to: query::moment("to", to)?,
+            request,
+            stream: stream.map(named).transpose()?,
+            text,
+        })
     }
 }
 
-fn follow(name: FunctionName, log: &Log, query: LogQuery, (host, operator): (Arc<Host>, Operator)) -> Response {
+/// Looks for lines on a thread where blocking is allowed.
+async fn search_in(host: &Host, log: &Log, search: Search) -> Result<Found, Failure> {
+    let log = log.clone();
+    Ok(host.tasks().blocking(move || log.search(&search)).await??)
+}
+
+fn follow(
+    name: FunctionName,
+    (before, follower): (Vec<Line>, Follower),
+    search: Search,
+    (host, operator): (Arc<Host>, Operator),
+) -> Response {
     let tasks = host.tasks().clone();
-    let before = log.tail(query.looked_at());
-    let newest = before.last().map_or_else(|| log.newest(), |line| line.sequence);
-    let before = query.newest(before);
-    let follower = log.follow(newest);
     let later = stream::unfold(follower, async |mut follower| Some((follower.next().await, follower)));
     let lines = stream::iter([before]).chain(later).flat_map(stream::iter);
-    let lines = lines.filter(move |line| future::ready(query.is_meant(line)));
+    let lines = lines.filter(move |line| future::ready(search.is_meant(line)));
     let lines = lines.take_while(move |_| future::ready(operator.is_current(host.access())));
     let events = lines.map(move |line| Event::default().json_data(view(&name, &line)).unwrap_or_default());
     let until_closed = events.map(Ok::<_, Infallible>).take_until(async move { tasks.closing().await });

@@ -265,4 +265,7 @@ pub struct LogLine {
 pub struct LogLines {
     /// Oldest first.
     pub lines: Vec<LogLine>,
+    /// What to ask for as `before` to see older ones; absent if there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<u64>,
 }

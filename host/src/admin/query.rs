@@ -24,6 +24,11 @@ pub(super) fn page<T>(mut found: Vec<T>, limit: usize, number: impl Fn(&T) -> u6
     (found, next)
 }
 
+/// A time in a query, which may be left out.
+pub(super) fn moment(name: &str, text: Option<String>) -> Result<Option<SystemTime>, Failure> {
+    text.map(|text| time(name, &text).map_err(invalid)).transpose()
+}
+
 /// A time as people write it in queries and settings; says what is wrong with it.
 pub(super) fn time(name: &str, text: &str) -> Result<SystemTime, String> {
     humantime::parse_rfc3339_weak(text)

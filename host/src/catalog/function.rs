@@ -74,7 +74,7 @@ pub struct Target {
 
 impl Function {
     /// A function that is deployed for the first time.
-    pub(super) fn new(latest: Arc<Revision>) -> Function {
+    pub(super) fn new(latest: Arc<Revision>, log: Log) -> Function {
         let (name, created) = (latest.function.clone(), latest.created);
         Function {
             name,
@@ -91,7 +91,7 @@ impl Function {
             disabled: None,
             created,
             updated: created,
-            log: Log::default(),
+            log,
         }
     }
 

@@ -33,6 +33,7 @@ use crate::clock;
 use crate::config::CompileBounds;
 use crate::guest::{Component, Engine, Refusal};
 use crate::ids::{AliasName, FunctionName, RevisionId, VersionNumber};
+use crate::log::{Logs, Owner};
 use crate::shutdown::Tasks;
 
 pub use addresses::{Address, Addresses};
@@ -62,6 +63,7 @@ struct Inner {
     artifacts: Artifacts,
     store: Arc<Store>,
     bounds: CatalogBounds,
+    logs: Arc<Logs>,
     tasks: Tasks,
     /// Held by whoever changes the catalog: changes are applied one after another, on disk and in memory alike.
     changing: tokio::sync::Mutex<()>,
@@ -157,12 +159,18 @@ impl From<CompileError> for ChangeError {
 
 impl Catalog {
     /// Opens the catalog in `state_dir`, which this host has to itself.
-    pub fn open(state_dir: &Path, engine: Engine, bounds: CatalogBounds, tasks: Tasks) -> anyhow::Result<Catalog> {
+    pub fn open(
+        state_dir: &Path,
+        engine: Engine,
+        bounds: CatalogBounds,
+        logs: Arc<Logs>,
+        tasks: Tasks,
+    ) -> anyhow::Result<Catalog> {
         let store = Arc::new(Store::open(&state_dir.join("catalog.sqlite"))?);
         let compiler = Compiler::new(bounds.compile, tasks.clone());
         let artifacts = Artifacts::open(state_dir, engine, compiler, store.clone(), tasks.clone())?;
         let functions: Functions =
-            store.all()?.into_iter().map(|function| (function.name.clone(), Arc::new(function))).collect();
+            store.all(&logs)?.into_iter().map(|function| (function.name.clone(), Arc::new(function))).collect();
         if functions.is_empty() {
             artifacts.set_aside()?;
         } else {
@@ -175,6 +183,7 @@ impl Catalog {
             artifacts,
             store,
             bounds,
+            logs,
             tasks,
             changing: tokio::sync::Mutex::default(),
         })))
@@ -272,7 +281,7 @@ impl Catalog {
         let latest = Arc::new(revision);
         let function = match &before {
             Some(before) => Function { latest, ..Function::clone(before) },
-            None => Function::new(latest),
+            None => Function::new(latest, self.0.logs.of(Owner::new(name, created))),
         };
         let function = labelled(function, spec);
         self.check_addresses(&function)?;
@@ -337,6 +346,7 @@ impl Catalog {
             functions
         });
         self.note_addresses();
+        self.0.logs.forget(&before.log);
         self.forget(before.revisions().map(|revision| revision.sha256.clone())).await
     }
 

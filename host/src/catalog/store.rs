@@ -15,6 +15,7 @@ use super::spec::SettingsSpec;
 use crate::access::Auth;
 use crate::clock::{self, microseconds};
 use crate::ids::{FunctionName, RevisionId, VersionNumber};
+use crate::log::{Logs, Owner};
 use crate::sqlite::{self, Schema};
 
 const SCHEMA: Schema = Schema {
@@ -52,7 +53,7 @@ impl Store {
     }
 
     /// All functions.
-    pub(super) fn all(&self) -> anyhow::Result<Vec<Function>> {
+    pub(super) fn all(&self, logs: &Logs) -> anyhow::Result<Vec<Function>> {
         let connection = self.lock();
         let revisions = read_all(&connection, "SELECT * FROM revisions", revision)?;
         let revisions: HashMap<RevisionId, Arc<Revision>> =
@@ -66,7 +67,7 @@ impl Store {
         for (function, alias) in read_all(&connection, "SELECT * FROM aliases", alias)? {
             aliases.entry(function).or_default().insert(alias.name.clone(), alias);
         }
-        let read = |row: &Row<'_>| function(row, &revisions);
+        let read = |row: &Row<'_>| function(row, &revisions, logs);
         let mut functions = read_all(&connection, "SELECT * FROM functions", read)?;
         for function in &mut functions {
             function.versions = versions.remove(function.name.as_str()).unwrap_or_default();
@@ -295,7 +296,7 @@ fn alias(row: &Row<'_>) -> anyhow::Result<(String, Alias)> {
     Ok((row.get("function")?, alias))
 }
 
-fn function(row: &Row<'_>, revisions: &HashMap<RevisionId, Arc<Revision>>) -> anyhow::Result<Function> {
+fn function(row: &Row<'_>, revisions: &HashMap<RevisionId, Arc<Revision>>, logs: &Logs) -> anyhow::Result<Function> {
     let name: String = row.get("name")?;
     let read = || -> anyhow::Result<Function> {
         let tags: String = row.get("tags")?;
@@ -303,6 +304,8 @@ fn function(row: &Row<'_>, revisions: &HashMap<RevisionId, Arc<Revision>>) -> an
         let auth = row.get::<_, Option<String>>("auth")?;
         let asynchronous = row.get::<_, Option<String>>("async")?;
         let triggers = row.get::<_, Option<String>>("triggers")?;
+        let created = time(row, "created_us")?;
+        let log = logs.of(Owner::new(latest.function.clone(), created));
         Ok(Function {
             triggers: triggers.map(|text| serde_json::from_str(&text)).transpose()?.unwrap_or_default(),
             auth: auth.map(|auth| Auth::from_name(&auth).with_context(|| format!("`auth` is `{auth}`"))).transpose()?,
@@ -311,9 +314,9 @@ fn function(row: &Row<'_>, revisions: &HashMap<RevisionId, Arc<Revision>>) -> an
             tags: serde_json::from_str(&tags)?,
             suspended: row.get("suspended")?,
             disabled: row.get("disabled")?,
-            created: time(row, "created_us")?,
+            created,
             updated: time(row, "updated_us")?,
-            ..Function::new(latest)
+            ..Function::new(latest, log)
         })
     };
     read().with_context(|| format!("read function `{name}`"))

@@ -7,15 +7,17 @@ use crate::ids::{FunctionName, RequestId};
 
 use super::client_args::ClientArgs;
 use super::output;
+use super::units::Moment;
 
 /// Show a function's log, and follow it
 ///
 /// A line is what an instance wrote to stdout or stderr, or what the host has to say about it (`host`): crashes,
-/// timeouts, hooks that overran. With `--follow` new lines are shown as they come, until Ctrl-C; with `--json` each is
-/// then one line of JSON. After the time comes the instance, then the request: `?` where several ran in the instance and
+/// timeouts, hooks that overran. Lines are kept on disk, a week by default, also when the host starts anew. With `--follow` new
+/// lines are shown as they come, until Ctrl-C; with `--json` each is then one line of JSON. After the time comes the instance, then the request: `?` where several ran in the instance and
 /// the engine cannot tell which of them wrote the line, nothing where it belongs to none.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  dormouse logs hello --tail 20\n  dormouse logs hello --follow\n  \
+    dormouse logs hello --from 2d --to 1d --text refused\n  \
     dormouse logs hello --request 01a22150-572c-778c-9a18-b58cd96bd302")]
 pub(super) struct Logs {
     /// The function
@@ -29,6 +31,21 @@ pub(super) struct Logs {
     /// Only lines of this request
     #[arg(long, value_name = "IDENTIFIER")]
     request: Option<RequestId>,
+    /// Only lines with this text in them, in upper or lower case
+    #[arg(long, value_name = "TEXT")]
+    text: Option<String>,
+    /// Only lines of this stream
+    #[arg(long, value_name = "STREAM", value_parser = ["stdout", "stderr", "host"])]
+    stream: Option<String>,
+    /// Only lines from this time on: RFC 3339, a day, or how long ago (`1h`, `7d`)
+    #[arg(long, value_name = "TIME")]
+    from: Option<Moment>,
+    /// Only lines before this time, written the same way
+    #[arg(long, value_name = "TIME", conflicts_with = "follow")]
+    to: Option<Moment>,
+    /// Only lines before the one with this number, to go on where a list began
+    #[arg(long, value_name = "NUMBER", conflicts_with = "follow")]
+    before: Option<u64>,
     #[command(flatten)]
     pub(super) client: ClientArgs,
 }
@@ -42,6 +59,11 @@ impl Logs {
         let client = self.client.client()?;
         let mut query = vec![("tail", self.tail.to_string())];
         query.extend(self.request.as_ref().map(|request| ("request", request.to_string())));
+        query.extend(self.text.clone().map(|text| ("text", text)));
+        query.extend(self.stream.clone().map(|stream| ("stream", stream)));
+        query.extend(self.from.map(|from| ("from", from.rfc3339())));
+        query.extend(self.to.map(|to| ("to", to.rfc3339())));
+        query.extend(self.before.map(|before| ("before", before.to_string())));
         if self.follow {
             let lines = client.follow(&self.name, &query).await?;
             pin_mut!(lines);
@@ -53,11 +75,16 @@ impl Logs {
         }
         let answer = client.logs(&self.name, &query).await?;
         if answer.value.lines.is_empty() && !self.client.json {
-            let whose = self.request.as_ref().map(|request| format!(" for request {request}")).unwrap_or_default();
-            output::note(&format!("`{}` has not written anything{whose} since the host started", self.name));
-            return Ok(());
+            let chosen = query.len() > 1;
+            let what = if chosen { "no such lines in its log" } else { "written nothing that is still kept" };
+            output::note(&format!("`{}` has {what}", self.name));
+        } else {
+            self.client.show(&answer, |lines| lines.lines.iter().map(shown).collect::<Vec<_>>().join("\n"))?;
         }
-        self.client.show(&answer, |lines| lines.lines.iter().map(shown).collect::<Vec<_>>().join("\n"))
+        if let Some(next) = answer.value.next.filter(|_| !self.client.json) {
+            output::note(&format!("there may be older lines: --before {next}"));
+        }
+        Ok(())
     }
 }
 

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::access::{AccessOptions, Auth};
 use crate::ids::KeyId;
+use crate::log::LogBounds;
 use crate::meter::Basis;
 
 /// The largest event that a host may be told to take.
@@ -71,6 +72,9 @@ impl ServeArgs {
             versions_max: self.versions_max.or(file.versions_max),
             aliases_max: self.aliases_max.or(file.aliases_max),
             metrics_functions_max: self.metrics_functions_max.or(file.metrics_functions_max),
+            logs_max_mb: self.logs_max_mb.or(file.logs_max_mb),
+            logs_function_max_mb: self.logs_function_max_mb.or(file.logs_function_max_mb),
+            log_days: self.log_days.or(file.log_days),
             compile_cpu_max_ms: self.compile_cpu_max_ms.or(file.compile_cpu_max_ms),
             compile_memory_max_mb: self.compile_memory_max_mb.or(file.compile_memory_max_mb),
             compile_timeout_ms: self.compile_timeout_ms.or(file.compile_timeout_ms),
@@ -100,6 +104,7 @@ impl ServeArgs {
         };
         let (data, admin) = (self.data(connections, faults), self.admin(connections, faults));
         let (tls, compile, access) = (self.tls(faults), self.compile(faults), self.access(faults));
+        let logs = self.logs(faults);
         let (queue, fc) = (self.queue(faults), self.fc((&data, &admin), faults));
         let mut range = |name, value, bounds| within(name, value, bounds, faults);
         let outgoing_connections_max = self.outgoing_connections_max.unwrap_or(10_000);
@@ -132,6 +137,7 @@ impl ServeArgs {
             versions_max,
             aliases_max,
             metrics_functions_max,
+            logs,
             compile,
             drain_timeout: Duration::from_millis(drain_timeout_ms),
             billing_basis: self.billing_basis.unwrap_or_default(),
@@ -206,6 +212,18 @@ impl ServeArgs {
             );
         }
         AccessOptions { admin_token, key_file, keys_max, audit_entries_max }
+    }
+
+    fn logs(&self, faults: &mut Vec<String>) -> LogBounds {
+        let mut range = |name, value, bounds| within(name, value, bounds, faults);
+        let megabytes = range("logs-max-mb", self.logs_max_mb.unwrap_or(1024), 0..=1 << 24);
+        let of_function = range("logs-function-max-mb", self.logs_function_max_mb.unwrap_or(64), 1..=1 << 24);
+        let days = range("log-days", self.log_days.unwrap_or(7), 1..=3650);
+        LogBounds {
+            bytes_max: megabytes << 20,
+            function_bytes_max: of_function << 20,
+            kept_for: Duration::from_secs(days * 86_400),
+        }
     }
 
     fn queue(&self, faults: &mut Vec<String>) -> QueueConfig {

@@ -1,4 +1,4 @@
-//! The log of a function, followed.
+//! The log of a function, followed, and back in time.
 
 use maud::{Markup, html};
 
@@ -8,6 +8,9 @@ use super::parts::segment;
 use crate::access::Right;
 use crate::ids::FunctionName;
 use crate::web::problem::Failure;
+
+/// Lines that the page begins with, and that come with each step back in time.
+const LINES: usize = 500;
 
 /// Which lines are shown.
 pub(super) struct Shown {
@@ -49,11 +52,22 @@ impl Shown {
                 button { "Show" }
             }
             @if let Some(function) = &function {
-                div.log role="log" aria-label="Lines" tabindex="0"
-                    data-log={ "/v1/functions/" (segment(function)) "/logs?follow=true&tail=1000" @if !self.request.is_empty() { "&request=" (segment(&self.request)) } }
-                    data-request=(self.request) data-text=(self.text) data-stream=(self.stream) {}
+                div.log role="log" aria-label="Lines" tabindex="0" data-log=(self.path(function)) data-request=(self.request) {
+                    button.older type="button" hidden { "Older lines" }
+                }
             } @else { p.empty { "No function is deployed yet." } }
         };
         Ok(page::page(seen, "/console/logs", "Logs", main))
+    }
+
+    /// What the API is asked for.
+    fn path(&self, function: &str) -> String {
+        let mut path = format!("/v1/functions/{}/logs?tail={LINES}", segment(function));
+        for (name, value) in [("request", &self.request), ("text", &self.text), ("stream", &self.stream)] {
+            if !value.is_empty() {
+                path += &format!("&{name}={}", segment(value));
+            }
+        }
+        path
     }
 }

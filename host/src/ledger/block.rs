@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 use super::rows::{Memory, WindowRow};
 use super::time::to_unix_us;
-use super::varint::Bytes;
 use crate::ids::{FunctionName, InstanceId};
 use crate::meter::{InvocationReading, Reading, WindowReading};
+use crate::varint::Bytes;
 
 /// The time span of a block: two seconds, so that most commits have one block for each function.
 const SPAN_US: i64 = 1 << 21;

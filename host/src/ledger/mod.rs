@@ -30,7 +30,6 @@ mod store;
 mod tests;
 mod time;
 mod usage;
-mod varint;
 mod writer;
 
 use std::path::{Path, PathBuf};

@@ -10,9 +10,9 @@ use std::fmt;
 use std::time::Duration;
 
 use super::time::{to_ns, to_unix_us};
-use super::varint::{self, Bytes};
 use crate::ids::{InstanceId, KeyId};
 use crate::meter::{self, Basis, CalledBy, InvocationReading, WindowReading};
+use crate::varint::{self, Bytes};
 
 /// Instances, keys and outcomes that a block can refer back to. The more there are, the longer a search takes.
 const KNOWN_MAX: usize = 32;

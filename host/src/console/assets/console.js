@@ -216,26 +216,57 @@ function invoke(form) {
 
 const LINES_MAX = 5000;
 
-/** Follows a log. */
-function log(place) {
-  const { log: path, request, text, stream } = place.dataset;
-  const span = (kind, content) => Object.assign(document.createElement("span"), { className: kind, textContent: content });
-  new EventSource(path).onmessage = (event) => {
-    const line = JSON.parse(event.data);
-    if ((stream && line.stream !== stream) || !line.text.includes(text)) return;
-    const atEnd = place.scrollHeight - place.scrollTop - place.clientHeight < 40;
+/** Follows a log, and goes back in it. */
+async function log(place) {
+  const { log: path, request } = place.dataset;
+  const older = place.querySelector(".older");
+  let next;
+  const today = new Date().toISOString().slice(0, 10);
+  const row = (line) => {
+    const span = (kind, content) => Object.assign(document.createElement("span"), { className: kind, textContent: content });
     const row = document.createElement("p");
-    const time = Object.assign(document.createElement("time"), { dateTime: line.time, textContent: line.time.slice(11, 23) });
+    const time = Object.assign(document.createElement("time"), { dateTime: line.time, title: line.time, textContent: line.time.startsWith(today) ? line.time.slice(11, 23) : line.time.slice(0, 19).replace("T", " ") });
     row.append(time, " ", span("who", `${line.stream} ${line.version}`), " ", span(line.stream, visible(line.text)), " ");
     if (line.request && !request) {
       const link = Object.assign(document.createElement("a"), { textContent: line.request.slice(-6), title: line.request });
       link.href = `/console/logs?function=${encodeURIComponent(line.function)}&request=${encodeURIComponent(line.request)}`;
       row.append(link);
     }
-    place.append(row);
-    if (place.childElementCount > LINES_MAX) place.firstElementChild.remove();
-    if (atEnd) place.scrollTop = place.scrollHeight;
+    return row;
   };
+  const page = async (before) => {
+    const answer = await ask("GET", before ? `${path}&before=${before}` : path);
+    next = answer.next;
+    older.hidden = !next;
+    older.after(...answer.lines.map(row));
+    return answer.lines;
+  };
+  older.addEventListener("click", () => page(next).catch((problem) => tell(problem.detail ?? String(problem))));
+  let last = 0;
+  try {
+    last = (await page()).at(-1)?.sequence ?? 0;
+  } catch (problem) {
+    tell(problem.detail ?? String(problem));
+    return;
+  }
+  place.scrollTop = place.scrollHeight;
+  const follow = () => {
+    const events = new EventSource(`${path}&follow=true&after=${last}`);
+    events.onmessage = (event) => {
+      const line = JSON.parse(event.data);
+      last = line.sequence;
+      const atEnd = place.scrollHeight - place.scrollTop - place.clientHeight < 40;
+      place.append(row(line));
+      if (place.childElementCount > LINES_MAX) older.nextElementSibling.remove();
+      if (atEnd) place.scrollTop = place.scrollHeight;
+    };
+    // By itself it would begin again where it began.
+    events.onerror = () => {
+      events.close();
+      setTimeout(follow, 2000);
+    };
+  };
+  follow();
 }
 
 /** Text in which characters that would change how it is read are written out. */

@@ -1,4 +1,4 @@
-//! Numbers and texts as bytes; small numbers take few. The rows of a block consist of these.
+//! Numbers and texts as bytes; small numbers take few. The ledger and the functions' logs store their rows so.
 //!
 //! Writing cannot fail and cannot panic. Reading returns `None` for invalid bytes.
 
@@ -7,7 +7,7 @@ const BITS: u32 = 7;
 const MORE: u8 = 1 << BITS;
 
 /// Appends `number`: seven bits per byte, the lowest first.
-pub(super) fn put(out: &mut Vec<u8>, mut number: u64) {
+pub fn put(out: &mut Vec<u8>, mut number: u64) {
     while number >= u64::from(MORE) {
         out.push(number as u8 | MORE);
         number >>= BITS;
@@ -16,26 +16,28 @@ pub(super) fn put(out: &mut Vec<u8>, mut number: u64) {
 }
 
 /// Appends a number that may be negative. Numbers close to zero are short, on either side of it.
-pub(super) fn put_signed(out: &mut Vec<u8>, number: i64) {
+pub fn put_signed(out: &mut Vec<u8>, number: i64) {
     put(out, (number << 1 ^ number >> (i64::BITS - 1)).cast_unsigned());
 }
 
 /// Appends `text` with its length.
-pub(super) fn put_text(out: &mut Vec<u8>, text: &str) {
+pub fn put_text(out: &mut Vec<u8>, text: &str) {
     put(out, text.len() as u64);
     out.extend_from_slice(text.as_bytes());
 }
 
 /// The bytes that are not read yet.
 #[derive(Clone, Copy)]
-pub(super) struct Bytes<'a>(pub(super) &'a [u8]);
+pub struct Bytes<'a>(pub &'a [u8]);
 
 impl<'a> Bytes<'a> {
-    pub(super) fn is_empty(&self) -> bool {
+    /// Whether all of them are read.
+    pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    pub(super) fn number(&mut self) -> Option<u64> {
+    /// A number that [`put`] wrote.
+    pub fn number(&mut self) -> Option<u64> {
         let mut number = 0;
         for shift in (0..u64::BITS).step_by(BITS as usize) {
             let (first, rest) = self.0.split_first()?;
@@ -48,23 +50,26 @@ impl<'a> Bytes<'a> {
         None
     }
 
-    pub(super) fn signed(&mut self) -> Option<i64> {
+    /// A number that [`put_signed`] wrote.
+    pub fn signed(&mut self) -> Option<i64> {
         let number = self.number()?;
         Some((number >> 1).cast_signed() ^ -(number & 1).cast_signed())
     }
 
     /// A number that fits into `u32`.
-    pub(super) fn small(&mut self) -> Option<u32> {
+    pub fn small(&mut self) -> Option<u32> {
         self.number()?.try_into().ok()
     }
 
-    pub(super) fn array<const LENGTH: usize>(&mut self) -> Option<[u8; LENGTH]> {
+    /// So many bytes as they are.
+    pub fn array<const LENGTH: usize>(&mut self) -> Option<[u8; LENGTH]> {
         let (first, rest) = self.0.split_first_chunk()?;
         self.0 = rest;
         Some(*first)
     }
 
-    pub(super) fn text(&mut self) -> Option<&'a str> {
+    /// A text that [`put_text`] wrote.
+    pub fn text(&mut self) -> Option<&'a str> {
         let length = self.number()?;
         let (first, rest) = self.0.split_at_checked(length.try_into().ok()?)?;
         self.0 = rest;

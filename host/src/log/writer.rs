@@ -1,0 +1,261 @@
+//! The thread that copies lines from memory into the file.
+//!
+//! It has no queue of its own: memory holds the lines until it comes. If it comes too late, because the disk is slow or full,
+//! the oldest are lost, and their numbers are missing in the log.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+
+use super::Log;
+use super::store::{Owner, Reader, Store, StoreBounds};
+use crate::clock;
+
+/// How long the first line waits for others to be stored with it.
+const GATHER: Duration = Duration::from_millis(500);
+/// Waits after a failure, each twice as long as the one before.
+const RETRY_FIRST: Duration = Duration::from_millis(500);
+const RETRY_MAX: Duration = Duration::from_secs(10);
+/// How often it looks for lines that have become too old.
+const PRUNE_EVERY: Duration = Duration::from_secs(3600);
+/// It is said once in so long that lines were lost.
+const LOSS_TOLD_EVERY: Duration = Duration::from_secs(60);
+
+/// How much of functions' logs is kept on disk.
+#[derive(Clone, Copy, Debug)]
+pub struct LogBounds {
+    /// Of all together; 0: nothing.
+    pub bytes_max: u64,
+    /// Of one function.
+    pub function_bytes_max: u64,
+    /// For how long.
+    pub kept_for: Duration,
+}
+
+/// All functions' logs.
+pub struct Logs {
+    due: Arc<Due>,
+    stored: Mutex<HashMap<Owner, u64>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What the thread has to do. Logs know it, so that it learns of their lines.
+pub(super) struct Due {
+    reader: Option<Reader>,
+    work: Mutex<Work>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Work {
+    logs: Vec<Log>,
+    forgotten: Vec<Owner>,
+    is_urgent: bool,
+    closing: bool,
+}
+
+impl Logs {
+    /// Logs whose lines are in memory only.
+    pub fn in_memory() -> Logs {
+        Logs::new(None, HashMap::new())
+    }
+
+    /// Logs that are kept in the file; if nothing may be kept, in memory only.
+    pub fn open(path: &Path, bounds: LogBounds) -> anyhow::Result<Logs> {
+        if bounds.bytes_max == 0 {
+            return Ok(Logs::in_memory());
+        }
+        let LogBounds { bytes_max, function_bytes_max, kept_for } = bounds;
+        let store = Store::open(path, StoreBounds { bytes_max, function_bytes_max })?;
+        let stored = store.owners().map(|owner| (owner.clone(), store.newest(owner))).collect();
+        let logs = Logs::new(Some(Reader::open(path)?), stored);
+        let writer = Writer { store, due: logs.due.clone(), kept_for, retry: None, loss_told: None };
+        let thread = thread::Builder::new().name("logs".to_owned()).spawn(move || writer.run());
+        *logs.thread.lock().expect("no holder of this lock panics") = Some(thread.context("start a thread")?);
+        Ok(logs)
+    }
+
+    fn new(reader: Option<Reader>, stored: HashMap<Owner, u64>) -> Logs {
+        let due = Due { reader, work: Mutex::default(), changed: Condvar::new() };
+        Logs { due: Arc::new(due), stored: Mutex::new(stored), thread: Mutex::default() }
+    }
+
+    /// The log of a function that is made known, which happens once.
+    pub fn of(&self, owner: Owner) -> Log {
+        let stored = self.stored().remove(&owner).unwrap_or(0);
+        Log::new(owner, stored, self.due.clone())
+    }
+
+    /// Deletes the lines of a function that is deleted.
+    pub fn forget(&self, log: &Log) {
+        log.forget();
+        self.due.forget(log.0.owner.clone());
+    }
+
+    /// Stores what is not stored yet, and ends the thread.
+    pub fn close(&self) {
+        self.due.lock().closing = true;
+        self.due.changed.notify_one();
+        let thread = self.thread.lock().expect("no holder of this lock panics").take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the thread that stores functions' logs has panicked");
+        }
+    }
+
+    fn stored(&self) -> MutexGuard<'_, HashMap<Owner, u64>> {
+        self.stored.lock().expect("no holder of this lock panics")
+    }
+}
+
+impl Due {
+    /// A line was written. If the log was due before, only that it is urgent now is news.
+    pub(super) fn note(&self, log: &Log, was_due: bool, is_urgent: bool) {
+        if self.reader.is_none() || (was_due && !is_urgent) {
+            return;
+        }
+        let mut work = self.lock();
+        if !was_due {
+            work.logs.push(log.clone());
+        }
+        if !was_due || !work.is_urgent {
+            work.is_urgent |= is_urgent;
+            drop(work);
+            self.changed.notify_one();
+        }
+    }
+
+    fn forget(&self, owner: Owner) {
+        if self.reader.is_some() {
+            self.lock().forgotten.push(owner);
+            self.changed.notify_one();
+        }
+    }
+
+    /// Where lines are that memory has no more.
+    pub(super) fn store(&self) -> Option<&Reader> {
+        self.reader.as_ref()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Work> {
+        self.work.lock().expect("no holder of this lock panics")
+    }
+
+    /// Waits until something is to be done, for so long at most, and a moment more for what belongs to it. With `rest` it is not
+    /// asked before that time is over.
+    fn wait(&self, rest: Option<Duration>) -> Work {
+        let poisoned = "no holder of this lock panics";
+        let is_idle =
+            |work: &mut Work| !work.closing && (rest.is_some() || (work.logs.is_empty() && work.forgotten.is_empty()));
+        let wait = rest.unwrap_or(PRUNE_EVERY);
+        let (work, _) = self.changed.wait_timeout_while(self.lock(), wait, is_idle).expect(poisoned);
+        let gathers = |work: &mut Work| !work.closing && !work.is_urgent && !work.logs.is_empty();
+        let (mut work, _) = self.changed.wait_timeout_while(work, GATHER, gathers).expect(poisoned);
+        let closing = work.closing;
+        Work { closing, ..std::mem::take(&mut *work) }
+    }
+}
+
+/// What the thread owns.
+struct Writer {
+    store: Store,
+    due: Arc<Due>,
+    kept_for: Duration,
+    /// How long it waits after a failure; none: it did not fail.
+    retry: Option<Duration>,
+    loss_told: Option<Instant>,
+}
+
+impl Writer {
+    fn run(mut self) {
+        loop {
+            let work = self.due.wait(self.retry);
+            let closing = work.closing;
+            let result = self.store(work).and_then(|()| if closing { Ok(()) } else { self.prune() });
+            match result {
+                Ok(()) => {
+                    if self.retry.take().is_some() {
+                        tracing::info!("functions' logs are stored again");
+                    }
+                }
+                Err(error) => {
+                    if self.retry.is_none() {
+                        tracing::error!("functions' logs cannot be stored; the newest lines stay in memory: {error:#}");
+                    }
+                    self.retry = Some(self.retry.map_or(RETRY_FIRST, |wait| (wait * 2).min(RETRY_MAX)));
+                }
+            }
+            if closing {
+                return;
+            }
+        }
+    }
+
+    /// Stores the lines of the logs that are due, and deletes those of functions that are deleted.
+    fn store(&mut self, work: Work) -> anyhow::Result<()> {
+        let mut added = Vec::new();
+        for log in &work.logs {
+            let Some((lines, lost)) = log.unstored() else { continue };
+            self.tell_loss(log, lost);
+            if !lines.is_empty() {
+                added.push((log.0.owner.clone(), lines));
+            }
+        }
+        let stored = self.store.write(&added);
+        if stored.is_ok() {
+            let newest: HashMap<&Owner, u64> =
+                added.iter().filter_map(|(owner, lines)| Some((owner, lines.last()?.sequence))).collect();
+            for log in &work.logs {
+                if let Some(sequence) = newest.get(&log.0.owner) {
+                    log.note_stored(*sequence);
+                }
+            }
+        } else {
+            let mut later = self.due.lock();
+            for log in work.logs {
+                // It may have become due again meanwhile.
+                if !std::mem::replace(&mut log.lock().is_due, true) {
+                    later.logs.push(log);
+                }
+            }
+        }
+        for owner in work.forgotten {
+            let forgotten = stored.is_ok().then(|| self.forget(&owner));
+            if !matches!(forgotten, Some(Ok(()))) {
+                self.due.lock().forgotten.push(owner);
+            }
+        }
+        stored
+    }
+
+    fn forget(&mut self, owner: &Owner) -> anyhow::Result<()> {
+        while self.store.forget(owner)? {}
+        Ok(())
+    }
+
+    fn prune(&mut self) -> anyhow::Result<()> {
+        while self.store.prune(clock::ago(self.kept_for))? {
+            // Lines do not wait until all is deleted.
+            if !self.due.lock().logs.is_empty() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn tell_loss(&mut self, log: &Log, lost: u64) {
+        if lost == 0 || self.loss_told.is_some_and(|told| told.elapsed() < LOSS_TOLD_EVERY) {
+            return;
+        }
+        self.loss_told = Some(Instant::now());
+        let function = log.0.owner.function.as_str();
+        tracing::warn!(
+            function,
+            lost,
+            "lines of a function's log were written faster than they could be stored, and are lost"
+        );
+    }
+}
