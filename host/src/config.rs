@@ -14,6 +14,7 @@ use serde::Deserialize;
 use crate::access::{AccessOptions, Auth};
 use crate::log::LogBounds;
 use crate::meter::Basis;
+use crate::traces::{Protocol, TracesConfig};
 
 /// Files that the host itself has open: databases, listeners, compiled code.
 const OWN_FILES: u64 = 32;
@@ -174,6 +175,15 @@ pub struct ServeArgs {
     /// What code that was uploaded apart from its function may take on disk, in MB, for the hour that it stays [default: 1024]
     #[arg(long, env = "DORMOUSE_FC_UPLOADS_MAX_MB", value_name = "MB")]
     pub fc_uploads_max_mb: Option<u64>,
+    /// A collector that gets traces of requests by OTLP, e.g. `http://127.0.0.1:4317` [default: none]
+    #[arg(long, env = "DORMOUSE_OTLP_ENDPOINT", value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
+    /// How the collector is spoken to [default: grpc]
+    #[arg(long, env = "DORMOUSE_OTLP_PROTOCOL", value_name = "PROTOCOL")]
+    pub otlp_protocol: Option<Protocol>,
+    /// The share of requests that are traced, 0 to 1, of those whose callers do not say in `traceparent` [default: 1]
+    #[arg(long, env = "DORMOUSE_TRACE_RATIO", value_name = "RATIO")]
+    pub trace_ratio: Option<f64>,
     /// How the host's own log looks on standard error [default: text]
     #[arg(long, env = "DORMOUSE_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
@@ -229,6 +239,8 @@ pub struct Config {
     pub billing_basis: Basis,
     /// How long invocation records are kept.
     pub invocation_retention: Duration,
+    /// Where traces go; none: nowhere.
+    pub traces: Option<TracesConfig>,
     /// How the host's own log looks.
     pub log_format: LogFormat,
 }

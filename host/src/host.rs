@@ -32,6 +32,7 @@ use crate::pool::{self, Capacity, CapacityBounds, InstanceCounts, InstanceSnapsh
 use crate::room::Room;
 use crate::shutdown::Tasks;
 use crate::telemetry::{Charges, FunctionLabels};
+use crate::traces::Traces;
 
 /// A host without its listeners; see the module.
 pub struct Host {
@@ -54,6 +55,7 @@ pub struct Host {
     charges: Charges,
     events: Held,
     replies: Held,
+    traces: Traces,
 }
 
 /// A room, and how much of it is taken.
@@ -155,6 +157,7 @@ impl Host {
             charges,
             events,
             replies,
+            traces: Traces::open(config.traces.as_ref())?,
         }))
     }
 
@@ -166,6 +169,11 @@ impl Host {
     /// Memory for replies to events, until their callers have read them.
     pub fn reply_room(&self) -> &Room {
         &self.replies.room
+    }
+
+    /// Where the spans of requests go.
+    pub fn traces(&self) -> &Traces {
+        &self.traces
     }
 
     /// Starts the instances that are kept even when nobody calls, and what the host does by itself.
@@ -390,6 +398,7 @@ impl Host {
     /// Stores what is still to be stored; nothing can be posted afterwards.
     pub fn close(&self) -> anyhow::Result<()> {
         self.logs.close();
+        self.traces.close();
         let uses = self.access.store_uses();
         self.ledger.close().and(uses)
     }

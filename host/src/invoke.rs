@@ -16,12 +16,14 @@ use tokio_util::sync::CancellationToken;
 use crate::access::{Auth, Key, Right};
 use crate::catalog::{Alias, Function, HttpEvent, Revision, Target};
 use crate::chance;
+use crate::clock;
 use crate::guest::{self, Body, EventInput, Protocol};
 use crate::host::Host;
 use crate::ids::{KeyId, LATEST, RequestId};
 use crate::instance::{Answer, Input};
 use crate::meter::CalledBy;
 use crate::pool;
+use crate::traces::{Course, TraceContext};
 
 /// A call of a function.
 #[derive(Clone)]
@@ -34,8 +36,8 @@ pub struct Call<'a> {
     pub affinity: Option<&'a [u8]>,
     /// The request's identifier.
     pub request: RequestId,
-    /// The caller's W3C trace context.
-    pub traceparent: Option<String>,
+    /// The caller's trace context.
+    pub trace: Option<TraceContext>,
     /// Who calls.
     pub caller: Caller<'a>,
     /// What somebody outside must show; none: what the function or the host asks for.
@@ -194,6 +196,7 @@ impl Host {
             None => self.prepare(&function, &target.revision).await.map_err(|_| Refusal::Unavailable)?,
         };
         let exports = &target.revision.exports;
+        let began = clock::date();
         let input = match (input(Takes::of(&target.revision)).await?, exports.protocol) {
             (Payload::Event(event), Protocol::Event) => Input::Event(event),
             (Payload::Event(event), Protocol::Http02 | Protocol::Http03) => {
@@ -208,6 +211,20 @@ impl Host {
             }
             (Payload::Http(_), Protocol::Event) => return Err(Refusal::NotHttp.into()),
         };
+        let (trace, mut span) = self.traces().begin(call.trace, &function.name, began);
+        if let Some(span) = &mut span {
+            *span.course() = Course {
+                request: Some(call.request.clone()),
+                version: target.version.to_string(),
+                trigger: trigger(call.caller.called_by()),
+                attempt: call.attempt,
+                asked: match &input {
+                    Input::Http(request) => Some((request.method().clone(), request.uri().path().to_owned())),
+                    Input::Event(_) | Input::Nothing => None,
+                },
+                ..Course::default()
+            };
+        }
         let request = pool::Request {
             id: call.request,
             version: target.version,
@@ -215,7 +232,8 @@ impl Host {
             key: call.caller.key(),
             attempt: call.attempt,
             input,
-            traceparent: call.traceparent,
+            trace,
+            span,
             stop: call.stop,
         };
         Ok(pool.call(request).await.map_err(Refusal::Pool)?)
@@ -249,6 +267,16 @@ impl Host {
             return Err(Refusal::LedgerFull);
         }
         Ok((function, target))
+    }
+}
+
+/// What let a function run, in the words of OpenTelemetry.
+fn trigger(called_by: CalledBy) -> &'static str {
+    match called_by {
+        CalledBy::Data => "http",
+        CalledBy::Queue => "pubsub",
+        CalledBy::Trigger => "timer",
+        CalledBy::Console => "other",
     }
 }
 

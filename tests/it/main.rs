@@ -45,3 +45,4 @@ mod languages;
 mod cli;
 mod docs;
 mod tidy;
+mod traces;

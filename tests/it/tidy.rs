@@ -56,6 +56,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "sqlite",
             "telemetry",
             "web",
+            "traces",
         ],
     ),
     ("operator", &["access", "catalog", "clock", "config", "host", "ids", "web"]),
@@ -76,6 +77,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "pool",
             "sqlite",
             "telemetry",
+            "traces",
         ],
     ),
     (
@@ -97,6 +99,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "room",
             "telemetry",
             "web",
+            "traces",
         ],
     ),
     (
@@ -134,7 +137,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("web", &["access", "config", "ids", "instance", "private", "room", "shutdown"]),
-    ("invoke", &["access", "catalog", "chance", "guest", "host", "ids", "instance", "meter", "pool"]),
+    (
+        "invoke",
+        &["access", "catalog", "chance", "guest", "host", "ids", "instance", "meter", "pool", "traces", "clock"],
+    ),
     (
         "host",
         &[
@@ -153,6 +159,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "room",
             "shutdown",
             "telemetry",
+            "traces",
         ],
     ),
     ("access", &["clock", "ids", "private", "sqlite"]),
@@ -160,15 +167,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "catalog",
         &["access", "clock", "config", "guest", "ids", "log", "memory", "meter", "private", "shutdown", "sqlite"],
     ),
-    ("pool", &["chance", "clock", "ids", "instance", "machine", "memory", "meter", "shutdown", "telemetry"]),
-    ("instance", &["clock", "guest", "ids", "log", "machine", "meter"]),
-    ("guest", &["clock", "ids", "log", "machine", "memory", "meter"]),
+    ("pool", &["chance", "clock", "ids", "instance", "machine", "memory", "meter", "shutdown", "telemetry", "traces"]),
+    ("instance", &["clock", "guest", "ids", "log", "machine", "meter", "traces"]),
+    ("guest", &["clock", "ids", "log", "machine", "memory", "meter", "traces"]),
     ("ledger", &["clock", "ids", "meter", "sqlite", "varint"]),
     ("sqlite", &["private"]),
     ("meter", &["clock", "ids"]),
     ("log", &["clock", "ids", "sqlite", "varint"]),
     ("telemetry", &["config", "ids", "meter"]),
-    ("config", &["access", "ids", "log", "meter"]),
+    ("config", &["access", "ids", "log", "meter", "traces"]),
     ("ids", &["clock"]),
     ("varint", &[]),
     ("chance", &[]),
@@ -179,6 +186,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("private", &[]),
     ("room", &[]),
     ("shutdown", &[]),
+    ("traces", &["chance", "clock", "ids"]),
 ];
 
 /// Crates that only some modules may name.
@@ -189,7 +197,10 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("axum", &["admin", "console"]),
     ("StatusCode", &["web", "data", "admin", "console", "fc", "cli"]),
     ("rusqlite", &["sqlite", "access", "catalog", "fc", "ledger", "log", "queue"]),
-    ("reqwest", &["cli"]),
+    ("reqwest", &["cli", "traces"]),
+    ("opentelemetry", &["traces"]),
+    ("opentelemetry_sdk", &["traces"]),
+    ("opentelemetry_otlp", &["traces"]),
 ];
 
 /// Code lines that a file may have.

@@ -56,7 +56,7 @@ pub(super) async fn invoke(
         qualifier: asked.qualifier.as_deref(),
         affinity: None,
         request: request.clone(),
-        traceparent: None,
+        trace: None,
         caller: Caller::Outside(key),
         // The guard has looked whether the operator may.
         auth: Some(Auth::None),

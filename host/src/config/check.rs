@@ -14,6 +14,7 @@ use crate::access::{AccessOptions, Auth};
 use crate::ids::KeyId;
 use crate::log::LogBounds;
 use crate::meter::Basis;
+use crate::traces::TracesConfig;
 
 /// The largest event that a host may be told to take.
 const EVENT_BYTES_LIMIT: usize = 32 << 20;
@@ -75,6 +76,9 @@ impl ServeArgs {
             logs_max_mb: self.logs_max_mb.or(file.logs_max_mb),
             logs_function_max_mb: self.logs_function_max_mb.or(file.logs_function_max_mb),
             log_days: self.log_days.or(file.log_days),
+            otlp_endpoint: self.otlp_endpoint.or(file.otlp_endpoint),
+            otlp_protocol: self.otlp_protocol.or(file.otlp_protocol),
+            trace_ratio: self.trace_ratio.or(file.trace_ratio),
             compile_cpu_max_ms: self.compile_cpu_max_ms.or(file.compile_cpu_max_ms),
             compile_memory_max_mb: self.compile_memory_max_mb.or(file.compile_memory_max_mb),
             compile_timeout_ms: self.compile_timeout_ms.or(file.compile_timeout_ms),
@@ -104,7 +108,7 @@ impl ServeArgs {
         };
         let (data, admin) = (self.data(connections, faults), self.admin(connections, faults));
         let (tls, compile, access) = (self.tls(faults), self.compile(faults), self.access(faults));
-        let logs = self.logs(faults);
+        let (logs, traces) = (self.logs(faults), self.traces(faults));
         let (queue, fc) = (self.queue(faults), self.fc((&data, &admin), faults));
         let mut range = |name, value, bounds| within(name, value, bounds, faults);
         let outgoing_connections_max = self.outgoing_connections_max.unwrap_or(10_000);
@@ -142,6 +146,7 @@ impl ServeArgs {
             drain_timeout: Duration::from_millis(drain_timeout_ms),
             billing_basis: self.billing_basis.unwrap_or_default(),
             invocation_retention: Duration::from_secs(invocation_days * 86_400),
+            traces,
             log_format: self.log_format.unwrap_or_default(),
         }
     }
@@ -224,6 +229,28 @@ impl ServeArgs {
             function_bytes_max: of_function << 20,
             kept_for: Duration::from_secs(days * 86_400),
         }
+    }
+
+    fn traces(&self, faults: &mut Vec<String>) -> Option<TracesConfig> {
+        let ratio = self.trace_ratio.unwrap_or(1.0);
+        if !(0.0..=1.0).contains(&ratio) {
+            faults.push(format!("`trace-ratio` is {ratio}: it must be 0 to 1, such as 0.01 for one of a hundred"));
+        }
+        let Some(endpoint) = self.otlp_endpoint.clone() else {
+            if self.otlp_protocol.is_some() || self.trace_ratio.is_some() {
+                faults.push("`otlp-protocol` and `trace-ratio` mean nothing without `otlp-endpoint`, which says where traces go".to_owned());
+            }
+            return None;
+        };
+        let is_url = endpoint.parse::<http::Uri>().is_ok_and(|uri| {
+            matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty())
+        });
+        if !is_url {
+            faults.push(format!(
+                "`otlp-endpoint` is `{endpoint}`: it must be the address of a collector, such as `http://127.0.0.1:4317`"
+            ));
+        }
+        Some(TracesConfig { endpoint, protocol: self.otlp_protocol.unwrap_or_default(), ratio })
     }
 
     fn queue(&self, faults: &mut Vec<String>) -> QueueConfig {

@@ -24,6 +24,7 @@ use crate::invoke::{Call, Caller, Payload, Refusal, Takes};
 use crate::operator::session;
 use crate::queue::{self, HandedOver, Receipt};
 use crate::telemetry;
+use crate::traces::TraceContext;
 use crate::web::headers;
 use crate::web::linger::Lingering;
 use crate::web::problem::{Code, Failure};
@@ -144,7 +145,7 @@ async fn call(plane: &Plane, request: &RequestId, route: Route<'_>, mut sent: Se
         qualifier: route.qualifier.as_deref(),
         affinity: affinity.as_ref().map(HeaderValue::as_bytes),
         request: request.clone(),
-        traceparent: headers::traceparent(&sent.headers),
+        trace: TraceContext::of_fields(&sent.headers),
         caller: Caller::Outside(key.as_deref()),
         auth: route.own.as_ref().and_then(|own| own.trigger.auth),
         attempt: 1,

@@ -22,6 +22,7 @@ use crate::invoke::{Call, Caller, Payload};
 use crate::log::Author;
 use crate::operator::Operator;
 use crate::queue::HandedOver;
+use crate::traces::TraceContext;
 use crate::web::headers;
 use crate::web::problem::Code;
 
@@ -76,7 +77,7 @@ pub(super) async fn run(fc: &Fc, asked: &Asked, event: EventInput) -> Result<Rep
         qualifier: Some(&qualifier),
         affinity: None,
         request: asked.id.clone(),
-        traceparent: headers::traceparent(&asked.fields),
+        trace: TraceContext::of_fields(&asked.fields),
         caller,
         auth,
         attempt: 1,

@@ -10,6 +10,7 @@ use wasmtime::component::GuestTaskId;
 use super::call::CallId;
 use crate::ids::{KeyId, RequestId};
 use crate::log::Author;
+use crate::traces::Trace;
 
 /// Answered calls to remember, because their background work may still run: enough to name the request of a late line,
 /// and a bound for guests that start work with each request and never end it.
@@ -22,8 +23,8 @@ pub(super) struct Origin {
     pub(super) request: RequestId,
     /// The access key that its caller showed.
     pub(super) key: Option<KeyId>,
-    /// The caller's W3C trace context.
-    pub(super) traceparent: Option<String>,
+    /// What its own requests continue.
+    pub(super) trace: Trace,
 }
 
 /// The calls whose code may be running.

@@ -7,6 +7,7 @@ use wasmtime::component::{ComponentType, Lower};
 
 use super::delivery::{Body, Response};
 use crate::ids::{KeyId, RequestId};
+use crate::traces::Trace;
 
 /// Names a call within its guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -59,8 +60,8 @@ pub struct CallContext {
     pub deadline_ms: u64,
     /// Which attempt at the request this is, from 1.
     pub attempt: u32,
-    /// The caller's W3C trace context.
-    pub traceparent: Option<String>,
+    /// The W3C trace context.
+    pub traceparent: Option<Arc<str>>,
 }
 
 /// One call, ready to be made.
@@ -76,6 +77,8 @@ pub struct Call {
     pub key: Option<KeyId>,
     /// The context that the guest gets.
     pub context: CallContext,
+    /// What its own requests continue.
+    pub trace: Trace,
     /// What the handler gets; hooks get nothing.
     pub input: Input,
 }

@@ -102,8 +102,8 @@ impl Funcs {
         mailbox: &Arc<Mailbox>,
         call: Call,
     ) -> wasmtime::Result<Returned> {
-        let Call { id, entry, request, key, context, input } = call;
-        let origin = Origin { request, key, traceparent: context.traceparent.clone() };
+        let Call { id, entry, request, key, context, trace, input } = call;
+        let origin = Origin { request, key, trace };
         let site = Site { accessor, mailbox, id, origin: &origin };
         match entry {
             Entry::Handler => self.handle(site, context, input).await,

@@ -9,6 +9,7 @@ use http_body_util::{BodyExt as _, Collected, Empty, Limited};
 
 use super::call::{CallContext, Entry};
 use super::delivery::Body;
+use crate::traces::TRACEPARENT;
 
 /// How much of a failed hook's response is read.
 const ERROR_BYTES_MAX: usize = 4096;
@@ -148,4 +149,8 @@ pub(super) fn tell(request: &mut http::Request<Body>, context: &CallContext, of_
         attempt => HeaderValue::from(attempt - 1),
     };
     fields.insert(RETRY_COUNT, retries);
+    // The caller's own, unless the host traces the request.
+    if let Some(traceparent) = &context.traceparent {
+        fields.insert(TRACEPARENT, text(traceparent));
+    }
 }

@@ -10,7 +10,7 @@ use wasmtime_wasi_http::{DEFAULT_FORBIDDEN_HEADERS, Error, RequestOptions, WasiB
 use super::client;
 use super::mailbox::Mailbox;
 use super::reach::{self, Reach};
-use super::trace::{self, TRACEPARENT};
+use super::trace;
 use crate::ids::InstanceId;
 use crate::log::{LogWriter, Stream};
 
@@ -79,14 +79,18 @@ impl WasiHttpHooks for Outbound {
             Ok(place) => place,
             Err(error) => return Box::new(std::future::ready(Err(error))),
         };
-        // A guest that does its own tracing sets this field itself.
-        if let Some(origin) = self.mailbox.origin() {
-            request.headers_mut().entry(TRACEPARENT).or_insert_with(|| trace::continued(&origin));
-        }
+        let mut span = self.mailbox.origin().and_then(|origin| trace::begin(&mut request, &origin));
         let client = self.mailbox.connections.client(&self.reach);
         let (log, instance, author) = (self.log.clone(), self.instance, self.mailbox.author());
         Box::new(async move {
-            let response = client::send(client, request, options, place).await.inspect_err(|error| {
+            let sent = client::send(client, request, options, place).await;
+            if let Some(span) = &mut span {
+                match &sent {
+                    Ok(response) => span.answered(response.status().as_u16()),
+                    Err(error) => span.failed(error.to_string()),
+                }
+            }
+            let response = sent.inspect_err(|error| {
                 // Logged as well, because not every language shows this error to its functions.
                 let text = match error {
                     Error::DestinationIpProhibited => format!(

@@ -2,24 +2,56 @@
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use uuid::Uuid;
 
 use super::attribution::Origin;
+use super::reach;
+use crate::traces::{Outgoing, TRACEPARENT, TRACESTATE};
 
-/// The field that carries the context (W3C Trace Context, section 3.2).
-pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// Gives a request that a guest sends its context, and begins its span if its origin is sampled. One that has a context stays as
+/// it is: its guest does its own tracing.
+pub(super) fn begin<B>(request: &mut Request<B>, origin: &Origin) -> Option<Outgoing> {
+    if request.headers().contains_key(TRACEPARENT) {
+        return None;
+    }
+    let span = origin.trace.parent.as_ref().map(|parent| {
+        let uri = request.uri();
+        let host = (uri.host().unwrap_or_default(), reach::port_of(uri));
+        parent.outgoing(request.method(), host, uri.path())
+    });
+    let traceparent = match &span {
+        Some(span) => span.context().traceparent.to_string(),
+        None => continued(origin),
+    };
+    let state = origin.trace.context.as_ref().and_then(|context| context.tracestate.as_deref());
+    let fields = request.headers_mut();
+    put(fields, TRACEPARENT, &traceparent);
+    if let Some(state) = state
+        && !fields.contains_key(TRACESTATE)
+    {
+        put(fields, TRACESTATE, state);
+    }
+    span
+}
 
-/// The context of a request that a guest sends: the trace and flags of its origin, and a new parent.
-pub(super) fn continued(origin: &Origin) -> HeaderValue {
-    let (trace, flags) = match origin.traceparent.as_deref() {
-        // Only well-formed ones reach a guest: `00-<32 hex>-<16 hex>-<2 hex>`.
+fn put(fields: &mut HeaderMap, name: HeaderName, text: &str) {
+    // Only what has the form of a context comes here, and that can stand in a field.
+    if let Ok(value) = HeaderValue::from_str(text) {
+        fields.insert(name, value);
+    }
+}
+
+/// The trace and flags of the origin, and a new parent.
+fn continued(origin: &Origin) -> String {
+    let (trace, flags) = match origin.trace.context.as_ref().map(|context| &context.traceparent) {
+        // `00-<32 hex>-<16 hex>-<2 hex>`.
         Some(text) => (text[3..35].to_owned(), text[53..].to_owned()),
         None => (trace_of(origin.request.as_str()), "01".to_owned()),
     };
     // Neither half of a version 4 UUID is all zeros.
     let (_, parent) = Uuid::new_v4().as_u64_pair();
-    HeaderValue::from_str(&format!("00-{trace}-{parent:016x}-{flags}")).unwrap_or(HeaderValue::from_static(""))
+    format!("00-{trace}-{parent:016x}-{flags}")
 }
 
 /// The trace of a request that came without one: the same for everything sent while serving it.
@@ -34,12 +66,35 @@ fn trace_of(request: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use http::Uri;
+
     use super::*;
     use crate::ids::RequestId;
+    use crate::traces::{Trace, TraceContext};
+
+    fn fields(request: &RequestId, traceparent: Option<&str>, own: &[(&'static str, &'static str)]) -> HeaderMap {
+        let context = traceparent.map(|text| TraceContext::parse(text, Some("a=1")).unwrap());
+        let trace = Trace { context, parent: None };
+        let origin = Origin { request: request.clone(), key: None, trace };
+        let mut sent = Request::new(());
+        *sent.uri_mut() = Uri::from_static("http://example.com/");
+        own.iter().for_each(|(name, value)| put(sent.headers_mut(), HeaderName::from_static(name), value));
+        assert!(begin(&mut sent, &origin).is_none(), "it is not sampled here");
+        sent.headers().clone()
+    }
 
     fn sent(request: &RequestId, traceparent: Option<&str>) -> String {
-        let origin = Origin { request: request.clone(), key: None, traceparent: traceparent.map(str::to_owned) };
-        continued(&origin).to_str().unwrap().to_owned()
+        fields(request, traceparent, &[])[TRACEPARENT].to_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn a_guest_that_does_its_own_tracing_is_left_alone() {
+        let own = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
+        let request = RequestId::new();
+        assert_eq!(fields(&request, Some(own), &[("traceparent", "mine")])[TRACEPARENT], "mine");
+        assert_eq!(fields(&request, Some(own), &[("tracestate", "b=2")])[TRACESTATE], "b=2");
+        assert_eq!(fields(&request, Some(own), &[])[TRACESTATE], "a=1");
+        assert!(!fields(&request, None, &[]).contains_key(TRACESTATE));
     }
 
     #[test]

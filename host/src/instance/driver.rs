@@ -26,6 +26,7 @@ use super::terms::{Terms, Vitals};
 use crate::guest::{CallId, Entry, Guest, Preempted};
 use crate::ids::{InstanceId, RequestId};
 use crate::meter::WindowMeter;
+use crate::traces::{Followed, HookSpan};
 
 /// What the pool must know of an instance.
 pub enum Report {
@@ -93,6 +94,8 @@ pub struct Instance {
     /// Whether pre-stop is still to be called: from the end of the initializer to the call.
     owes_pre_stop: bool,
     stop_reason: Option<StopReason>,
+    /// The requests of the window that is open, or was the last one, as far as they are sampled.
+    followed: Followed,
     meter: Option<WindowMeter>,
     windows: u32,
     calls: u64,
@@ -132,6 +135,8 @@ struct HookCall {
     deadline: Instant,
     /// It began in an earlier freeze; this freeze's own call is still to come.
     earlier: bool,
+    /// Its span, if a request that it follows is sampled.
+    span: Option<Box<HookSpan>>,
 }
 
 impl Instance {
@@ -153,6 +158,7 @@ impl Instance {
             leftover: None,
             owes_pre_stop: false,
             stop_reason: None,
+            followed: Followed::default(),
             meter: None,
             windows: 0,
             calls: 0,

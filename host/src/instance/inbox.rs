@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use super::job::Job;
 use super::order::Order;
+use crate::traces::Followed;
 
 /// Jobs and the newest order for one instance. A caller that adds something must also make the instance run. The queue
 /// is bounded, because the pool never assigns more jobs than the instance's concurrency.
@@ -83,6 +84,13 @@ impl Inbox {
     /// True if jobs wait.
     pub fn has_jobs(&self) -> bool {
         self.jobs() > 0
+    }
+
+    /// The requests that wait, as far as they are sampled.
+    pub(super) fn followed(&self) -> Followed {
+        let mut followed = Followed::default();
+        self.lock().iter().filter_map(|job| job.span.as_ref()).for_each(|span| followed.add(span));
+        followed
     }
 
     /// The number of jobs that wait.

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use crate::guest::{Delivery, Input, Response, Trap};
 use crate::ids::{InstanceId, RequestId};
 use crate::meter::InvocationMeter;
+use crate::traces::{OpenSpan, Trace};
 
 /// The state in which a request found its instance; sent as `Dormouse-Start`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,8 +40,10 @@ pub struct Job {
     pub request: RequestId,
     /// What the handler gets.
     pub input: Input,
-    /// The caller's W3C trace context.
-    pub traceparent: Option<String>,
+    /// What it continues.
+    pub trace: Trace,
+    /// Its span, if it is sampled.
+    pub span: Option<Box<OpenSpan>>,
     /// The handler's timeout.
     pub timeout: Duration,
     /// The state in which it found its instance.
@@ -179,9 +182,20 @@ impl Job {
         matches!(&self.caller, Caller::Waiting(reply) if reply.is_closed())
     }
 
+    /// Drops a job that is refused: it has no record.
+    pub fn refuse(mut self: Box<Self>, code: &'static str) {
+        if let Some(span) = &mut self.span {
+            span.course().code = code;
+        }
+        self.meter.forget();
+    }
+
     /// Sends the head of a response. The job continues until the whole body is read.
     pub fn respond(&mut self, response: Box<Response>, timings: Timings) {
         let delivery = response.body().delivery();
+        if let Some(span) = &mut self.span {
+            span.course().status = Some(response.status().as_u16());
+        }
         if self.send(Outcome::Responded(response), timings)
             && let Some(delivery) = delivery
         {
@@ -193,6 +207,7 @@ impl Job {
     pub fn answer(mut self: Box<Self>, outcome: Outcome, timings: Timings) {
         let code = outcome.code();
         self.meter.executed(timings.executed);
+        self.note_course(&outcome, timings);
         let delivered = match &self.caller {
             // The caller may have left meanwhile; then the record says so.
             Caller::Waiting(_) => self.send(outcome, timings),
@@ -203,6 +218,19 @@ impl Job {
             Caller::Gone => false,
         };
         self.meter.outcome(code, delivered);
+    }
+
+    fn note_course(&mut self, outcome: &Outcome, timings: Timings) {
+        let Some(span) = &mut self.span else { return };
+        let course = span.course();
+        if let Outcome::Responded(response) = outcome {
+            course.status = Some(response.status().as_u16());
+        }
+        let reading = self.meter.reading();
+        (course.accepted, course.instance) = (Some(reading.start), reading.instance);
+        (course.found, course.code) = (self.start.as_str(), outcome.code());
+        Timings { queue: course.queue, start: course.start, handler: course.handler, executed: course.executed } =
+            timings;
     }
 
     /// Sends an answer to the caller if it waits. False if it does not wait or has left.

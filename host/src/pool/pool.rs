@@ -24,6 +24,7 @@ use super::state::State;
 use crate::ids::{KeyId, RequestId, RevisionId};
 use crate::instance::{self, Answer, Caller, Ended, Input, Job, Outcome, Start, Terms, Timings};
 use crate::meter::{AcceptedCall, CalledBy, InvocationMeter};
+use crate::traces::{OpenSpan, Trace};
 
 /// How long after a request was told to stop it is told again.
 const STOP_AGAIN: Duration = Duration::from_secs(1);
@@ -55,8 +56,10 @@ pub struct Request {
     pub attempt: u32,
     /// What the handler gets.
     pub input: Input,
-    /// The caller's W3C trace context.
-    pub traceparent: Option<String>,
+    /// What it continues.
+    pub trace: Trace,
+    /// Its span, if it is sampled.
+    pub span: Option<OpenSpan>,
     /// Ends the request when it is cancelled.
     pub stop: Option<CancellationToken>,
 }
@@ -153,14 +156,15 @@ impl Pinned {
         let (reply, mut answer) = oneshot::channel();
         let ticket = inner.tickets.fetch_add(1, Ordering::Relaxed);
         let now = Instant::now();
-        let Request { id, version, called_by, key, attempt, input, traceparent, stop } = request;
+        let Request { id, version, called_by, key, attempt, input, trace, span, stop } = request;
         let function = inner.terms.function.clone();
         let call = AcceptedCall { request: id.clone(), function, version, called_by, key, attempt };
         let job = Box::new(Job {
             ticket,
             request: id,
             input,
-            traceparent,
+            trace,
+            span: span.map(Box::new),
             timeout: inner.settings.request_timeout,
             start: Start::Active,
             accepted: now,
@@ -250,7 +254,7 @@ impl Inner {
     fn give(&self, job: Box<Job>) -> Result<Option<Arc<Runner>>, Refused> {
         let mut state = self.lock();
         if self.context.tasks.is_cut_off() {
-            job.meter.forget();
+            job.refuse("host-draining");
             return Err(Refused::Draining);
         }
         if job.is_work {
@@ -265,7 +269,7 @@ impl Inner {
             Placed::Left(job, Decision::Refuse) => match state.take_abandoned() {
                 left if left.is_empty() => {
                     drop(state);
-                    job.meter.forget();
+                    job.refuse("function-busy");
                     self.count_unserved("function-busy");
                     return Err(Refused::Busy);
                 }

@@ -18,6 +18,7 @@ use crate::invoke::{Call, Caller, Payload, Refusal, Takes};
 use crate::meter::CalledBy;
 use crate::pool::Refused;
 use crate::telemetry;
+use crate::traces::TraceContext;
 
 /// How long an event waits for its share of the memory for events.
 const SHARE_WITHIN: Duration = Duration::from_secs(60);
@@ -129,7 +130,7 @@ impl Runner<'_> {
             qualifier: claimed.lane.qualifier.as_deref(),
             affinity: origin.affinity.as_deref().map(str::as_bytes),
             request: claimed.id.clone(),
-            traceparent: origin.traceparent.clone(),
+            trace: origin.traceparent.as_deref().and_then(|text| TraceContext::parse(text, None)),
             caller: Caller::Host { called_by, key: origin.key },
             auth: None,
             attempt: claimed.attempt,

@@ -170,7 +170,7 @@ impl Queue {
         let HandedOver { id, http, event } = handed;
         let origin = Origin {
             key: call.caller.key(),
-            traceparent: call.traceparent.clone(),
+            traceparent: call.trace.as_ref().map(|trace| trace.traceparent.to_string()),
             affinity: call.affinity.map(|affinity| String::from_utf8_lossy(affinity).into_owned()),
             http,
             ..Origin::default()

@@ -1,6 +1,7 @@
 //! A host under test: a child process on ports that the system chose, with clients for both planes.
 
 mod caller;
+mod collector;
 mod compiled;
 pub(crate) mod frames;
 mod function;
@@ -13,6 +14,7 @@ mod server;
 mod up;
 
 pub(crate) use caller::Caller;
+pub(crate) use collector::{Collector, attribute};
 pub(crate) use function::TestFunction;
 pub(crate) use gate::Gate;
 pub(crate) use host::TestHost;

@@ -15,12 +15,13 @@ use crate::instance::job::{Job, Outcome, Timings};
 use crate::instance::lifecycle::Event;
 use crate::machine;
 use crate::meter::WindowMeter;
+use crate::traces::{HookSpan, Trace};
 
 /// What differs between the calls of one instance.
 struct Told {
     version: Arc<str>,
     attempt: u32,
-    traceparent: Option<String>,
+    trace: Trace,
 }
 
 impl Instance {
@@ -91,18 +92,18 @@ impl Instance {
         CallId(self.calls)
     }
 
-    fn context(&self, request: &RequestId, timeout: Duration, told: Told) -> CallContext {
+    fn context(&self, request: &RequestId, timeout: Duration, told: &Told) -> CallContext {
         let wall = self.meter.as_ref().map_or_else(clock::date, |meter| meter.wall(self.now));
         let deadline = (wall + timeout).duration_since(UNIX_EPOCH);
         CallContext {
             request_id: request.shared(),
             function: self.terms.function.shared(),
-            version: told.version,
+            version: told.version.clone(),
             instance_id: self.id_text.clone(),
             memory_mb: self.terms.memory_mb,
             deadline_ms: deadline.map_or(0, |since| since.as_millis() as u64),
             attempt: told.attempt,
-            traceparent: told.traceparent,
+            traceparent: told.trace.context.as_ref().map(|context| context.traceparent.clone()),
         }
     }
 
@@ -112,11 +113,12 @@ impl Instance {
         job.meter.began(self.id, now);
         let accepted = job.meter.reading();
         let (version, attempt, key) = (accepted.version.clone(), accepted.attempt, accepted.key);
-        let told = Told { version, attempt, traceparent: job.traceparent.take() };
-        let context = self.context(&job.request, job.timeout, told);
+        let told = Told { version, attempt, trace: std::mem::take(&mut job.trace) };
+        let context = self.context(&job.request, job.timeout, &told);
         let input = std::mem::take(&mut job.input);
         let call = self.next_call();
-        self.guest.call(Call { id: call, entry: Entry::Handler, request: job.request.clone(), key, context, input });
+        let (entry, request, trace) = (Entry::Handler, job.request.clone(), told.trace);
+        self.guest.call(Call { id: call, entry, request, key, context, trace, input });
         let mut executed_before = Duration::ZERO;
         if let Some(meter) = &mut self.meter {
             meter.request_began(now);
@@ -129,13 +131,20 @@ impl Instance {
 
     pub(super) fn begin_hook(&mut self, entry: Entry) {
         let request = RequestId::new();
-        let told = Told { version: self.terms.version.get(), attempt: 1, traceparent: None };
-        let context = self.context(&request, self.terms.timeout(entry), told);
+        // The initializer comes before the requests that wait for it.
+        let followed = if entry == Entry::Initializer { &self.inbox.followed() } else { &self.followed };
+        let span = followed.hook(entry.as_str(), &self.terms.function, (self.id, &request));
+        let trace = span.as_ref().map(HookSpan::trace).unwrap_or_default();
+        let told = Told { version: self.terms.version.get(), attempt: 1, trace };
+        let context = self.context(&request, self.terms.timeout(entry), &told);
         let call = self.next_call();
-        let (id, input) = (call, Input::Nothing);
-        self.guest.call(Call { id, entry, request: request.clone(), key: None, context, input });
+        let (id, input, trace) = (call, Input::Nothing, told.trace);
+        self.guest.call(Call { id, entry, request: request.clone(), key: None, context, trace, input });
         self.terms.metrics.hook_called(entry);
         self.wait_for_hook(call, entry, request, false);
+        if let Some(hook) = &mut self.hook {
+            hook.span = span.map(Box::new);
+        }
     }
 
     pub(super) fn wait_for_hook(&mut self, call: CallId, entry: Entry, request: RequestId, earlier: bool) {
@@ -144,7 +153,7 @@ impl Instance {
             if earlier { meter.hook_resumed(now) } else { meter.hook_began(now) }
         }
         let deadline = now + self.terms.timeout(entry);
-        self.hook = Some(HookCall { call, entry, request, deadline, earlier });
+        self.hook = Some(HookCall { call, entry, request, deadline, earlier, span: None });
     }
 
     pub(super) fn returned(&mut self, call: CallId, returned: Returned) {
@@ -182,6 +191,9 @@ impl Instance {
         let mut running = self.running.swap_remove(index);
         let timings = self.timings(&running);
         running.job.meter.ended(self.now);
+        if let Some(span) = &running.job.span {
+            self.followed.add(span);
+        }
         if let Some(meter) = &mut self.meter {
             meter.ended_one(self.now);
         }

@@ -193,7 +193,10 @@ impl Instance {
         self.tell(request, &text);
     }
 
-    pub(super) fn count_hook_failure(&self, entry: Entry, failure: &'static str) {
+    pub(super) fn count_hook_failure(&mut self, entry: Entry, failure: &'static str) {
+        if let Some(span) = self.hook.as_mut().and_then(|hook| hook.span.as_mut()) {
+            span.fail(failure);
+        }
         let labels = HookFailureLabels { hook: entry.as_str(), failure };
         self.terms.metrics.hook_failures.get_or_create(&labels).inc();
     }

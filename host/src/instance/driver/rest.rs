@@ -5,10 +5,12 @@ use std::time::Duration;
 use super::Instance;
 use crate::instance::lifecycle::Event;
 use crate::meter::{Account, Rest, WindowMeter};
+use crate::traces::Followed;
 
 impl Instance {
     pub(super) fn open_window(&mut self, parked: Duration) {
         self.windows += 1;
+        self.followed = Followed::default();
         self.vitals.add_window();
         let account = Account {
             function: self.terms.function.clone(),
