@@ -2,7 +2,8 @@
 //!
 //! `meter.rs` posts readings from `Drop`; [`Ledger::post`] packs them into blocks (`block.rs`, `rows.rs`) in the shards
 //! of `intake.rs` and returns. One thread (`writer.rs`) takes the blocks, drops duplicates (`batch.rs`) and commits
-//! groups of blocks (`store.rs`), each block as one row of SQLite. Queries (`usage.rs` and `by_key.rs` for sums, `records.rs` for
+//! groups of blocks (`store.rs`), each block as one row of SQLite; later it adds them to the sums of their hours (`hours.rs`).
+//! Queries (`usage.rs` and `by_key.rs` for sums, `records.rs` for
 //! single records) open their own read-only connection on the caller's thread and read the blocks (`query.rs`).
 //!
 //! Invariants:
@@ -21,6 +22,7 @@ mod by_key;
 mod calendar;
 mod checkpoint;
 mod exact;
+mod hours;
 mod intake;
 mod query;
 mod records;
@@ -60,6 +62,9 @@ pub const INVOCATION_RETENTION: Duration = Duration::from_secs(30 * 86_400);
 /// How long window records, from which the bill is made, are kept by default.
 pub const WINDOW_RETENTION: Duration = Duration::from_secs(400 * 86_400);
 
+/// Blocks that wait by default until they are added to the sums of their hours: few enough to be read for every query.
+const UNSUMMED_MAX: usize = 256;
+
 /// The longest that a query waits for the writer.
 const FLUSH_WITHIN: Duration = Duration::from_secs(5);
 
@@ -70,11 +75,13 @@ pub struct Options {
     pub retention: Duration,
     /// How long window records are kept.
     pub window_retention: Duration,
+    /// Blocks of windows that wait until they are added to the sums of their hours.
+    pub unsummed_max: usize,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { retention: INVOCATION_RETENTION, window_retention: WINDOW_RETENTION }
+        Options { retention: INVOCATION_RETENTION, window_retention: WINDOW_RETENTION, unsummed_max: UNSUMMED_MAX }
     }
 }
 

@@ -51,12 +51,12 @@ pub const EVERY_FUNCTION: Visible<'static> = &|_| true;
 
 /// The records that a query asks for.
 pub(super) struct Scope<'a> {
-    visible: Visible<'a>,
-    function: Option<String>,
+    pub(super) visible: Visible<'a>,
+    pub(super) function: Option<String>,
     /// They start at this time or later.
     pub(super) from_us: i64,
     /// They start before this time.
-    to_us: i64,
+    pub(super) to_us: i64,
 }
 
 impl<'a> Scope<'a> {
@@ -72,6 +72,12 @@ impl<'a> Scope<'a> {
             from_us: from.map_or(0, to_unix_us),
             to_us: to.map_or(i64::MAX, to_unix_us),
         }
+    }
+
+    /// The part of it between these times.
+    pub(super) fn between(&self, from_us: i64, to_us: i64) -> Scope<'a> {
+        let (from_us, to_us) = (from_us.max(self.from_us), to_us.min(self.to_us));
+        Scope { visible: self.visible, function: self.function.clone(), from_us, to_us }
     }
 
     fn holds(&self, start_us: i64) -> bool {
@@ -90,7 +96,7 @@ pub(super) struct Head<'a> {
 }
 
 /// A connection that sees one snapshot.
-pub(super) struct Reader(Connection);
+pub(super) struct Reader(pub(super) Connection);
 
 impl Ledger {
     /// A connection that sees everything posted before this call.
@@ -108,6 +114,16 @@ impl Ledger {
 /// What a visitor returns: continue or stop.
 pub(super) type Visited = Result<ControlFlow<()>, QueryError>;
 
+/// Which blocks of windows.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Blocks {
+    All,
+    /// Those with windows of smaller numbers than this.
+    Before(i64),
+    /// The others. They are few, and in the order of their numbers.
+    From(i64),
+}
+
 impl Reader {
     /// Visits the windows in `scope`: the open ones, then the others, block by block in the order of `first_us`.
     pub(super) fn windows(
@@ -115,27 +131,34 @@ impl Reader {
         scope: &Scope<'_>,
         mut visit: impl FnMut(&Head<'_>, &WindowRow) -> Visited,
     ) -> Result<(), QueryError> {
-        let mut see = |head: &Head<'_>, rows: &[u8]| {
-            if !(scope.visible)(head.function) {
-                return Ok(ControlFlow::Continue(()));
-            }
-            let mut rows = Rows::new(rows, head.first_us);
-            while let Some(row) = rows.window() {
-                if scope.holds(row.start_us) && visit(head, &row)?.is_break() {
-                    return Ok(ControlFlow::Break(()));
-                }
-            }
-            if rows.are_read() { Ok(ControlFlow::Continue(())) } else { Err(damaged(WINDOW_BLOCKS).into()) }
-        };
+        self.open_windows(scope, &mut visit)?;
+        self.ended_windows(scope, Blocks::All, visit)
+    }
+
+    /// Visits the open windows in `scope`.
+    pub(super) fn open_windows(
+        &self,
+        scope: &Scope<'_>,
+        mut visit: impl FnMut(&Head<'_>, &WindowRow) -> Visited,
+    ) -> Result<(), QueryError> {
         // There are only as many as instances are awake, so their order does not matter.
         let mut select = self.0.prepare(
             "SELECT 0, function, version, start_us, row FROM open_windows WHERE ?1 IS NULL OR function = ?1",
         )?;
         each(select.query([&scope.function])?, |head, rows| {
             // They are not ordered, so a stop at one says nothing about the next ones.
-            see(&head, rows).map(|_| ControlFlow::Continue(()))
-        })?;
-        self.blocks(WINDOW_BLOCKS, scope, |head, rows| see(&head, rows))
+            windows_of(scope, &head, rows, &mut visit).map(|_| ControlFlow::Continue(()))
+        })
+    }
+
+    /// Visits the windows in `scope` that ended.
+    pub(super) fn ended_windows(
+        &self,
+        scope: &Scope<'_>,
+        blocks: Blocks,
+        mut visit: impl FnMut(&Head<'_>, &WindowRow) -> Visited,
+    ) -> Result<(), QueryError> {
+        self.blocks(WINDOW_BLOCKS, scope, blocks, |head, rows| windows_of(scope, &head, rows, &mut visit))
     }
 
     /// Visits the invocations in `scope` with their numbers, block by block in the order of `first_us`.
@@ -144,7 +167,7 @@ impl Reader {
         scope: &Scope<'_>,
         mut visit: impl FnMut(&Head<'_>, i64, &InvocationRow<'_>) -> Visited,
     ) -> Result<(), QueryError> {
-        self.blocks(INVOCATION_BLOCKS, scope, |head, bytes| {
+        self.blocks(INVOCATION_BLOCKS, scope, Blocks::All, |head, bytes| {
             if !(scope.visible)(head.function) {
                 return Ok(ControlFlow::Continue(()));
             }
@@ -164,18 +187,47 @@ impl Reader {
         &self,
         table: &str,
         scope: &Scope<'_>,
+        blocks: Blocks,
         visit: impl FnMut(Head<'_>, &[u8]) -> Visited,
     ) -> Result<(), QueryError> {
         let function = if scope.function.is_some() { "function = ?4" } else { "?4 IS NULL" };
+        // The sign keeps SQLite from the index by time where the one by number leads to fewer rows, and the other way round.
+        let (time, number, order) = match blocks {
+            Blocks::All | Blocks::Before(_) => ("first_us", "+id < ?5", "first_us"),
+            Blocks::From(_) => ("+first_us", "id >= ?5", "id"),
+        };
+        let number_of = match blocks {
+            Blocks::All => i64::MAX,
+            Blocks::Before(number) | Blocks::From(number) => number,
+        };
         let mut select = self.0.prepare(&format!(
             "SELECT id, function, version, first_us, rows FROM {table}
-             WHERE first_us >= ?1 AND last_us >= ?2 AND first_us < ?3 AND {function} ORDER BY first_us"
+             WHERE {time} >= ?1 AND last_us >= ?2 AND {time} < ?3 AND {function} AND {number} ORDER BY {order}"
         ))?;
         // A block that begins before the requested time may contain records of it, but only if it is of the same time
         // span.
-        let values = params![base(scope.from_us), scope.from_us, scope.to_us, scope.function];
+        let values = params![base(scope.from_us), scope.from_us, scope.to_us, scope.function, number_of];
         each(select.query(values)?, visit)
     }
+}
+
+/// Visits the windows of a block that are in `scope`.
+fn windows_of(
+    scope: &Scope<'_>,
+    head: &Head<'_>,
+    rows: &[u8],
+    visit: &mut impl FnMut(&Head<'_>, &WindowRow) -> Visited,
+) -> Visited {
+    if !(scope.visible)(head.function) {
+        return Ok(ControlFlow::Continue(()));
+    }
+    let mut rows = Rows::new(rows, head.first_us);
+    while let Some(row) = rows.window() {
+        if scope.holds(row.start_us) && visit(head, &row)?.is_break() {
+            return Ok(ControlFlow::Break(()));
+        }
+    }
+    if rows.are_read() { Ok(ControlFlow::Continue(())) } else { Err(damaged(WINDOW_BLOCKS).into()) }
 }
 
 fn each(mut rows: rusqlite::Rows<'_>, mut visit: impl FnMut(Head<'_>, &[u8]) -> Visited) -> Result<(), QueryError> {

@@ -1,4 +1,4 @@
--- The ledger's tables, version 5. Times are microseconds since 1970 (_us).
+-- The ledger's tables, version 6, without those that `schema_5_to_6.sql` adds. Times are microseconds since 1970 (_us).
 
 -- Records are written once and read seldom, so a row holds a block of them, in the form that `rows.rs` describes. The
 -- records of a block are of one function and version and start within the same 2^21 us (`block.rs`): `first_us` is the

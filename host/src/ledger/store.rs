@@ -12,17 +12,23 @@ use rusqlite::{Connection, ErrorCode, TransactionBehavior, params};
 use super::batch::{Batch, Chunk};
 use super::block::{Block, Key, Rows};
 use super::checkpoint::Checkpoints;
+use super::hours;
 use super::rows::{State, WindowRow};
 use super::time::{from_unix_us, to_unix_us};
 use crate::meter::WindowReading;
 use crate::sqlite::{self, Schema};
 
 const SCHEMA: Schema = Schema {
-    version: 5,
-    create: include_str!("schema.sql"),
+    version: 6,
+    create: concat!(include_str!("schema.sql"), include_str!("schema_5_to_6.sql")),
     // Version 1 was never released. Version 3 has rows that say who called, and version 5 rows that say with which key
     // (`rows.rs`), which the versions before cannot read.
-    migrations: &[(2, ""), (3, "ALTER TABLE heartbeat ADD COLUMN date_us INTEGER NOT NULL DEFAULT 0"), (4, "")],
+    migrations: &[
+        (2, ""),
+        (3, "ALTER TABLE heartbeat ADD COLUMN date_us INTEGER NOT NULL DEFAULT 0"),
+        (4, ""),
+        (5, include_str!("schema_5_to_6.sql")),
+    ],
     unmarked_version: 0,
     shrinks: false,
 };
@@ -66,6 +72,8 @@ pub(super) struct Store {
     /// The numbers of the next records.
     next_window: i64,
     next_invocation: i64,
+    /// Blocks of windows that are in no sum yet.
+    unsummed: usize,
 }
 
 impl Store {
@@ -96,10 +104,23 @@ impl Store {
         }
         transaction.commit()?;
         (self.next_window, self.next_invocation) = (next_window, next_invocation);
+        self.unsummed += batch.windows(chunk).count();
         if let Some(checkpoints) = &mut self.checkpoints {
             let blocks = batch.windows(chunk).chain(batch.invocations(chunk));
             checkpoints.added(blocks.map(|block| block.rows.len()).sum());
         }
+        Ok(())
+    }
+
+    /// Blocks of windows that are in no sum yet.
+    pub(super) fn unsummed(&self) -> usize {
+        self.unsummed
+    }
+
+    /// Adds at most so many of them to the sums.
+    pub(super) fn sum_up(&mut self, blocks_max: usize) -> rusqlite::Result<()> {
+        let summed = hours::sum_up(&mut self.connection, blocks_max)?;
+        self.unsummed = if summed < blocks_max { 0 } else { self.unsummed.saturating_sub(summed) };
         Ok(())
     }
 
@@ -129,6 +150,7 @@ impl Store {
             let sql = format!("DELETE FROM {table} WHERE id IN (SELECT id FROM {table} {PRUNE})");
             pruned += self.connection.prepare_cached(&sql)?.execute(params![to_unix_us(before), blocks_max])?;
         }
+        hours::prune(&self.connection, to_unix_us(windows))?;
         Ok(pruned)
     }
 
@@ -244,8 +266,9 @@ fn open(path: &Path) -> anyhow::Result<Store> {
     }
     let next_window = next_number(&connection, WINDOW_BLOCKS)?;
     let next_invocation = next_number(&connection, INVOCATION_BLOCKS)?;
+    let unsummed = hours::unsummed(&connection)?;
     let checkpoints = Some(Checkpoints::start(path)?);
-    Ok(Store { connection, checkpoints, next_window, next_invocation })
+    Ok(Store { connection, checkpoints, next_window, next_invocation, unsummed })
 }
 
 fn damage(error: &anyhow::Error) -> bool {

@@ -12,14 +12,14 @@ use serde::{Deserialize, Serialize};
 
 use super::by_key::ByKey;
 use super::exact::Exact;
-use super::query::{GROUPS_MAX, Head, QueryError, Scope, Visible};
+use super::hours::HOUR_US;
+use super::query::{Blocks, GROUPS_MAX, Head, QueryError, Reader, Scope, Visible, Visited};
 use super::rows::WindowRow;
 use super::{Ledger, time};
 use crate::ids::{FunctionName, InstanceId, KeyId};
 use crate::meter::compute_units;
 
 const BYTES_PER_GB: f64 = (1_u64 << 30) as f64;
-const HOUR_US: i64 = 3_600_000_000;
 const DAY_US: i64 = 24 * HOUR_US;
 
 /// Which windows to add up, and how. A window belongs to the time in which it starts.
@@ -138,28 +138,86 @@ impl Ledger {
     pub fn usage(&self, query: &UsageQuery, visible: Visible<'_>) -> Result<Usage, QueryError> {
         let scope = Scope::new(query.function.as_ref(), query.from, query.to, visible);
         let reader = self.reader()?;
-        let mut by_key = (query.group == Group::Key).then(|| ByKey::read(&reader, &scope)).transpose()?;
-        let mut total = Exact::default();
-        let mut groups: BTreeMap<GroupKey, Exact> = BTreeMap::new();
-        let mut function = Function::default();
-        reader.windows(&scope, |head, row| {
-            total.add(row);
-            if let Some(by_key) = &mut by_key {
-                by_key.add(row)?;
-            }
-            if let Some(key) = GroupKey::of(query.group, &mut function, head, row) {
-                groups.entry(key).or_default().add(row);
-                if groups.len() > GROUPS_MAX {
-                    return Err(QueryError::TooManyGroups);
-                }
-            }
-            Ok(ControlFlow::Continue(()))
-        })?;
-        if let Some(by_key) = by_key {
-            groups.extend(by_key.divided().into_iter().map(|(key, exact)| (GroupKey::AccessKey(key), exact)));
+        match query.group {
+            // What an hour is the sum of cannot be told apart again.
+            Group::Instance | Group::Key => of_windows(&reader, &scope, query.group),
+            Group::None | Group::Function | Group::Hour | Group::Day => of_hours(&reader, &scope, query.group),
         }
-        let groups = groups.into_iter().map(|(key, exact)| UsageGroup { key: key.text(), sums: exact.into() });
-        Ok(Usage { groups: groups.collect(), total: total.into() })
+    }
+}
+
+/// Adds up whole hours, and the windows that are in none.
+fn of_hours(reader: &Reader, scope: &Scope<'_>, group: Group) -> Result<Usage, QueryError> {
+    let mut sums = Totals::default();
+    let mut function = Function::default();
+    let begun_us = scope.from_us.rem_euclid(HOUR_US);
+    let first_us = if begun_us == 0 { scope.from_us } else { scope.from_us.saturating_add(HOUR_US - begun_us) };
+    // For ever is a whole hour's end as well.
+    let end_us = if scope.to_us == i64::MAX { i64::MAX } else { scope.to_us - scope.to_us.rem_euclid(HOUR_US) };
+    let summed_to = if first_us < end_us { reader.summed_to()? } else { 0 };
+    let mut add = |head: &Head<'_>, row: &WindowRow| {
+        let mut exact = Exact::default();
+        exact.add(row);
+        sums.add(GroupKey::of(group, &mut function, head.function, row.start_us), &exact)
+    };
+    reader.open_windows(scope, &mut add)?;
+    if summed_to == 0 {
+        reader.ended_windows(scope, Blocks::All, &mut add)?;
+    } else {
+        reader.ended_windows(scope, Blocks::From(summed_to), &mut add)?;
+        for edge in [scope.between(i64::MIN, first_us), scope.between(end_us, i64::MAX)] {
+            if edge.from_us < edge.to_us {
+                reader.ended_windows(&edge, Blocks::Before(summed_to), &mut add)?;
+            }
+        }
+        reader.hours(&scope.between(first_us, end_us), |name, hour_us, hour| {
+            sums.add(GroupKey::of(group, &mut function, name, hour_us), hour)
+        })?;
+    }
+    Ok(sums.usage())
+}
+
+/// Adds up windows, each for itself.
+fn of_windows(reader: &Reader, scope: &Scope<'_>, group: Group) -> Result<Usage, QueryError> {
+    let mut by_key = (group == Group::Key).then(|| ByKey::read(reader, scope)).transpose()?;
+    let mut sums = Totals::default();
+    reader.windows(scope, |_, row| {
+        if let Some(by_key) = &mut by_key {
+            by_key.add(row)?;
+        }
+        let mut exact = Exact::default();
+        exact.add(row);
+        let key = (group == Group::Instance).then_some(GroupKey::Instance(row.instance));
+        sums.add(key, &exact)
+    })?;
+    if let Some(by_key) = by_key {
+        sums.groups.extend(by_key.divided().into_iter().map(|(key, exact)| (GroupKey::AccessKey(key), exact)));
+    }
+    Ok(sums.usage())
+}
+
+/// The sums of a query.
+#[derive(Default)]
+struct Totals {
+    total: Exact,
+    groups: BTreeMap<GroupKey, Exact>,
+}
+
+impl Totals {
+    fn add(&mut self, key: Option<GroupKey>, sums: &Exact) -> Visited {
+        self.total.add_sums(sums);
+        if let Some(key) = key {
+            self.groups.entry(key).or_default().add_sums(sums);
+            if self.groups.len() > GROUPS_MAX {
+                return Err(QueryError::TooManyGroups);
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn usage(self) -> Usage {
+        let groups = self.groups.into_iter().map(|(key, exact)| UsageGroup { key: key.text(), sums: exact.into() });
+        Usage { groups: groups.collect(), total: self.total.into() }
     }
 }
 
@@ -188,13 +246,12 @@ impl Function {
 }
 
 impl GroupKey {
-    fn of(group: Group, function: &mut Function, head: &Head<'_>, row: &WindowRow) -> Option<GroupKey> {
-        let begin = |span| Some(GroupKey::Time(row.start_us - row.start_us % span));
+    /// The group of what a function used from a time on.
+    fn of(group: Group, function: &mut Function, name: &str, start_us: i64) -> Option<GroupKey> {
+        let begin = |span| Some(GroupKey::Time(start_us - start_us % span));
         match group {
-            // By key, windows are divided.
-            Group::None | Group::Key => None,
-            Group::Function => Some(GroupKey::Function(function.named(head.function))),
-            Group::Instance => Some(GroupKey::Instance(row.instance)),
+            Group::None | Group::Instance | Group::Key => None,
+            Group::Function => Some(GroupKey::Function(function.named(name))),
             Group::Hour => begin(HOUR_US),
             Group::Day => begin(DAY_US),
         }

@@ -29,6 +29,10 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 /// How long a closing ledger keeps trying.
 const CLOSE_WITHIN: Duration = Duration::from_secs(10);
 
+/// Blocks that are added to the sums at once, and how long to wait before more are.
+const SUMMED_AT_ONCE: usize = 512;
+const SUM_PAUSE: Duration = Duration::from_millis(20);
+
 /// Old blocks deleted after one commit: twice as many as were written, so that deletion catches up, within these
 /// bounds.
 const PRUNE_BLOCKS_MIN: usize = 8;
@@ -54,6 +58,7 @@ pub(super) struct Writer {
     gathering: Option<Instant>,
     retry: Option<Retry>,
     prune_failed: bool,
+    sum_failed: bool,
     calendar: Calendar,
     /// The date that is in the file.
     stored_date: SystemTime,
@@ -80,6 +85,7 @@ impl Writer {
             gathering: None,
             retry: None,
             prune_failed: false,
+            sum_failed: false,
             calendar: Calendar::new(date),
             stored_date: date,
         })
@@ -106,6 +112,9 @@ impl Writer {
     /// What to wait for: true if a post ends the wait, and the deadline that ends it.
     fn next(&self) -> (bool, Option<Instant>) {
         let beat = self.batch.is_busy().then(|| self.beat + COMMIT_WITHIN);
+        // A ledger that was written by an earlier version is added to the sums little by little.
+        let sum = self.must_sum_up().then(|| Instant::now() + SUM_PAUSE);
+        let beat = [beat, sum].into_iter().flatten().min();
         match (&self.retry, self.gathering) {
             (Some(retry), _) => (false, Some(retry.at)),
             (None, Some(until)) => (false, Some(beat.map_or(until, |beat| beat.min(until)))),
@@ -123,6 +132,7 @@ impl Writer {
                 self.succeeded();
                 self.intake.answer(ticket, stored);
                 self.prune(rows);
+                self.sum_up();
             }
             Err(error) => {
                 self.failed(&error);
@@ -192,6 +202,21 @@ impl Writer {
                 self.prune_failed = true;
             }
             Err(_) => {}
+        }
+    }
+
+    fn must_sum_up(&self) -> bool {
+        !self.sum_failed && self.store.unsummed() > self.options.unsummed_max
+    }
+
+    /// Adds blocks to the sums of their hours. Where that fails, queries read the blocks.
+    fn sum_up(&mut self) {
+        if !self.must_sum_up() {
+            return;
+        }
+        if let Err(error) = self.store.sum_up(SUMMED_AT_ONCE) {
+            tracing::warn!(%error, "the ledger cannot add up hours; until it starts anew, questions about usage take longer");
+            self.sum_failed = true;
         }
     }
 

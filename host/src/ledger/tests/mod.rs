@@ -1,5 +1,6 @@
 //! The ledger as its users see it, on real files: what the tests share.
 
+mod hours;
 mod opening;
 mod queries;
 mod speed;
@@ -18,7 +19,8 @@ use crate::meter::{Basis, CalledBy, InvocationReading, Reading, WindowReading};
 const MS: fn(u64) -> Duration = Duration::from_millis;
 const DAY: Duration = Duration::from_secs(86_400);
 /// For records whose starts are part of what a test expects.
-const FOR_EVER: Options = Options { retention: Duration::MAX, window_retention: Duration::MAX };
+const FOR_EVER: Options =
+    Options { retention: Duration::MAX, window_retention: Duration::MAX, unsummed_max: UNSUMMED_MAX };
 
 /// An ended window of `function` that used nothing.
 pub(super) fn window(function: &str) -> WindowReading {

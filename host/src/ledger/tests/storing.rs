@@ -73,7 +73,7 @@ fn the_heart_beats_while_a_window_is_busy_and_only_then() {
 
 #[test]
 fn old_records_are_deleted_and_windows_are_kept_longer() {
-    let host = Fixture::with(Options { retention: DAY, window_retention: DAY * 10 });
+    let host = Fixture::with(Options { retention: DAY, window_retention: DAY * 10, ..FOR_EVER });
     let ago = |days| SystemTime::now() - DAY * days;
     for days in [0, 2, 20] {
         host.invocation(InvocationReading { start: ago(days), ..invocation("f") });
