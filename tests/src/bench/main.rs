@@ -5,6 +5,7 @@
 //! meanwhile is watched: a round in which others took more than 5 % of the CPU is repeated, and flagged if that does
 //! not help. Each file measures one thing; `report` says what came out.
 
+mod bill;
 mod bodies;
 mod client;
 mod clock;
@@ -29,6 +30,7 @@ mod queue;
 mod report;
 mod server;
 mod side_by_side;
+mod traces;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -91,6 +93,10 @@ enum Command {
     Load,
     /// What it costs callers that the console is open and the metrics are scraped
     Console,
+    /// What it costs callers that their requests are traced
+    Traces,
+    /// How long the bill of a month takes
+    Bill,
     /// Asynchronous invocations: how many are accepted, how long they take, and what a million of them cost
     Queue,
     /// Instructions of a request, counted by valgrind
@@ -126,7 +132,7 @@ pub(crate) struct Options {
 
 type Bench = fn(&Options) -> Result<Vec<Figure>>;
 
-const BENCHES: [(&str, Bench); 12] = [
+const BENCHES: [(&str, Bench); 14] = [
     ("http", http::run),
     ("http over", over::run),
     ("side-by-side", side_by_side::run),
@@ -137,6 +143,8 @@ const BENCHES: [(&str, Bench); 12] = [
     ("cold", cold::run),
     ("load", overload::run),
     ("console", console::run),
+    ("traces", traces::run),
+    ("bill", bill::run),
     ("queue", queue::run),
     ("languages", languages::run),
 ];
@@ -174,6 +182,8 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Cold => "cold",
         Command::Load => "load",
         Command::Console => "console",
+        Command::Traces => "traces",
+        Command::Bill => "bill",
         Command::Queue => "queue",
         Command::Instructions => "instructions",
         Command::Languages => "languages",
