@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use opentelemetry_proto::tonic::trace::v1::Span;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{Collector, Kind, Reply, TestHost, TestServer, attribute, eventually, over_kinds};
 
@@ -117,17 +117,24 @@ async fn spans_of_the_function_itself_join_the_trace_and_those_of_a_hook_the_hoo
 async fn a_caller_decides_and_else_the_share_that_is_configured() {
     let collector = Collector::start().await;
     let host = traced(&collector, &["--trace-ratio=0"]).await;
-    let probe = host.deploy("probe", "guest-probe", json!({})).await;
+    let server = TestServer::start("hello", Duration::ZERO).await;
+    let probe = host.deploy("probe", "guest-probe", json!({"allowedOutboundHosts": ["127.0.0.1"]})).await;
     let told = async |flags: Option<&str>| {
         let mut request = probe.request(json!({"do": ["context"]}).to_string());
         if let Some(flags) = flags {
             request = request.header("traceparent", context(flags));
         }
-        Reply::of(request.send().await.unwrap()).await.results()[0]["traceparent"].as_str().unwrap().to_owned()
+        Reply::of(request.send().await.unwrap()).await.results()[0]["traceparent"].clone()
     };
     assert_eq!(told(Some("00")).await, context("00"), "what is not sampled is passed on");
-    assert!(told(None).await.ends_with("-00"), "the function learns that it is not sampled");
+    assert_eq!(told(None).await, Value::Null);
+    probe.script(json!([{"http-get": format!("http://{}/", server.address)}])).await.results();
+    assert!(
+        server.received()[0].field("traceparent").ends_with("-00"),
+        "those that it calls learn that it is not sampled"
+    );
     let sampled = told(Some("01")).await;
+    let sampled = sampled.as_str().unwrap();
     assert!(sampled.starts_with(&format!("00-{TRACE}-")) && sampled.ends_with("-01") && sampled != context("01"));
     let handler = collector.span("handler").await;
     assert_eq!(

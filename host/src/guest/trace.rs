@@ -47,7 +47,10 @@ fn continued(origin: &Origin) -> String {
     let (trace, flags) = match origin.trace.context.as_ref().map(|context| &context.traceparent) {
         // `00-<32 hex>-<16 hex>-<2 hex>`.
         Some(text) => (text[3..35].to_owned(), text[53..].to_owned()),
-        None => (trace_of(origin.request.as_str()), "01".to_owned()),
+        None => {
+            let flags = if origin.trace.is_left_out { "00" } else { "01" };
+            (trace_of(origin.request.as_str()), flags.to_owned())
+        }
     };
     // Neither half of a version 4 UUID is all zeros.
     let (_, parent) = Uuid::new_v4().as_u64_pair();
@@ -74,7 +77,7 @@ mod tests {
 
     fn fields(request: &RequestId, traceparent: Option<&str>, own: &[(&'static str, &'static str)]) -> HeaderMap {
         let context = traceparent.map(|text| TraceContext::parse(text, Some("a=1")).unwrap());
-        let trace = Trace { context, parent: None };
+        let trace = Trace { context, ..Trace::default() };
         let origin = Origin { request: request.clone(), key: None, trace };
         let mut sent = Request::new(());
         *sent.uri_mut() = Uri::from_static("http://example.com/");

@@ -52,9 +52,9 @@ impl TraceContext {
         })
     }
 
-    /// The context of a span.
-    pub(super) fn of(trace: TraceId, span: SpanId, sampled: bool, tracestate: Option<Arc<str>>) -> TraceContext {
-        let traceparent = format!("00-{trace}-{span}-{:02x}", u8::from(sampled)).into();
+    /// The context of a span, which is sampled.
+    pub(super) fn of(trace: TraceId, span: SpanId, tracestate: Option<Arc<str>>) -> TraceContext {
+        let traceparent = format!("00-{trace}-{span}-{SAMPLED:02x}").into();
         TraceContext { traceparent, tracestate }
     }
 
@@ -84,7 +84,7 @@ mod tests {
     fn only_what_has_the_form_is_a_context() {
         let context = TraceContext::parse(GOOD, Some("a=1,b=2")).unwrap();
         assert!(context.is_sampled() && context.tracestate.as_deref() == Some("a=1,b=2"));
-        assert_eq!(TraceContext::of(context.trace(), context.span(), true, context.tracestate.clone()), context);
+        assert_eq!(TraceContext::of(context.trace(), context.span(), context.tracestate.clone()), context);
         assert!(!TraceContext::parse(&GOOD.replace("-01", "-02"), None).unwrap().is_sampled());
         assert!(TraceContext::parse(&GOOD.replace("-01", "-03"), None).unwrap().is_sampled());
         for wrong in [

@@ -30,10 +30,12 @@ pub struct Traces(Option<Arc<Sender>>);
 /// What the call of a function continues; cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Trace {
-    /// What the function is told; none: its request came without one, and the host traces nothing.
+    /// What the function is told; none: its request came without one, and is not sampled.
     pub context: Option<TraceContext>,
     /// The span whose children the function's own requests are; none: the request is not sampled.
     pub parent: Option<Parent>,
+    /// The host has decided that the request is not sampled, so those that are called for it need not ask themselves.
+    pub is_left_out: bool,
 }
 
 /// A span that others may be children of.
@@ -57,25 +59,21 @@ impl Traces {
         function: &FunctionName,
         began: SystemTime,
     ) -> (Trace, Option<OpenSpan>) {
-        let Some(sender) = &self.0 else { return (Trace { context: caller, parent: None }, None) };
+        let Some(sender) = &self.0 else { return (Trace { context: caller, ..Trace::default() }, None) };
         let sampled = match &caller {
             Some(context) => context.is_sampled(),
             None => chance::drawn() < sender.ratio,
         };
-        if let (false, Some(_)) = (sampled, &caller) {
-            return (Trace { context: caller, parent: None }, None);
+        if !sampled {
+            // The function is told nothing new: a text that it must make room for would cost most requests more than all of this.
+            return (Trace { context: caller, parent: None, is_left_out: true }, None);
         }
         let trace = caller.as_ref().map_or_else(new_trace, TraceContext::trace);
         let (parent, state) = (caller.as_ref().map(TraceContext::span), caller.and_then(|context| context.tracestate));
-        let handler = new_span();
-        // One that is not sampled is told so: else the function and those it calls would begin traces of their own.
-        let context = Some(TraceContext::of(trace, handler, sampled, state));
-        if !sampled {
-            return (Trace { context, parent: None }, None);
-        }
-        let above = Parent { sender: sender.clone(), trace, span: handler };
+        let above = Parent { sender: sender.clone(), trace, span: new_span() };
+        let context = Some(TraceContext::of(trace, above.span, state));
         let open = OpenSpan::new(above.clone(), parent, function, began);
-        (Trace { context, parent: Some(above) }, Some(open))
+        (Trace { context, parent: Some(above), is_left_out: false }, Some(open))
     }
 
     /// Sends what is not sent yet; gives up after a while.
@@ -128,7 +126,7 @@ mod tests {
     #[test]
     fn without_a_caller_who_decides_it_is_drawn() {
         let (trace, span) = begun(0.0, None);
-        assert!(span.is_none() && !trace.context.unwrap().is_sampled(), "the function learns that it is not sampled");
+        assert!(span.is_none() && trace.context.is_none() && trace.is_left_out);
         let (trace, span) = begun(1.0, None);
         assert!(span.is_some() && trace.context.unwrap().is_sampled());
         let sampled = (0..2000).filter(|_| begun(0.25, None).1.is_some()).count();

@@ -187,8 +187,8 @@ pub struct HookSpan {
 impl HookSpan {
     /// What the hook's own requests continue.
     pub fn trace(&self) -> Trace {
-        let context = TraceContext::of(self.own.trace, self.own.span, true, None);
-        Trace { context: Some(context), parent: Some(self.own.clone()) }
+        let context = TraceContext::of(self.own.trace, self.own.span, None);
+        Trace { context: Some(context), parent: Some(self.own.clone()), is_left_out: false }
     }
 
     /// The hook failed: `failed`, `timed-out` or `crashed`.
@@ -267,7 +267,7 @@ impl Parent {
 impl Outgoing {
     /// What the request says in its field `traceparent`.
     pub fn context(&self) -> TraceContext {
-        TraceContext::of(self.parent.trace, self.id, true, None)
+        TraceContext::of(self.parent.trace, self.id, None)
     }
 
     /// The request was answered.
