@@ -14,6 +14,7 @@ use serde::Deserialize;
 use crate::access::{AccessOptions, Auth};
 use crate::log::LogBounds;
 use crate::meter::Basis;
+use crate::telemetry::{LogFormat, LogLevels};
 use crate::traces::{Protocol, TracesConfig};
 
 /// Files that the host itself has open: databases, listeners, compiled code.
@@ -187,17 +188,16 @@ pub struct ServeArgs {
     /// How the host's own log looks on standard error [default: text]
     #[arg(long, env = "DORMOUSE_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
-}
-
-/// How the host's own log looks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// A line for people.
-    #[default]
-    Text,
-    /// An object a line, for programs.
-    Json,
+    /// What is in the host's own log: a level, and others for some modules, e.g. `warn,queue=debug` [default: info, or what
+    /// RUST_LOG says]
+    #[arg(long, env = "DORMOUSE_LOG_LEVELS", value_name = "LEVELS")]
+    pub log_levels: Option<String>,
+    /// Browsers that may be signed in to the console at once; beyond them the oldest is signed out [default: 1000]
+    #[arg(long, env = "DORMOUSE_CONSOLE_SESSIONS_MAX", value_name = "COUNT")]
+    pub console_sessions_max: Option<usize>,
+    /// Changes of instances' states that are remembered for the console's lanes [default: 65536]
+    #[arg(long, env = "DORMOUSE_INSTANCE_MOVES_MAX", value_name = "COUNT")]
+    pub instance_moves_max: Option<usize>,
 }
 
 /// Checked settings.
@@ -243,6 +243,10 @@ pub struct Config {
     pub traces: Option<TracesConfig>,
     /// How the host's own log looks.
     pub log_format: LogFormat,
+    /// What is in it; none: what the environment says.
+    pub log_levels: Option<LogLevels>,
+    /// Changes of instances' states that are remembered.
+    pub instance_moves_max: usize,
 }
 
 /// Where the host's certificates come from.
@@ -348,6 +352,8 @@ pub struct AdminConfig {
     pub component_bytes_max: usize,
     /// What all uploaded components may take together until they are deployed, in MB.
     pub uploads_memory_mb_max: u64,
+    /// Browsers that may be signed in to the console.
+    pub sessions_max: usize,
 }
 
 /// Whether a host's name, as it stands in addresses, is one of this machine that no other reaches.

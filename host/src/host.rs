@@ -31,7 +31,7 @@ use crate::meter::Basis;
 use crate::pool::{self, Capacity, CapacityBounds, InstanceCounts, InstanceSnapshot, Moves, Pool, Pools};
 use crate::room::Room;
 use crate::shutdown::Tasks;
-use crate::telemetry::{Charges, FunctionLabels};
+use crate::telemetry::{Charges, FunctionLabels, WorkMetrics};
 use crate::traces::Traces;
 
 /// A host without its listeners; see the module.
@@ -53,6 +53,8 @@ pub struct Host {
     changes: watch::Sender<u64>,
     metrics: Arc<instance::Metrics>,
     charges: Charges,
+    work: WorkMetrics,
+    engine: Engine,
     events: Held,
     replies: Held,
     traces: Traces,
@@ -88,6 +90,14 @@ pub struct HeadRoom {
     pub guest_memory_bytes: u64,
     /// Requests that wait for an instance.
     pub waiting: usize,
+    /// Linear memory of parked instances.
+    pub parked_memory_bytes: u64,
+    /// Instances that were stopped to make room for others, since the host started.
+    pub evictions: u64,
+    /// Epochs of 1 ms in which some instance ran, since the host started.
+    pub epochs: u64,
+    /// Whether the ticker of epochs is awake, because some instance runs.
+    pub is_ticking: bool,
 }
 
 /// An instance, and the function that it is of.
@@ -122,8 +132,9 @@ impl Host {
         let guest_memory_bytes = engine.memory_bytes_total();
         let capacity = Capacity::new(bounds, governor);
         let mut registry = Registry::with_prefix("dormouse");
-        let metrics = Arc::new(instance::Metrics::register(&mut registry));
         let labels = FunctionLabels::new(config.metrics_functions_max);
+        let metrics = Arc::new(instance::Metrics::register(&mut registry, labels.clone()));
+        let work = WorkMetrics::register(&mut registry);
         let pool_metrics = Arc::new(pool::Metrics::register(&mut registry, labels.clone()));
         let charges = Charges::register(&mut registry, labels);
         let mut held = |name, what, megabytes| {
@@ -142,9 +153,9 @@ impl Host {
         Ok(Arc::new(Host {
             access: Access::open(&config.state_dir, &config.access)?,
             auth: config.data.auth,
-            catalog: Catalog::open(&config.state_dir, engine, bounds, logs.clone(), tasks.clone())?,
+            catalog: Catalog::open(&config.state_dir, engine.clone(), bounds, logs.clone(), tasks.clone())?,
             logs,
-            pools: Pools::new(tasks.clone(), capacity, pool_metrics)?,
+            pools: Pools::new(tasks.clone(), capacity, pool_metrics, config.instance_moves_max)?,
             ledger,
             registry,
             tasks,
@@ -155,6 +166,8 @@ impl Host {
             changes: watch::Sender::new(0),
             metrics,
             charges,
+            work,
+            engine,
             events,
             replies,
             traces: Traces::open(config.traces.as_ref())?,
@@ -246,6 +259,11 @@ impl Host {
         Ok(text)
     }
 
+    /// What is counted of asynchronous invocations.
+    pub fn work_metrics(&self) -> &WorkMetrics {
+        &self.work
+    }
+
     /// All functions, by name.
     pub fn functions(&self) -> Vec<Arc<Function>> {
         self.catalog.list()
@@ -290,6 +308,7 @@ impl Host {
     pub fn head_room(&self) -> HeadRoom {
         let capacity = self.pools.capacity();
         let (maps, bounds) = capacity.maps();
+        let (epochs, is_ticking) = self.engine.epochs();
         HeadRoom {
             instances: capacity.instances() as u64,
             instances_max: bounds.instances_max as u64,
@@ -299,6 +318,10 @@ impl Host {
             memory_bytes_max: capacity.governor().bytes_max(),
             guest_memory_bytes: self.guest_memory_bytes.load(Ordering::Relaxed),
             waiting: self.pools.waiting(),
+            parked_memory_bytes: self.pools.parked_bytes(),
+            evictions: self.metrics.evictions(),
+            epochs,
+            is_ticking,
         }
     }
 

@@ -18,7 +18,7 @@
 //!
 //! What many of them use: [`config`] has the checked settings, [`ids`] the names and identifiers, [`sqlite`] opens the
 //! databases, [`varint`] packs their rows, [`private`] closes files to other users, [`clock`] tells the date, [`chance`] draws, [`figures`] writes
-//! numbers for people, [`room`] shares memory out, [`memory`] says whether there is any, [`machine`] reads the kernel's
+//! numbers for people, [`csv`] tables for spreadsheets, [`room`] shares memory out, [`memory`] says whether there is any, [`machine`] reads the kernel's
 //! limits, [`log`] keeps functions' output in memory and on disk, [`telemetry`] is the host's own log, [`traces`] sends
 //! spans to collectors, and [`shutdown`] ends it all.
 
@@ -50,6 +50,7 @@ pub mod ids;
 pub mod clock;
 pub mod chance;
 pub mod figures;
+pub mod csv;
 pub mod config;
 pub mod machine;
 pub mod private;

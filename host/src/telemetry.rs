@@ -16,7 +16,9 @@ use pin_project_lite::pin_project;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use serde::Deserialize;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::EnvFilter;
@@ -25,14 +27,91 @@ use tracing_subscriber::fmt::format::{DefaultFields, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::config::LogFormat;
 use crate::ids::{FunctionName, RequestId};
 use crate::meter::{Reading, compute_units};
 
-/// Starts the host's log on standard error. `RUST_LOG` says what is logged; guests' lines are target `guest`, at debug.
+/// The bounds of histograms in seconds, from a thaw to the longest calls.
+pub const SECONDS: [f64; 14] =
+    [0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10.0, 60.0];
+
+/// The modules of the host whose levels can be set, and what functions write.
+const MODULES: [&str; 24] = [
+    "access",
+    "admin",
+    "catalog",
+    "cli",
+    "config",
+    "console",
+    "data",
+    "fc",
+    "guest",
+    "host",
+    "instance",
+    "invoke",
+    "ledger",
+    "log",
+    "machine",
+    "memory",
+    "operator",
+    "pool",
+    "queue",
+    "server",
+    "telemetry",
+    "traces",
+    "trigger",
+    "web",
+];
+/// The target of the lines that functions write, which are written at `debug`.
+const FUNCTIONS: &str = "functions";
+const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
+
+/// What is written into the host's log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogLevels(String);
+
+impl LogLevels {
+    /// Levels as operators write them: `LEVEL`, and `MODULE=LEVEL` for those that differ, separated by commas.
+    pub fn parse(text: &str) -> Result<LogLevels, String> {
+        let mut directives = Vec::new();
+        for part in text.split(',').map(str::trim) {
+            let (module, level) = part.split_once('=').map_or((None, part), |(module, level)| (Some(module), level));
+            if !LEVELS.contains(&level) {
+                return Err(format!("`log-levels` has the level `{level}`; there are {}", LEVELS.join(", ")));
+            }
+            directives.push(match module {
+                None => level.to_owned(),
+                Some(FUNCTIONS) => format!("guest={level}"),
+                Some(module) if MODULES.contains(&module) => format!("dormouse::{module}={level}"),
+                Some(module) => {
+                    return Err(format!(
+                        "`log-levels` names `{module}`; there are {FUNCTIONS}, which is what functions write, and {}",
+                        MODULES.join(", ")
+                    ));
+                }
+            });
+        }
+        Ok(LogLevels(directives.join(",")))
+    }
+}
+
+/// How the host's own log looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// A line for people.
+    #[default]
+    Text,
+    /// An object a line, for programs.
+    Json,
+}
+
+/// Starts the host's log on standard error. Without levels `RUST_LOG` says what is logged, as in other programs in Rust.
 /// Called once, by the command that runs a host.
-pub fn init(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+pub fn init(format: LogFormat, levels: Option<&LogLevels>) {
+    let filter = match levels {
+        Some(levels) => EnvFilter::new(&levels.0),
+        None => EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")),
+    };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second call, in a test, leaves the first subscriber in place.
     let _ = match format {
@@ -223,6 +302,41 @@ impl Charges {
     }
 }
 
+/// What is counted of asynchronous invocations.
+pub struct WorkMetrics {
+    attempts: Family<CodeLabel, Counter>,
+    waiting: Gauge,
+    running: Gauge,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct CodeLabel {
+    code: String,
+}
+
+impl WorkMetrics {
+    /// Makes the counters and names them in `registry`.
+    pub fn register(registry: &mut Registry) -> WorkMetrics {
+        let work = WorkMetrics { attempts: Family::default(), waiting: Gauge::default(), running: Gauge::default() };
+        let help = "Attempts at asynchronous invocations, by `ok` or the code of the problem";
+        registry.register("queue_attempts", help, work.attempts.clone());
+        registry.register("queue_waiting", "Asynchronous invocations that wait for an attempt", work.waiting.clone());
+        registry.register("queue_running", "Asynchronous invocations that run", work.running.clone());
+        work
+    }
+
+    /// Counts an attempt that ended.
+    pub fn attempted(&self, code: &str) {
+        self.attempts.get_or_create(&CodeLabel { code: code.to_owned() }).inc();
+    }
+
+    /// Notes how many invocations wait and run now.
+    pub fn measure(&self, waiting: u64, running: u64) {
+        self.waiting.set(waiting.cast_signed());
+        self.running.set(running.cast_signed());
+    }
+}
+
 /// What one function is charged for.
 pub struct FunctionCharges {
     windows: Counter,
@@ -254,6 +368,20 @@ mod tests {
     use tracing_subscriber::fmt::MakeWriter;
 
     use super::*;
+
+    #[test]
+    fn levels_are_set_by_module() {
+        let parsed = |text: &str| LogLevels::parse(text).map(|levels| levels.0);
+        assert_eq!(parsed("warn, pool=debug,functions=off").unwrap(), "warn,dormouse::pool=debug,guest=off");
+        assert!(parsed("loud").unwrap_err().contains("`loud`; there are error, warn"));
+        assert!(
+            parsed("pools=info").unwrap_err().contains("`pools`") && parsed("").is_err() && parsed("info,").is_err()
+        );
+        let modules =
+            include_str!("lib.rs").lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'));
+        let modules: HashSet<&str> = modules.collect();
+        assert!(MODULES.iter().all(|module| modules.contains(module)), "a module that there is not");
+    }
 
     #[test]
     fn functions_beyond_the_bound_have_their_figures_together() {

@@ -13,7 +13,8 @@ use crate::support::{Reply, TestHost, eventually};
 const FROM_NPM: [&str; 2] = ["puppeteer-core@24.31.0", "axe-core@4.14.1"];
 const DRIVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/it/fixtures/console/browser.js");
 /// All pages, of which the function's is that of one with instances, versions and lines.
-const PAGES: [(&str, &str); 7] = [
+const PAGES: [(&str, &str); 8] = [
+    ("keys", "/console/keys"),
     ("functions", "/"),
     ("function", "/console/functions/probe"),
     ("instances", "/console/instances"),
@@ -237,6 +238,91 @@ async fn an_alias_is_moved_and_a_trigger_is_fired() {
     browser.shows("#aliases", "2 gets 25 %").await;
     let alias = host.get("/v1/functions/probe/aliases/prod").await.json();
     assert_eq!((&alias["version"], &alias["weights"]["2"]), (&json!("1"), &json!(0.25)));
+    browser.is_content().await;
+}
+
+#[tokio::test]
+async fn a_key_is_made_shown_once_rotated_and_revoked() {
+    let host = with_probe().await;
+    host.function("probe").configure(json!({"auth": "key"})).await;
+    let works = async |key: &str| {
+        host.function("probe").request(r#"{"do": []}"#).bearer_auth(key).send().await.unwrap().status() == 200
+    };
+    let mut browser = Browser::open(&host);
+    browser.goto("/console/functions/probe").await;
+    browser.leave("a[href='/console/keys?function=probe']").await;
+    browser.fill("[data-key] [name=description]", "for tests").await;
+    browser.click("[data-key] button").await;
+    browser.shows("#secret output", "dmk-").await;
+    let made = browser.text("#secret output").await;
+    assert!(works(&made).await, "{made}");
+    browser.goto("/console/keys?function=probe").await;
+    assert!(!browser.text("main").await.contains(&made), "a key is shown once");
+    browser.shows("table", "for tests").await;
+    browser.click("[data-path$='/rotate']").await;
+    browser.shows("#secret output", "dmk-").await;
+    let rotated = browser.text("#secret output").await;
+    assert!(rotated != made && works(&rotated).await && !works(&made).await);
+    browser.leave("[data-method=DELETE]").await;
+    assert!(!works(&rotated).await, "a revoked key works no more");
+    // What is wrong is told beside its field or below the form.
+    browser.goto("/console/keys").await;
+    browser.fill("[data-key] [name=functions]", "not a name").await;
+    browser.click("[data-key] button").await;
+    browser.shows("[data-key]", "not a name").await;
+    browser.order(json!(["wrong"])).await;
+    browser.is_content().await;
+}
+
+#[tokio::test]
+async fn the_bill_is_had_as_tables_for_spreadsheets() {
+    let host = with_probe().await;
+    host.function("probe").reaches("parked").await;
+    let total = host.get("/v1/usage?function=probe").await.json()["total"].clone();
+    let table = async |query: &str| -> Vec<std::collections::HashMap<String, String>> {
+        let reply = host.get(&format!("/console/bill.csv?{query}")).await;
+        assert_eq!((reply.status, reply.header("content-type")), (200, "text/csv; charset=utf-8"), "{reply:?}");
+        assert!(reply.header("content-disposition").starts_with("attachment"), "{reply:?}");
+        let text = reply.text();
+        let mut lines = text.lines().map(|line| line.split(',').map(str::to_owned).collect::<Vec<_>>());
+        let head = lines.next().unwrap();
+        lines.map(|line| head.iter().cloned().zip(line).collect()).collect()
+    };
+    let by_function = table("of=functions").await;
+    assert_eq!((by_function.len(), by_function[0]["key"].as_str()), (1, "probe"), "{by_function:?}");
+    assert_eq!(by_function[0]["requests"], total["requests"].to_string());
+    assert_eq!(table("of=time&days=1").await.len(), 1);
+    let windows = table("of=windows&function=probe").await;
+    assert_eq!(windows.len().to_string(), total["windows"].to_string(), "{windows:?}");
+    assert_eq!(table("of=requests&function=probe").await.len(), 3);
+    assert_eq!(host.get("/console/bill.csv?of=everything").await.status, 404);
+    let mut browser = Browser::open(&host);
+    browser.goto("/console/bill?function=probe").await;
+    assert_eq!(browser.order(json!(["count", "a[download]"])).await, 4);
+    browser.is_content().await;
+}
+
+#[tokio::test]
+async fn older_lines_of_a_log_come_step_by_step() {
+    let host = with_probe().await;
+    let probe = host.function("probe");
+    for hundreds in 0..12 {
+        let steps: Vec<Value> =
+            (0..100).map(|one| json!({"print": format!("number {}", hundreds * 100 + one)})).collect();
+        probe.script(json!(steps)).await.results();
+    }
+    let mut browser = Browser::open(&host);
+    browser.goto("/console/logs?function=probe&text=number").await;
+    browser.shows(".log", "number 1199").await;
+    assert!(!browser.text(".log").await.contains("number 699\n"));
+    browser.click(".older").await;
+    browser.shows(".log", "number 699").await;
+    browser.click(".older").await;
+    browser.shows(".log", "number 0").await;
+    let shown = browser.text(".log").await;
+    let places: Vec<usize> =
+        [0, 700, 1199].iter().map(|number| shown.find(&format!("number {number}")).unwrap()).collect();
+    assert!(places.is_sorted(), "the oldest come first: {places:?}");
     browser.is_content().await;
 }
 

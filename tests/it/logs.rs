@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
-use crate::support::{Gate, Kind, TestFunction, TestHost, eventually, over_kinds};
+use crate::support::{Gate, Kind, TestFunction, TestHost, dormouse, eventually, over_kinds};
 
 /// Bytes that a line may have.
 const LINE_BYTES_MAX: usize = 32 << 10;
@@ -219,4 +219,27 @@ async fn a_function_that_writes_without_end_keeps_the_file_within_its_bound() {
     }
     let lines = function.lines().await;
     assert!(lines[0]["sequence"].as_u64().unwrap() > 1, "the oldest lines are gone");
+}
+
+#[tokio::test]
+async fn levels_of_the_hosts_own_log_are_set_by_module() {
+    let said = async |levels: &str| {
+        let host = TestHost::builder().flag(&format!("--log-levels={levels}")).start().await;
+        let function = host.deploy("probe", "guest-probe", json!({})).await;
+        function.script(json!([{"print": "hello from the guest"}])).await.results();
+        let log = host.log_kept();
+        host.signal(rustix::process::Signal::TERM);
+        host.ended().await;
+        log.lock().unwrap().clone()
+    };
+    let (usual, quiet, chatty) =
+        (said("info").await, said("error").await, said("error,functions=debug,server=info").await);
+    assert!(usual.contains("listening") && !usual.contains("hello from"), "{usual}");
+    assert!(!quiet.contains("listening") && !quiet.contains("hello from"), "{quiet}");
+    assert!(chatty.contains("listening") && chatty.contains("hello from") && !chatty.contains("room for"), "{chatty}");
+    for (levels, wrong) in [("loud", "`loud`"), ("pools=info", "`pools`")] {
+        let output = dormouse().args(["serve", "--log-levels", levels]).output().await.unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && text.contains(wrong), "{text}");
+    }
 }

@@ -57,6 +57,42 @@ async fn the_text_passes_promtool_and_counts_by_function_outcome_and_start() {
 }
 
 #[tokio::test]
+async fn hooks_attempts_and_parked_memory_are_measured() {
+    let host = TestHost::start().await;
+    let probe = host.deploy("probe", "guest-probe", json!({"freezeAfterMs": 0})).await;
+    probe.script(json!([])).await.results();
+    probe.reaches("parked").await;
+    let hook =
+        |hook: &str, figure: &str| format!(r#"dormouse_hook_seconds_{figure}{{function="probe",hook="{hook}"}}"#);
+    for (name, calls) in [("initializer", 1.0), ("pre-freeze", 1.0), ("pre-stop", 0.0)] {
+        assert_eq!(host.metric(&hook(name, "count")).await, calls, "{name}");
+    }
+    assert!(host.metric(&hook("pre-freeze", "sum")).await > 0.0);
+    let parked = host.metric("dormouse_parked_memory_bytes").await;
+    assert_eq!(parked, host.metric("dormouse_guest_memory_bytes").await);
+    assert!(parked >= 65536.0, "{parked}");
+    for script in [json!([]), json!([{"fail": "no"}])] {
+        let request = probe.request(json!({"do": script}).to_string()).header("dormouse-invocation-type", "async");
+        assert_eq!(request.send().await.unwrap().status(), 202);
+    }
+    for (code, least) in [("ok", 1.0), ("function-failed", 1.0)] {
+        let name = format!(r#"dormouse_queue_attempts_total{{code="{code}"}}"#);
+        eventually(&name, async || match host.metric(&name).await {
+            count if count >= least => Ok(()),
+            count => Err(count.to_string()),
+        })
+        .await;
+    }
+    let instance = probe.instances().await[0]["id"].as_str().unwrap().to_owned();
+    host.post(&format!("/v1/instances/{instance}/stop")).await;
+    probe.is_gone().await;
+    assert_eq!(
+        (host.metric("dormouse_parked_memory_bytes").await, host.metric(&hook("pre-stop", "count")).await),
+        (0.0, 1.0)
+    );
+}
+
+#[tokio::test]
 async fn functions_beyond_the_bound_are_counted_together() {
     let host = TestHost::builder().flag("--metrics-functions-max=1").start().await;
     for name in ["first", "second", "third"] {

@@ -22,6 +22,9 @@ pub enum Right {
 }
 
 impl Right {
+    /// All of them.
+    pub const ALL: [Right; 3] = [Right::Invoke, Right::Read, Right::Manage];
+
     /// The word in messages and in the API.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -46,6 +46,8 @@ pub(super) async fn metrics(
     let accepted = fields.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let is_open =
         accepted.flat_map(|value| value.split(',')).any(|kind| kind.trim().starts_with("application/openmetrics-text"));
+    let (waiting, running) = plane.queue.backlog();
+    plane.host.work_metrics().measure(waiting, running);
     let text = plane.host.metrics()?;
     let (kind, text) = if is_open { (OPEN_METRICS, text) } else { (PROMETHEUS, telemetry::prometheus_text(&text)) };
     Ok(([(header::CONTENT_TYPE, kind)], text))

@@ -22,7 +22,7 @@ pub(super) struct Started {
 /// Checks the settings, sets up logging and binds both planes.
 pub(super) async fn start(arguments: ServeArgs) -> anyhow::Result<Started> {
     let config = arguments.resolve()?;
-    crate::telemetry::init(config.log_format);
+    crate::telemetry::init(config.log_format, config.log_levels.as_ref());
     let (admin_token, state_dir) = (config.access.admin_token.clone(), config.state_dir.clone());
     let server = Server::start(config).await?;
     let addresses = server.addresses();

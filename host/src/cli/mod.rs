@@ -23,7 +23,6 @@ mod compile;
 pub mod component;
 mod configure;
 mod console;
-mod csv;
 mod delete;
 mod deploy;
 mod disable;

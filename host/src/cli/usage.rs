@@ -3,13 +3,13 @@
 use comfy_table::Cell;
 use serde_json::Value;
 
+use crate::csv;
 use crate::ids::FunctionName;
 use crate::ledger::{Group, InvocationPage, Sums, Usage, WindowPage, WindowRecord, WindowState};
 
 use super::answer::Answer;
 use super::client::Client;
 use super::client_args::ClientArgs;
-use super::csv;
 use super::fc_price::{Line, Price};
 use super::output;
 use super::units::{self, Moment};

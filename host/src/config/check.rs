@@ -14,6 +14,7 @@ use crate::access::{AccessOptions, Auth};
 use crate::ids::KeyId;
 use crate::log::LogBounds;
 use crate::meter::Basis;
+use crate::telemetry::LogLevels;
 use crate::traces::TracesConfig;
 
 /// The largest event that a host may be told to take.
@@ -79,6 +80,9 @@ impl ServeArgs {
             otlp_endpoint: self.otlp_endpoint.or(file.otlp_endpoint),
             otlp_protocol: self.otlp_protocol.or(file.otlp_protocol),
             trace_ratio: self.trace_ratio.or(file.trace_ratio),
+            log_levels: self.log_levels.or(file.log_levels),
+            console_sessions_max: self.console_sessions_max.or(file.console_sessions_max),
+            instance_moves_max: self.instance_moves_max.or(file.instance_moves_max),
             compile_cpu_max_ms: self.compile_cpu_max_ms.or(file.compile_cpu_max_ms),
             compile_memory_max_mb: self.compile_memory_max_mb.or(file.compile_memory_max_mb),
             compile_timeout_ms: self.compile_timeout_ms.or(file.compile_timeout_ms),
@@ -110,7 +114,14 @@ impl ServeArgs {
         let (tls, compile, access) = (self.tls(faults), self.compile(faults), self.access(faults));
         let (logs, traces) = (self.logs(faults), self.traces(faults));
         let (queue, fc) = (self.queue(faults), self.fc((&data, &admin), faults));
+        let log_levels = self.log_levels.as_deref().map(LogLevels::parse).transpose();
+        let log_levels = log_levels.unwrap_or_else(|fault| {
+            faults.push(fault);
+            None
+        });
         let mut range = |name, value, bounds| within(name, value, bounds, faults);
+        let instance_moves_max = self.instance_moves_max.unwrap_or(65_536);
+        range("instance-moves-max", instance_moves_max as u64, 1..=10_000_000);
         let outgoing_connections_max = self.outgoing_connections_max.unwrap_or(10_000);
         range("outgoing-connections-max", outgoing_connections_max as u64, 2..=1_000_000);
         if let Some(instances_max) = self.instances_max {
@@ -148,6 +159,8 @@ impl ServeArgs {
             invocation_retention: Duration::from_secs(invocation_days * 86_400),
             traces,
             log_format: self.log_format.unwrap_or_default(),
+            log_levels,
+            instance_moves_max,
         }
     }
 
@@ -194,7 +207,17 @@ impl ServeArgs {
         let largest_mb = (component_bytes_max as u64).div_ceil(1 << 20);
         let uploads_memory_mb_max = self.uploads_memory_max_mb.unwrap_or(largest_mb.max(512));
         within("uploads-memory-max-mb", uploads_memory_mb_max, largest_mb..=1 << 20, faults);
-        AdminConfig { address, connections, is_open, client_ca, component_bytes_max, uploads_memory_mb_max }
+        let sessions_max = self.console_sessions_max.unwrap_or(1000);
+        within("console-sessions-max", sessions_max as u64, 1..=100_000, faults);
+        AdminConfig {
+            address,
+            connections,
+            is_open,
+            client_ca,
+            component_bytes_max,
+            uploads_memory_mb_max,
+            sessions_max,
+        }
     }
 
     fn access(&self, faults: &mut Vec<String>) -> AccessOptions {

@@ -2,24 +2,37 @@
 
 use std::time::{Duration, SystemTime};
 
+use axum::body::Body;
+use http::{HeaderValue, Uri, header};
 use maud::{Markup, html};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Seen;
 use super::page::{self, Fragments};
 use super::parts::Column::{Number, Text};
 use super::parts::{figure, function_path, request_path, segment, table, time};
 use crate::clock;
+use crate::csv;
 use crate::figures::{bytes, count, cu, duration_ms};
 use crate::ids::FunctionName;
 use crate::ledger::{InvocationPage, Sums, Usage, WindowPage};
-use crate::web::problem::Failure;
+use crate::web::problem::{Code, Failure};
 
 /// Spans that can be chosen, in days.
 const SPANS: [(&str, u64, &str); 4] =
     [("1", 1, "one day"), ("7", 7, "one week"), ("31", 31, "one month"), ("366", 366, "one year")];
 /// Windows and requests that are shown.
 const RECORDS: u32 = 20;
+
+/// What can be had as CSV.
+const CSV: [(&str, &str); 4] =
+    [("functions", "by function"), ("time", "over time"), ("windows", "windows"), ("requests", "requests")];
+/// Windows or requests in one file: as many as the API gives at once.
+const CSV_RECORDS: u32 = 10_000;
+
+fn is_of_function(of: &str) -> bool {
+    matches!(of, "windows" | "requests")
+}
 
 /// What of the bill is shown.
 pub(super) struct Shown {
@@ -46,8 +59,18 @@ impl Shown {
         format!("/v1/usage{what}?from={}{function}{more}", segment(&from))
     }
 
+    fn csv_path(&self, of: &str) -> String {
+        let function = self.function.as_ref().map(|name| format!("&function={}", segment(name))).unwrap_or_default();
+        format!("/console/bill.csv?of={of}&days={}{function}", self.days)
+    }
+
+    /// How time is divided.
+    fn steps(&self) -> &'static str {
+        if self.days <= 7 { "hour" } else { "day" }
+    }
+
     pub(super) async fn page(&self, seen: &Seen) -> Result<Markup, Failure> {
-        let group = if self.days <= 7 { "hour" } else { "day" };
+        let group = self.steps();
         let over_time: Usage = seen.console.api.get(&seen.operator, &self.path("", &format!("&group={group}"))).await?;
         let fragments = self.fragments(seen).await?;
         let series = over_time.groups.iter().map(|group| {
@@ -63,6 +86,7 @@ impl Shown {
                     button { "Show" }
                 }
                 div id="total" { (part("total")) }
+                p.controls { "As CSV: " @for (of, shown) in CSV { @if self.function.is_some() || !is_of_function(of) { a href=(self.csv_path(of)) download { (shown) } " " } } }
                 figure.chart {
                     figcaption { "Charged CU" }
                     div data-chart=(series) data-days=(self.days) data-lines="cu" {}
@@ -113,6 +137,33 @@ impl Shown {
             }))
         }
     }
+}
+
+/// Figures for spreadsheets.
+pub(super) async fn csv(seen: &Seen, uri: &Uri) -> Result<http::Response<Body>, Failure> {
+    let of = super::asked(uri, "of").unwrap_or_default();
+    let shown = Shown::of(|name| super::asked(uri, name)).filter(|_| CSV.iter().any(|(known, _)| *known == of));
+    let not_found = || {
+        Failure::new(Code::NotFound, "there is no such table; the page of the bill has links to those that there are")
+    };
+    let shown = shown.ok_or_else(not_found)?;
+    let (path, rows) = match of.as_str() {
+        "windows" => (shown.path("/windows", &format!("&limit={CSV_RECORDS}")), "windows"),
+        "requests" => (shown.path("/invocations", &format!("&limit={CSV_RECORDS}")), "invocations"),
+        "time" => (shown.path("", &format!("&group={}", shown.steps())), "groups"),
+        _ => (shown.path("", "&group=function"), "groups"),
+    };
+    let answer: Value = seen.console.api.get(&seen.operator, &path).await?;
+    let rows = answer[rows].as_array().map(Vec::as_slice).unwrap_or_default();
+    let table = csv::of(rows).map_err(|error| Failure::new(Code::Internal, error.to_string()))?;
+    let mut response = http::Response::new(Body::from(table));
+    let named = format!("attachment; filename=\"bill-{of}.csv\"");
+    let fields = response.headers_mut();
+    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/csv; charset=utf-8"));
+    if let Ok(named) = HeaderValue::from_str(&named) {
+        fields.insert(header::CONTENT_DISPOSITION, named);
+    }
+    Ok(response)
 }
 
 fn total(sums: &Sums) -> Markup {

@@ -129,6 +129,7 @@ impl Shown {
                 @else { (action("Disable", ("POST", &path("/disable")), Some("Refuse its requests from now on?"))) }
                 a href={ "/console/logs?function=" (segment(view.name.as_str())) } { "Log" }
                 a href={ "/console/bill?function=" (segment(view.name.as_str())) } { "Bill" }
+                a href={ "/console/keys?function=" (segment(view.name.as_str())) } { "Keys" }
                 (action("Delete", ("DELETE", &path("")), Some("Delete the function with its versions and aliases?")))
             }
         }

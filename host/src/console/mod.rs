@@ -12,6 +12,7 @@ mod bill;
 mod function;
 mod functions;
 mod instances;
+mod keys;
 mod lanes;
 mod live;
 mod logs;
@@ -130,6 +131,11 @@ impl Console {
 
     async fn show(&self, uri: &Uri, fields: &HeaderMap, seen: Seen) -> http::Response<Body> {
         let is_followed = fields.get(header::ACCEPT).is_some_and(|kinds| kinds == "text/event-stream");
+        if uri.path() == "/console/bill.csv" {
+            return bill::csv(&seen, uri)
+                .await
+                .unwrap_or_else(|failure| html(failure.code.status(), page::failed(&failure)));
+        }
         let Some(view) = View::of(uri) else {
             let failure = Failure::new(Code::NotFound, "there is no such page; the list of functions is at `/`");
             return html(StatusCode::NOT_FOUND, page::failed(&failure));
@@ -156,15 +162,19 @@ enum View {
     Instances(instances::Shown),
     Logs(logs::Shown),
     Bill(bill::Shown),
+    Keys(keys::Shown),
     Audit,
+}
+
+/// What a query says, if it says something.
+fn asked(uri: &Uri, name: &str) -> Option<String> {
+    let mut pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+    pairs.find(|(own, _)| own == name).map(|(_, value)| value.into_owned()).filter(|value| !value.is_empty())
 }
 
 impl View {
     fn of(uri: &Uri) -> Option<View> {
-        let query = |name: &str| -> Option<String> {
-            let mut pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
-            pairs.find(|(own, _)| own == name).map(|(_, value)| value.into_owned()).filter(|value| !value.is_empty())
-        };
+        let query = |name: &str| asked(uri, name);
         let path: Vec<&str> = uri.path().split('/').skip(1).filter(|part| !part.is_empty()).collect();
         Some(match path.as_slice() {
             [] | ["console"] | ["console", "functions"] => View::Functions(functions::List::of(query)),
@@ -173,6 +183,7 @@ impl View {
             ["console", "instances"] => View::Instances(instances::Shown::of(query)),
             ["console", "logs"] => View::Logs(logs::Shown::of(query)?),
             ["console", "bill"] => View::Bill(bill::Shown::of(query)?),
+            ["console", "keys"] => View::Keys(keys::Shown::of(query)),
             ["console", "audit"] => View::Audit,
             _ => return None,
         })
@@ -186,6 +197,7 @@ impl View {
             View::Instances(shown) => shown.page(seen).await,
             View::Logs(shown) => shown.page(seen).await,
             View::Bill(shown) => shown.page(seen).await,
+            View::Keys(shown) => shown.page(seen).await,
             View::Audit => audit::page(seen).await,
         }
     }
@@ -198,7 +210,7 @@ impl View {
             View::Function(shown) => shown.fragments(seen).await,
             View::Instances(shown) => shown.fragments(seen).await,
             View::Bill(shown) => shown.fragments(seen).await,
-            View::Logs(_) | View::Audit => Ok(Fragments::new()),
+            View::Logs(_) | View::Keys(_) | View::Audit => Ok(Fragments::new()),
         }
     }
 }

@@ -39,6 +39,7 @@ pub(super) async fn fragments(seen: &Seen) -> Result<Fragments, Failure> {
     let functions = host.functions().iter().filter(|function| may(&function.name)).count();
     let is_host_seen = seen.operator.may_with_all(Right::Read);
     let room = host.head_room();
+    let (waiting, running) = seen.console.queue.backlog();
     let uptime = seen.console.started.elapsed().as_secs_f64() * 1000.0;
     let of = |used: u64, most: u64| {
         if most == usize::MAX as u64 { count(used) } else { format!("{} of {}", count(used), count(most)) }
@@ -52,8 +53,12 @@ pub(super) async fn fragments(seen: &Seen) -> Result<Fragments, Failure> {
                 (figure("Instances", &of(room.instances, room.instances_max)))
                 (figure("Memory of the host", &format!("{} of {}", bytes(room.resident_bytes), bytes(room.memory_bytes_max))))
                 (figure("Linear memory", &bytes(room.guest_memory_bytes)))
+                (figure("Of it parked", &bytes(room.parked_memory_bytes)))
                 (figure("Kernel maps of instances", &of(room.maps, room.maps_max)))
+                (figure("Stopped to make room", &count(room.evictions)))
+                (figure("Epochs", &format!("{}, {}", count(room.epochs), if room.is_ticking { "ticking" } else { "at rest" })))
                 (figure("Requests that wait", &count(room.waiting as u64)))
+                (figure("Asynchronous: waiting, running", &format!("{}, {}", count(waiting), count(running))))
                 (figure("Ledger", if host.is_ledger_healthy() { "writes" } else { "cannot write" }))
                 (figure("Queue", if seen.console.queue.is_healthy() { "writes" } else { "cannot write" }))
             }

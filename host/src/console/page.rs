@@ -11,12 +11,13 @@ pub(super) type Fragments = Vec<(&'static str, Markup)>;
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The pages, in their order.
-const PAGES: [(&str, &str); 6] = [
+const PAGES: [(&str, &str); 7] = [
     ("/", "Functions"),
     ("/console/instances", "Instances"),
     ("/console/bill", "Bill"),
     ("/console/logs", "Logs"),
     ("/console/overview", "Host"),
+    ("/console/keys", "Keys"),
     ("/console/audit", "Changes"),
 ];
 

@@ -103,6 +103,11 @@ impl Engine {
         self.sides.memory_bytes_total.clone()
     }
 
+    /// Epochs of 1 ms in which some guest ran, and whether one runs now.
+    pub fn epochs(&self) -> (u64, bool) {
+        (self.sides.ticker.ticks(), !self.sides.ticker.is_asleep())
+    }
+
     pub(super) fn governor(&self) -> &Governor {
         &self.sides.governor
     }

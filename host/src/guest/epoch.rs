@@ -66,6 +66,11 @@ impl Ticker {
         self.polls.ticks.load(Ordering::Relaxed)
     }
 
+    /// Whether it sleeps, because nobody polls.
+    pub(super) fn is_asleep(&self) -> bool {
+        self.polls.asleep.load(Ordering::Relaxed)
+    }
+
     /// Keeps the ticker awake. Call this before polling a store, and drop the result after the poll.
     pub(super) fn poll(&self) -> Polling<'_> {
         // No poll may run without ticks. Each side writes its own flag before it reads the other's: here the slot, then

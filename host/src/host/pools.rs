@@ -134,6 +134,7 @@ impl Host {
             log,
             post: self.post(&function.name),
             metrics: self.metrics.clone(),
+            hook_times: self.metrics.hook_times(&function.name),
         };
         let pool_settings = PoolSettings {
             bounds: Bounds {

@@ -132,6 +132,7 @@ struct HookCall {
     call: CallId,
     entry: Entry,
     request: RequestId,
+    began: Instant,
     deadline: Instant,
     /// It began in an earlier freeze; this freeze's own call is still to come.
     earlier: bool,

@@ -1,11 +1,17 @@
 //! What instances count.
 
+use std::time::Duration;
+
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::registry::Registry;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
 
+use super::order::StopReason;
 use crate::guest::Entry;
+use crate::ids::FunctionName;
+use crate::telemetry::{FunctionLabels, SECONDS};
 
 /// Counters of all instances of a host.
 pub struct Metrics {
@@ -15,10 +21,23 @@ pub struct Metrics {
     pre_stop_calls: Counter,
     /// Hooks that did not return in order, by hook and what happened.
     pub(super) hook_failures: Family<HookFailureLabels, Counter>,
+    labels: FunctionLabels,
+    hook_times: HookTimesFamily,
     /// Instances that ended without being asked, by what happened.
     pub(super) crashes: Family<CrashLabel, Counter>,
     /// Instances that stopped in order, by reason.
     pub(super) stops: Family<StopLabel, Counter>,
+}
+
+type HookTimesFamily = Family<FunctionHookLabels, Histogram, fn() -> Histogram>;
+
+/// How long the hooks of one function take. Looking them up for each call would cost an allocation each.
+pub struct HookTimes([Histogram; 3]);
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct FunctionHookLabels {
+    function: String,
+    hook: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -44,7 +63,7 @@ pub(super) struct StopLabel {
 
 impl Metrics {
     /// Makes the counters and names them in `registry`.
-    pub fn register(registry: &mut Registry) -> Metrics {
+    pub fn register(registry: &mut Registry, labels: FunctionLabels) -> Metrics {
         let hook_calls = Family::<HookLabel, Counter>::default();
         registry.register("hook_calls", "Hooks that were called", hook_calls.clone());
         let calls = |hook: Entry| hook_calls.get_or_create(&HookLabel { hook: hook.as_str() }).clone();
@@ -53,13 +72,32 @@ impl Metrics {
             pre_freeze_calls: calls(Entry::PreFreeze),
             pre_stop_calls: calls(Entry::PreStop),
             hook_failures: Family::default(),
+            labels,
+            hook_times: HookTimesFamily::new_with_constructor(|| Histogram::new(SECONDS)),
             crashes: Family::default(),
             stops: Family::default(),
         };
         registry.register("hook_failures", "Hooks that did not return in order", metrics.hook_failures.clone());
+        let help = "Hooks, until they returned or were no longer waited for";
+        registry.register_with_unit("hook", help, Unit::Seconds, metrics.hook_times.clone());
         registry.register("instance_crashes", "Instances that ended without pre-stop", metrics.crashes.clone());
         registry.register("instance_stops", "Instances that stopped in order", metrics.stops.clone());
         metrics
+    }
+
+    /// Those of a function's hooks.
+    pub fn hook_times(&self, function: &FunctionName) -> HookTimes {
+        let label = self.labels.of(function).function;
+        let of = |hook: Entry| {
+            let labels = FunctionHookLabels { function: label.clone(), hook: hook.as_str() };
+            self.hook_times.get_or_create(&labels).clone()
+        };
+        HookTimes([of(Entry::Initializer), of(Entry::PreFreeze), of(Entry::PreStop)])
+    }
+
+    /// Instances that were stopped to make room for others.
+    pub fn evictions(&self) -> u64 {
+        self.stops.get_or_create(&StopLabel { reason: StopReason::Evicted.as_str() }).get()
     }
 
     /// Pre-stop hooks that ran so far.
@@ -74,5 +112,17 @@ impl Metrics {
             Entry::PreStop => self.pre_stop_calls.inc(),
             Entry::Handler => 0, // A request, counted as such by the pool.
         };
+    }
+}
+
+impl HookTimes {
+    pub(super) fn observe(&self, hook: Entry, time: Duration) {
+        let place = match hook {
+            Entry::Initializer => 0,
+            Entry::PreFreeze => 1,
+            Entry::PreStop => 2,
+            Entry::Handler => return, // A request, whose times the pool counts.
+        };
+        self.0[place].observe(time.as_secs_f64());
     }
 }

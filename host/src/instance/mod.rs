@@ -17,6 +17,6 @@ pub use driver::{Answered, Clock, Instance, Report};
 pub use inbox::Inbox;
 pub use job::{Answer, Caller, Ended, Job, Outcome, Start, Timings};
 pub use lifecycle::State;
-pub use metrics::Metrics;
+pub use metrics::{HookTimes, Metrics};
 pub use order::{CutOff, Order, StopReason};
 pub use terms::{Terms, Vitals};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::metrics::Metrics;
+use super::metrics::{HookTimes, Metrics};
 use crate::guest::{Blueprint, Entry};
 use crate::ids::{FunctionName, VersionLabel};
 use crate::log::LogWriter;
@@ -42,6 +42,8 @@ pub struct Terms {
     pub post: Post,
     /// The counters.
     pub metrics: Arc<Metrics>,
+    /// How long hooks take.
+    pub hook_times: HookTimes,
 }
 
 impl Terms {

@@ -15,6 +15,10 @@ use crate::ids::{FunctionName, InstanceId};
 use crate::meter::{InvocationReading, Reading, WindowReading};
 use crate::varint::Bytes;
 
+/// The tables of window blocks and of invocation blocks.
+pub(super) const WINDOW_BLOCKS: &str = "window_blocks";
+pub(super) const INVOCATION_BLOCKS: &str = "invocation_blocks";
+
 /// The time span of a block: two seconds, so that most commits have one block for each function.
 const SPAN_US: i64 = 1 << 21;
 
@@ -36,6 +40,12 @@ pub(super) fn key(reading: &WindowReading) -> Key {
 /// The beginning of the time span that contains `start_us`. A block stores its starts relative to this.
 pub(super) fn base(start_us: i64) -> i64 {
     start_us & !(SPAN_US - 1)
+}
+
+/// The error for stored data that cannot be read.
+pub(super) fn damaged(what: &str) -> rusqlite::Error {
+    let corrupt = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+    rusqlite::Error::SqliteFailure(corrupt, Some(format!("{what} is damaged")))
 }
 
 /// Records that will be one row of SQLite.

@@ -9,10 +9,9 @@ use std::ops::ControlFlow;
 
 use rusqlite::{Connection, TransactionBehavior, params};
 
-use super::block::Rows;
+use super::block::{Rows, WINDOW_BLOCKS, damaged};
 use super::exact::{Charge, Exact};
 use super::query::{QueryError, Reader, Scope, Visited};
-use super::store::{WINDOW_BLOCKS, damaged};
 
 /// The span of a sum.
 pub(super) const HOUR_US: i64 = 3_600_000_000;

@@ -9,9 +9,8 @@ use std::time::{Duration, SystemTime};
 use rusqlite::{Connection, OpenFlags, params};
 
 use super::Ledger;
-use super::block::{Rows, base};
+use super::block::{INVOCATION_BLOCKS, Rows, WINDOW_BLOCKS, base, damaged};
 use super::rows::{InvocationRow, WindowRow};
-use super::store::{INVOCATION_BLOCKS, WINDOW_BLOCKS, damaged};
 use super::time::to_unix_us;
 use crate::ids::FunctionName;
 

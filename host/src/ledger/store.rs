@@ -10,7 +10,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, TransactionBehavior, params};
 
 use super::batch::{Batch, Chunk};
-use super::block::{Block, Key, Rows};
+use super::block::{Block, INVOCATION_BLOCKS, Key, Rows, WINDOW_BLOCKS, damaged};
 use super::checkpoint::Checkpoints;
 use super::hours;
 use super::rows::{State, WindowRow};
@@ -42,10 +42,6 @@ const AUTOCHECKPOINT_PAGES: u32 = 8192;
 
 /// How long SQLite itself waits for a lock. Nobody else should hold one, so this is only for an operator's shell.
 const BUSY_WAIT: Duration = Duration::from_millis(100);
-
-/// The tables of window blocks and of invocation blocks.
-pub(super) const WINDOW_BLOCKS: &str = "window_blocks";
-pub(super) const INVOCATION_BLOCKS: &str = "invocation_blocks";
 
 /// The writer numbers the records, and keeps the numbers when it retries a transaction, so that no attempt adds a
 /// second row.
@@ -234,12 +230,6 @@ fn close_lost(connection: &mut Connection) -> anyhow::Result<usize> {
 fn next_number(connection: &Connection, table: &str) -> rusqlite::Result<i64> {
     let sql = format!("SELECT coalesce((SELECT id + count FROM {table} ORDER BY id DESC LIMIT 1), 1)");
     connection.query_row(&sql, (), |row| row.get(0))
-}
-
-/// The error for stored data that cannot be read.
-pub(super) fn damaged(what: &str) -> rusqlite::Error {
-    let corrupt = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
-    rusqlite::Error::SqliteFailure(corrupt, Some(format!("{what} is damaged")))
 }
 
 fn open(path: &Path) -> anyhow::Result<Store> {

@@ -27,7 +27,7 @@ impl Entrance {
     /// As the settings say.
     pub fn new(host: Arc<Host>, config: &AdminConfig) -> Entrance {
         let (is_open, has_client_ca) = (config.is_open, config.client_ca.is_some());
-        Entrance { host, is_open, has_client_ca, sessions: Sessions::default() }
+        Entrance { host, is_open, has_client_ca, sessions: Sessions::new(config.sessions_max) }
     }
 
     /// Who sends a request.

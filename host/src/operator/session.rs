@@ -20,14 +20,12 @@ pub const TOKEN: HeaderName = HeaderName::from_static("dormouse-csrf");
 const COOKIE: &str = "dormouse-session";
 /// How long a session lasts.
 const LASTS: Duration = Duration::from_secs(12 * 60 * 60);
-/// Sessions that are kept; beyond them the oldest ends.
-const SESSIONS_MAX: usize = 1000;
-/// Sessions of one key; beyond them its oldest ends, so that nobody ends those of others.
-const SESSIONS_OF_KEY_MAX: usize = 50;
+/// One key has at most this share of all sessions; beyond it its oldest ends, so that nobody ends those of others.
+const SHARE_OF_KEY: usize = 20;
 
 /// The sessions of a host. They end with it.
-#[derive(Default)]
 pub struct Sessions {
+    max: usize,
     /// By the digest of the cookie, so that looking one up takes the same time for all.
     kept: Mutex<HashMap<[u8; 32], Session>>,
 }
@@ -55,6 +53,11 @@ impl Session {
 }
 
 impl Sessions {
+    /// At most so many at once; beyond them the oldest ends.
+    pub fn new(max: usize) -> Sessions {
+        Sessions { max, kept: Mutex::default() }
+    }
+
     /// Begins a session, and returns the cookie's value.
     pub fn begin(&self, key: Arc<Key>) -> String {
         let cookie = secret();
@@ -62,8 +65,9 @@ impl Sessions {
         let mut kept = self.kept.lock().expect("no holder of this lock panics");
         kept.retain(|_, session| session.ends > clock::date());
         let own = kept.values().filter(|other| other.key.id == session.key.id).count();
-        let is_in_the_way = |other: &Session| own < SESSIONS_OF_KEY_MAX || other.key.id == session.key.id;
-        if kept.len() >= SESSIONS_MAX || own >= SESSIONS_OF_KEY_MAX {
+        let own_max = self.max.div_ceil(SHARE_OF_KEY);
+        let is_in_the_way = |other: &Session| own < own_max || other.key.id == session.key.id;
+        if kept.len() >= self.max || own >= own_max {
             let candidates = kept.iter().filter(|(_, other)| is_in_the_way(other));
             if let Some(oldest) = candidates.min_by_key(|(_, other)| other.ends).map(|(digest, _)| *digest) {
                 kept.remove(&oldest);
@@ -156,7 +160,7 @@ mod tests {
     fn a_session_is_found_by_its_cookie_and_meant_by_its_token() {
         let folder = tempfile::tempdir().unwrap();
         let (access, key) = access(folder.path());
-        let sessions = Sessions::default();
+        let sessions = Sessions::new(1000);
         let cookie = sessions.begin(key.clone());
         let shown = fields(header::COOKIE, &format!("a=b; {COOKIE}={cookie}"));
         let session = sessions.find(&access, &shown).unwrap();
@@ -172,7 +176,7 @@ mod tests {
     fn other_cookies_do_not_matter_and_of_two_sessions_neither_counts() {
         let folder = tempfile::tempdir().unwrap();
         let (access, key) = access(folder.path());
-        let sessions = Sessions::default();
+        let sessions = Sessions::new(1000);
         let (one, other) = (sessions.begin(key.clone()), sessions.begin(key));
         let found = |text: String| sessions.find(&access, &fields(header::COOKIE, &text)).is_some();
         assert!(found(format!("{COOKIE}=junk; {COOKIE}={one}")) && found(format!("{COOKIE}={one}; {COOKIE}={one}")));
@@ -195,11 +199,11 @@ mod tests {
     fn a_session_too_many_ends_the_oldest() {
         let folder = tempfile::tempdir().unwrap();
         let (access, key) = access(folder.path());
-        let sessions = Sessions::default();
-        let cookies: Vec<String> = (0..=SESSIONS_OF_KEY_MAX).map(|_| sessions.begin(key.clone())).collect();
+        let sessions = Sessions::new(1000);
+        let cookies: Vec<String> = (0..=50).map(|_| sessions.begin(key.clone())).collect();
         let is_there =
             |cookie: &String| sessions.find(&access, &fields(header::COOKIE, &format!("{COOKIE}={cookie}"))).is_some();
-        assert_eq!(cookies.iter().filter(|cookie| is_there(cookie)).count(), SESSIONS_OF_KEY_MAX);
-        assert!(!is_there(&cookies[0]) && is_there(&cookies[SESSIONS_OF_KEY_MAX]));
+        assert_eq!(cookies.iter().filter(|cookie| is_there(cookie)).count(), 50);
+        assert!(!is_there(&cookies[0]) && is_there(&cookies[50]));
     }
 }

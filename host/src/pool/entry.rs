@@ -94,7 +94,7 @@ impl Entry {
     pub(super) fn note(&mut self, state: State, now: Instant) {
         self.was_ready |= matches!(state, State::Active | State::Parked);
         if self.shown.state() != state {
-            self.shown.moved(state, now);
+            self.shown.moved(state, self.vitals.memory_bytes(), now);
             self.generation += 1;
             self.since = now;
         }

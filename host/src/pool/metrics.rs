@@ -9,11 +9,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::ids::FunctionName;
 use crate::instance::{Ended, Start};
-use crate::telemetry::{FunctionLabel, FunctionLabels};
-
-/// Seconds, from a thaw to the longest calls.
-const SECONDS: [f64; 14] =
-    [0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10.0, 60.0];
+use crate::telemetry::{FunctionLabel, FunctionLabels, SECONDS};
 
 type Times = Family<FunctionLabel, Histogram, fn() -> Histogram>;
 
@@ -28,6 +24,7 @@ pub struct Metrics {
     instances: Family<StateLabel, Gauge>,
     waiting_requests: Gauge,
     memory_bytes: Gauge,
+    parked_bytes: Gauge,
 }
 
 /// Those of one function. Looking them up for each request would cost an allocation each.
@@ -68,6 +65,7 @@ impl Metrics {
             instances: Family::default(),
             waiting_requests: Gauge::default(),
             memory_bytes: Gauge::default(),
+            parked_bytes: Gauge::default(),
         };
         let help = "Requests by function, by `ok` or the code of the problem, and by the state in which they found their instance";
         registry.register("requests", help, metrics.requests.clone());
@@ -82,15 +80,22 @@ impl Metrics {
         registry.register("instances", "Instances by state", metrics.instances.clone());
         registry.register("waiting_requests", "Requests that wait for an instance", metrics.waiting_requests.clone());
         registry.register("guest_memory_bytes", "Linear memory of all instances", metrics.memory_bytes.clone());
+        registry.register("parked_memory_bytes", "Linear memory of parked instances", metrics.parked_bytes.clone());
         metrics
     }
 
-    pub(super) fn measure(&self, instances: [(&'static str, u32); 6], waiting_requests: usize, memory_bytes: u64) {
+    pub(super) fn measure(
+        &self,
+        instances: [(&'static str, u32); 6],
+        waiting_requests: usize,
+        (memory_bytes, parked_bytes): (u64, u64),
+    ) {
         self.waiting_requests.set(waiting_requests as i64);
         for (state, count) in instances {
             self.instances.get_or_create(&StateLabel { state }).set(count.into());
         }
         self.memory_bytes.set(memory_bytes.cast_signed());
+        self.parked_bytes.set(parked_bytes.cast_signed());
     }
 
     /// The counters of one function.

@@ -212,6 +212,11 @@ impl Pool {
         self.0.board.counts()
     }
 
+    /// Linear memory of the parked instances.
+    pub(super) fn parked_bytes(&self) -> u64 {
+        self.0.board.parked_bytes()
+    }
+
     /// Requests that were answered since the pool was made, and those of them that failed.
     pub fn requests(&self) -> (u64, u64) {
         self.0.board.requests()

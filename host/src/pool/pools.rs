@@ -43,13 +43,14 @@ pub struct Pools {
 
 impl Pools {
     /// No pools yet; starts the reaper, and threads for guests that compute.
-    pub fn new(tasks: Tasks, capacity: Capacity, metrics: Arc<Metrics>) -> std::io::Result<Pools> {
+    pub fn new(tasks: Tasks, capacity: Capacity, metrics: Arc<Metrics>, moves_max: usize) -> std::io::Result<Pools> {
         let runtime = Handle::current();
         let compute = Compute::start(&runtime)?;
         let (reaper, registry) = (Reaper::default(), Registry::default());
         let parked = registry.clone();
         let evict = Arc::new(move |needs| evict(&parked, needs).is_some());
-        let context = Context { tasks, runtime, compute, capacity, reaper, metrics, moves: Arc::default(), evict };
+        let moves = Moves::new(moves_max);
+        let context = Context { tasks, runtime, compute, capacity, reaper, metrics, moves, evict };
         let pools = Pools { context, registry, following: Arc::default() };
         let reaping = pools.clone();
         pools.context.spawn(async move { reaping.reap().await });
@@ -173,7 +174,12 @@ impl Pools {
     pub fn measure(&self, memory_bytes: u64) {
         let pools = self.registry.load();
         let counts = pools.values().map(Pool::counts).fold(InstanceCounts::default(), InstanceCounts::plus);
-        self.context.metrics.measure(counts.named(), self.waiting(), memory_bytes);
+        self.context.metrics.measure(counts.named(), self.waiting(), (memory_bytes, self.parked_bytes()));
+    }
+
+    /// Linear memory of the parked instances.
+    pub fn parked_bytes(&self) -> u64 {
+        self.registry.load().values().map(Pool::parked_bytes).sum()
     }
 
     /// Requests that wait for an instance.

@@ -143,6 +143,7 @@ async fn attempt(queue: &Queue, claimed: Claimed) {
         runner.run(&claimed).await
     };
     let Attempted { ended, mut result, reply } = attempted;
+    queue.host.work_metrics().attempted(&result.code);
     let ending = Attempt { ended, failures: claimed.failures, age: age() };
     let next = match policy::after(ending, &rules, chance::drawn()) {
         Next::End(State::Succeeded) => Next::End(State::Succeeded),

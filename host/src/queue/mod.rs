@@ -308,6 +308,12 @@ impl Queue {
         delivery::shown(&self.host.access().webhook_secret(function.as_str()))
     }
 
+    /// Invocations that wait for an attempt, and those that run.
+    pub fn backlog(&self) -> (u64, u64) {
+        let lanes = self.store.lanes();
+        lanes.iter().fold((0, 0), |(waiting, running), lane| (waiting + lane.waiting, running + lane.running))
+    }
+
     /// Whether events can be stored.
     pub fn is_healthy(&self) -> bool {
         self.store.is_healthy()

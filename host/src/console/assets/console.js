@@ -44,10 +44,11 @@ document.addEventListener("click", async (event) => {
   button.disabled = true;
   const { method, path } = button.dataset;
   try {
-    await ask(method, path, method === "POST" ? {} : undefined);
+    const reply = await ask(method, path, method === "POST" ? {} : undefined);
     button.blur();
+    if (button.dataset.shows) return secret(reply[button.dataset.shows]);
     tell(`${button.textContent}: done`);
-    if (method === "DELETE" && path.split("/").length === 4) location.href = "/";
+    if (method === "DELETE" && /^\/v1\/functions\/[^/]+$/.test(path)) location.href = "/";
     else if (!button.closest("[id]")?.matches("#lanes, #aliases, #triggers, #invocations")) location.reload();
   } catch (problem) {
     tell(problem.detail ?? String(problem));
@@ -55,6 +56,36 @@ document.addEventListener("click", async (event) => {
     button.disabled = false;
   }
 });
+
+/** Shows a key that is never shown again. */
+function secret(text) {
+  const place = document.getElementById("secret");
+  place.hidden = false;
+  place.querySelector("output").textContent = text;
+  place.scrollIntoView({ block: "center" });
+}
+
+/** Makes an access key. */
+function key(form) {
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    forgive(form);
+    const { description, functions, requestsPerSecond, days, rights } = form.elements;
+    const wanted = {
+      description: description.value,
+      functions: functions.value.split(",").map((name) => name.trim()).filter(Boolean),
+      rights: [...rights].filter((right) => right.checked).map((right) => right.value),
+    };
+    if (requestsPerSecond.value) wanted.requestsPerSecond = Number(requestsPerSecond.value);
+    if (days.value) wanted.expiresAt = new Date(Date.now() + Number(days.value) * 86400e3).toISOString();
+    try {
+      secret((await ask("POST", form.dataset.key, wanted)).token);
+      form.reset();
+    } catch (problem) {
+      blame(form, problem);
+    }
+  });
+}
 
 /** Lines of NAME=value. A line break in a value is written \\n, and a backslash \\\\. */
 function pairs(text) {
@@ -297,6 +328,6 @@ function chart(place) {
 }
 
 live();
-for (const [selector, start] of [["[data-settings]", settings], ["form[data-alias]", alias], ["[data-upload]", upload], ["[data-invoke]", invoke], ["[data-log]", log], ["[data-chart]", chart]]) {
+for (const [selector, start] of [["[data-settings]", settings], ["form[data-alias]", alias], ["[data-upload]", upload], ["[data-key]", key], ["[data-invoke]", invoke], ["[data-log]", log], ["[data-chart]", chart]]) {
   for (const element of document.querySelectorAll(selector)) start(element);
 }

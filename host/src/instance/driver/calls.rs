@@ -153,7 +153,7 @@ impl Instance {
             if earlier { meter.hook_resumed(now) } else { meter.hook_began(now) }
         }
         let deadline = now + self.terms.timeout(entry);
-        self.hook = Some(HookCall { call, entry, request, deadline, earlier, span: None });
+        self.hook = Some(HookCall { call, entry, request, began: now, deadline, earlier, span: None });
     }
 
     pub(super) fn returned(&mut self, call: CallId, returned: Returned) {
@@ -212,10 +212,7 @@ impl Instance {
 
     fn hook_returned(&mut self, returned: Returned) {
         let view = self.view();
-        let Some(hook) = self.hook.take() else { return };
-        if let Some(meter) = &mut self.meter {
-            meter.ended_one(self.now);
-        }
+        let Some(hook) = self.take_hook() else { return };
         let error = returned.err().map(|(Fault::Failed(error) | Fault::BadResponse(error))| error);
         if error.is_some() {
             self.count_hook_failure(hook.entry, "failed");
@@ -236,13 +233,20 @@ impl Instance {
 
     /// Stops waiting for a hook that goes on by itself.
     pub(super) fn abandon_hook(&mut self) {
-        if let Some(hook) = self.hook.take() {
-            if let Some(meter) = &mut self.meter {
-                meter.ended_one(self.now);
-            }
-            if hook.entry == Entry::PreFreeze {
-                self.leftover = Some(hook.call);
-            }
+        if let Some(hook) = self.take_hook()
+            && hook.entry == Entry::PreFreeze
+        {
+            self.leftover = Some(hook.call);
         }
+    }
+
+    /// The hook is over, or is no longer waited for.
+    fn take_hook(&mut self) -> Option<HookCall> {
+        let hook = self.hook.take()?;
+        if let Some(meter) = &mut self.meter {
+            meter.ended_one(self.now);
+        }
+        self.terms.hook_times.observe(hook.entry, self.now.saturating_duration_since(hook.began));
+        Some(hook)
     }
 }

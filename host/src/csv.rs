@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 const FORMULAS: [char; 6] = ['=', '+', '-', '@', '\t', '\r'];
 
 /// Objects as rows; each of their fields is a column, in the order of the first that has it.
-pub(super) fn of(records: &[Value]) -> anyhow::Result<String> {
+pub fn of(records: &[Value]) -> anyhow::Result<String> {
     let records: Vec<&Map<String, Value>> = records.iter().filter_map(Value::as_object).collect();
     let mut columns: Vec<&String> = Vec::new();
     for name in records.iter().flat_map(|record| record.keys()) {
@@ -14,7 +14,7 @@ pub(super) fn of(records: &[Value]) -> anyhow::Result<String> {
             columns.push(name);
         }
     }
-    let mut writer = csv::Writer::from_writer(Vec::new());
+    let mut writer = ::csv::Writer::from_writer(Vec::new());
     writer.write_record(&columns)?;
     for record in records {
         writer.write_record(columns.iter().map(|column| cell(record.get(*column))))?;
