@@ -319,6 +319,8 @@ impl WorkMetrics {
     pub fn register(registry: &mut Registry) -> WorkMetrics {
         let work = WorkMetrics { attempts: Family::default(), waiting: Gauge::default(), running: Gauge::default() };
         let help = "Attempts at asynchronous invocations, by `ok` or the code of the problem";
+        // There from the start, so that a rate can be told of the first.
+        drop(work.attempts.get_or_create(&CodeLabel { code: "ok".to_owned() }));
         registry.register("queue_attempts", help, work.attempts.clone());
         registry.register("queue_waiting", "Asynchronous invocations that wait for an attempt", work.waiting.clone());
         registry.register("queue_running", "Asynchronous invocations that run", work.running.clone());

@@ -199,8 +199,21 @@ async fn an_instance_is_seen_active_and_parked_suspended_and_stopped() {
     browser.goto("/console/functions/probe").await;
     let call = probe.script_in_background(json!([{"sleep-ms": 3000}]));
     browser.shows("[data-state=active]", "active").await;
-    assert_eq!(call.await.unwrap().status, 200);
+    let reply = call.await.unwrap();
+    assert_eq!(reply.status, 200);
     browser.shows("[data-state=parked]", "parked").await;
+    // The request is drawn on its lane, with what it was executing: next to nothing, because it slept.
+    let request = format!("[data-state=parked] [data-request='{}']", reply.header("dormouse-request-id"));
+    let wide = |part: &str| format!("Number(document.querySelector(\"{request} rect{part}\").getAttribute('width'))");
+    eventually("the request is drawn", async || {
+        let count = browser.order(json!(["count", &request])).await;
+        if count == 1 { Ok(()) } else { Err(count.to_string()) }
+    })
+    .await;
+    let all = browser.order(json!(["evaluate", wide("")])).await.as_f64().unwrap();
+    let executed = browser.order(json!(["evaluate", wide(".executed")])).await.as_f64().unwrap();
+    // 3 of 120 seconds of 1,000 units.
+    assert!((20.0..35.0).contains(&all) && executed < all / 4.0, "{executed} of {all}");
     browser.leave("[data-path$='/suspend']").await;
     browser.shows("#summary", "Suspended").await;
     assert_eq!(host.get("/v1/functions/probe").await.json()["suspended"], true);
@@ -300,6 +313,20 @@ async fn the_bill_is_had_as_tables_for_spreadsheets() {
     browser.goto("/console/bill?function=probe").await;
     assert_eq!(browser.order(json!(["count", "a[download]"])).await, 4);
     browser.is_content().await;
+}
+
+#[tokio::test]
+async fn the_newest_failures_and_requests_are_shown_of_many() {
+    let host = TestHost::start().await;
+    let probe = host.deploy("probe", "guest-probe", json!({"concurrency": 10})).await;
+    for _ in 0..30 {
+        futures::future::join_all((0..10).map(|_| probe.script(json!([])))).await;
+    }
+    let failed = probe.script(json!([{"fail": "the newest"}])).await.header("dormouse-request-id").to_owned();
+    assert!(host.get("/console/overview").await.text().contains(&failed));
+    assert!(host.get("/console/bill?function=probe").await.text().contains(&failed));
+    let newest = host.get("/v1/usage/invocations?newest=true&limit=1").await.json();
+    assert_eq!(newest["invocations"][0]["request"], failed.as_str(), "{newest}");
 }
 
 #[tokio::test]

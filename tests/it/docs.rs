@@ -91,6 +91,13 @@ async fn the_page_about_the_console_prints_what_it_says() {
 }
 
 #[tokio::test]
+async fn the_page_about_logs_prints_what_it_says() {
+    let (host, folder) = (TestHost::start().await, tempfile::tempdir().unwrap());
+    std::fs::write(folder.path().join("shop.wasm"), tests::component("guest-probe")).unwrap();
+    run_in(folder.path(), &tests::repository().join("host/docs/logs.md"), &host).await;
+}
+
+#[tokio::test]
 async fn the_pages_about_asynchronous_invocation_and_triggers_print_what_they_say() {
     let host = TestHost::start().await;
     host.deploy("hello", "example-hello", json!({})).await;

@@ -52,6 +52,9 @@ pub(super) struct UsageCommand {
     /// Print all figures as CSV, for spreadsheets
     #[arg(long, conflicts_with_all = ["as", "json"])]
     csv: bool,
+    /// Begin with the newest windows or requests, not with the oldest
+    #[arg(long)]
+    newest: bool,
     /// How many windows or requests to list at most
     #[arg(long, value_name = "RECORDS", default_value_t = 1000)]
     limit: u32,
@@ -140,6 +143,7 @@ impl UsageCommand {
     fn page_query(&self) -> Vec<(&'static str, String)> {
         let mut query = self.query();
         query.push(("limit", self.limit.to_string()));
+        query.extend(self.newest.then(|| ("newest", "true".to_owned())));
         query.extend(self.after.clone().map(|after| ("after", after)));
         query
     }

@@ -109,7 +109,7 @@ impl Shown {
         let records = match &self.function {
             None => html! { p.hint { "Choose a function to see its windows and requests." } },
             Some(_) => {
-                let limit = format!("&limit={RECORDS}");
+                let limit = format!("&newest=true&limit={RECORDS}");
                 let windows: WindowPage = api.get(operator, &self.path("/windows", &limit)).await?;
                 let requests: InvocationPage = api.get(operator, &self.path("/invocations", &limit)).await?;
                 html! { (windows_of(&windows)) (requests_of(&requests)) }
@@ -148,8 +148,8 @@ pub(super) async fn csv(seen: &Seen, uri: &Uri) -> Result<http::Response<Body>, 
     };
     let shown = shown.ok_or_else(not_found)?;
     let (path, rows) = match of.as_str() {
-        "windows" => (shown.path("/windows", &format!("&limit={CSV_RECORDS}")), "windows"),
-        "requests" => (shown.path("/invocations", &format!("&limit={CSV_RECORDS}")), "invocations"),
+        "windows" => (shown.path("/windows", &format!("&newest=true&limit={CSV_RECORDS}")), "windows"),
+        "requests" => (shown.path("/invocations", &format!("&newest=true&limit={CSV_RECORDS}")), "invocations"),
         "time" => (shown.path("", &format!("&group={}", shown.steps())), "groups"),
         _ => (shown.path("", "&group=function"), "groups"),
     };
@@ -183,7 +183,7 @@ fn windows_of(page: &WindowPage) -> Markup {
     html! {
         h2 { "Newest windows" }
         (table("Windows", &[Text("Start"), Text("Instance"), Number("Requests"), Number("Executed"), Number("Epochs"), Number("CU"), Number("Memory")], html! {
-            @for window in page.windows.iter().rev() {
+            @for window in &page.windows {
                 tr {
                     td { (time(&window.start)) }
                     td { code { (window.instance) } }
@@ -202,7 +202,7 @@ fn requests_of(page: &InvocationPage) -> Markup {
     html! {
         h2 { "Newest requests" }
         (table("Requests", &[Text("Start"), Text("Request"), Text("Outcome"), Number("Waited"), Number("Handler"), Number("Executed")], html! {
-            @for request in page.invocations.iter().rev() {
+            @for request in &page.invocations {
                 tr {
                     td { (time(&request.start)) }
                     td { a href=(request_path(&request.function, &request.request)) { code { (request.request) } } }

@@ -102,7 +102,7 @@ impl Shown {
             }
             p { (states(view.instances)) }
         };
-        let lanes = instances::lanes(seen, Some(&self.name));
+        let lanes = instances::lanes(seen, Some(&self.name)).await?;
         Ok(vec![
             ("summary", summary),
             ("lanes", lanes),

@@ -1,7 +1,7 @@
 //! Instances as lanes over the last minutes, with what can be done with each.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use maud::{Markup, html};
 use tokio::time::Instant;
@@ -16,10 +16,13 @@ use crate::figures::{bytes, count, duration_ms};
 use crate::host::Found;
 use crate::ids::{FunctionName, InstanceId, RevisionId};
 use crate::instance::State;
+use crate::ledger::{InvocationRecord, RecordQuery};
 use crate::web::problem::Failure;
 
 /// How far back lanes go.
 const WINDOW: Duration = Duration::from_secs(120);
+/// Requests that are drawn on all lanes of a page together: the newest.
+const REQUESTS: u32 = 300;
 /// Lanes on one page.
 const LANES: usize = 60;
 /// What lanes are drawn in.
@@ -52,9 +55,9 @@ impl Shown {
 
     pub(super) async fn fragments(&self, seen: &Seen) -> Result<Fragments, Failure> {
         let lanes = match &self.function {
-            None => lanes(seen, None),
+            None => lanes(seen, None).await?,
             Some(name) => match name.parse::<FunctionName>() {
-                Ok(name) => lanes(seen, Some(&name)),
+                Ok(name) => lanes(seen, Some(&name)).await?,
                 Err(error) => html! { p.wrong { (error.to_string()) } },
             },
         };
@@ -67,13 +70,15 @@ pub(super) fn legend() -> Markup {
     html! {
         p.legend {
             @for name in ["starting", "active", "freezing", "parked", "suspended", "stopping"] { (state(name)) " " }
-            span.hint { "The last two minutes. A parked instance executes nothing and costs nothing." }
+            span.request { "request" } " "
+            span.hint { "The last two minutes. What is dark in a request was executing, the rest waited; point at it to see which it is. A parked instance executes nothing and costs nothing." }
         }
     }
 }
 
 /// The lanes of one function's instances, or of those of all functions that moved last.
-pub(super) fn lanes(seen: &Seen, only: Option<&FunctionName>) -> Markup {
+pub(super) async fn lanes(seen: &Seen, only: Option<&FunctionName>) -> Result<Markup, Failure> {
+    let requests = requests(seen, only).await?;
     let host = &seen.console.host;
     let is_shown =
         |name: &FunctionName| only.is_none_or(|only| only == name) && seen.operator.may(Right::Read, name.as_str());
@@ -97,7 +102,7 @@ pub(super) fn lanes(seen: &Seen, only: Option<&FunctionName>) -> Markup {
         }
     }
     of.extend(found.keys().filter_map(|id| Some((*id, only?))));
-    html! {
+    Ok(html! {
         @if lanes.is_empty() { p.empty { "No instance moved in the last minutes." } }
         @else {
             div.wide role="region" aria-label="Instances" tabindex="0" {
@@ -105,23 +110,28 @@ pub(super) fn lanes(seen: &Seen, only: Option<&FunctionName>) -> Markup {
                     thead { tr { th scope="col" { "Instance" } th scope="col" { "State" } th scope="col" { "Two minutes ago to now" } th.number scope="col" { "Requests" } th.number scope="col" { "Executed" } th.number scope="col" { "Memory" } th scope="col" { "" } } }
                     tbody {
                         @for lane in &lanes {
-                            @if let Some(function) = of.get(&lane.instance) { (row(lane, function, found.get(&lane.instance), only.is_none())) }
+                            @if let Some(function) = of.get(&lane.instance) { (row(lane, function, (found.get(&lane.instance), only.is_none()), requests.get(&lane.instance))) }
                         }
                     }
                 }
             }
         }
-    }
+    })
 }
 
-fn row(lane: &Lane, function: &FunctionName, found: Option<&Found>, names_function: bool) -> Markup {
+fn row(
+    lane: &Lane,
+    function: &FunctionName,
+    (found, names_function): (Option<&Found>, bool),
+    requests: Option<&Vec<Served>>,
+) -> Markup {
     let id = lane.instance.to_string();
     let now = found.map_or(lane.state, |found| found.instance.state);
     html! {
         tr data-instance=(id) data-state=(now.as_str()) {
             th scope="row" { @if names_function { a href=(function_path(function.as_str())) { (function) } " " } code { (id) } }
             td { (state(now.as_str())) }
-            td { (drawing(lane)) }
+            td { (drawing(lane, requests.map(Vec::as_slice).unwrap_or_default())) }
             @if let Some(Found { instance, .. }) = found {
                 td.number { (count(instance.vitals.requests())) @if instance.in_flight > 0 { " (" (instance.in_flight) " now)" } }
                 td.number { (duration_ms(instance.vitals.executed().as_secs_f64() * 1000.0)) }
@@ -132,7 +142,56 @@ fn row(lane: &Lane, function: &FunctionName, found: Option<&Found>, names_functi
     }
 }
 
-fn drawing(lane: &Lane) -> Markup {
+/// A request that an instance has answered.
+struct Served {
+    id: String,
+    outcome: String,
+    /// Where its handler began and ended in the window.
+    from: f64,
+    to: f64,
+    handler_ms: f64,
+    executed_ms: f64,
+}
+
+impl Served {
+    fn of(record: &InvocationRecord, now: SystemTime) -> Option<(InstanceId, Served)> {
+        let instance = record.instance.as_ref()?.parse().ok()?;
+        let start = humantime::parse_rfc3339(&record.start).ok()?;
+        let ago_ms = now.duration_since(start).unwrap_or_default().as_secs_f64() * 1000.0 - record.queued_ms;
+        let place = |ago_ms: f64| (1.0 - ago_ms / (WINDOW.as_secs_f64() * 1000.0)).clamp(0.0, 1.0);
+        let (id, outcome) = (record.request.clone(), record.outcome.clone());
+        let (handler_ms, executed_ms) = (record.handler_ms, record.executed_ms);
+        Some((
+            instance,
+            Served { id, outcome, from: place(ago_ms), to: place(ago_ms - handler_ms), handler_ms, executed_ms },
+        ))
+    }
+
+    /// For those who point at it.
+    fn title(&self) -> String {
+        let Served { id, outcome, handler_ms, executed_ms, .. } = self;
+        format!("{id}: {outcome}, {} in the handler, {} executed", duration_ms(*handler_ms), duration_ms(*executed_ms))
+    }
+}
+
+/// The newest requests of what is shown, by instance.
+async fn requests(seen: &Seen, only: Option<&FunctionName>) -> Result<HashMap<InstanceId, Vec<Served>>, Failure> {
+    let from = Some(clock::ago(WINDOW));
+    let query = RecordQuery { function: only.cloned(), from, newest: true, limit: REQUESTS, ..RecordQuery::default() };
+    let operator = seen.operator.clone();
+    let asked = seen
+        .console
+        .host
+        .ask_ledger(move |ledger| ledger.invocations(&query, &move |name: &str| operator.may(Right::Read, name)));
+    let (newest, now) = (asked.await??, clock::date());
+    let mut by_instance: HashMap<InstanceId, Vec<Served>> = HashMap::new();
+    for (instance, served) in newest.invocations.iter().filter_map(|record| Served::of(record, now)) {
+        by_instance.entry(instance).or_default().push(served);
+    }
+    Ok(by_instance)
+}
+
+fn drawing(lane: &Lane, requests: &[Served]) -> Markup {
     html! {
         svg.lane viewBox=(format!("0 0 {WIDTH} 20")) preserveAspectRatio="none" role="img" aria-label=(words(lane)) {
             @for stretch in &lane.stretches {
@@ -140,6 +199,16 @@ fn drawing(lane: &Lane) -> Markup {
                 @let width = ((stretch.to - stretch.from) * WIDTH).max(1.5);
                 rect class={ "state-" (stretch.state.as_str()) } x=(format!("{:.1}", stretch.from * WIDTH)) y=(if stretch.state == State::Parked { "14" } else { "2" })
                     width=(format!("{width:.1}")) height=(if stretch.state == State::Parked { "4" } else { "16" }) {}
+            }
+            @for served in requests {
+                // How long it was executing stands at its beginning; the rest of it waited.
+                @let width = ((served.to - served.from) * WIDTH).max(2.0);
+                @let share = if served.handler_ms > 0.0 { (served.executed_ms / served.handler_ms).min(1.0) } else { 0.0 };
+                g.request.failed[served.outcome != "ok"] data-request=(served.id) {
+                    title { (served.title()) }
+                    rect x=(format!("{:.1}", served.from * WIDTH)) y="4" width=(format!("{width:.1}")) height="6" {}
+                    rect.executed x=(format!("{:.1}", served.from * WIDTH)) y="4" width=(format!("{:.1}", width * share)) height="6" {}
+                }
             }
         }
     }

@@ -29,7 +29,7 @@ impl Shown {
                 button { "Show" }
             }
             div.secret.card id="secret" hidden { p { "The key is shown only now. Send it as " code { "Authorization: Bearer KEY" } ":" } output aria-label="Key" {} }
-            (keys(&list))
+            (keys(&list, if self.function.is_empty() { "There is no key." } else { "No key is for this function." }))
             (self.create())
         };
         Ok(page::page(seen, "/console/keys", "Keys", main))
@@ -58,9 +58,9 @@ impl Shown {
     }
 }
 
-fn keys(list: &KeyList) -> Markup {
+fn keys(list: &KeyList, none: &str) -> Markup {
     html! {
-        @if list.keys.is_empty() { p.empty { "No key is for this function." } } @else {
+        @if list.keys.is_empty() { p.empty { (none) } } @else {
             (table("Keys", &[Text("Key"), Text("For"), Text("Rights"), Text("Made"), Text("Expires"), Text("Last used"), Text("")], html! {
                 @for key in &list.keys {
                     tr {

@@ -69,14 +69,14 @@ pub(super) async fn fragments(seen: &Seen) -> Result<Fragments, Failure> {
 }
 
 async fn failures(seen: &Seen) -> Result<Markup, Failure> {
-    let query = RecordQuery { limit: LOOKED_AT, ..RecordQuery::default() };
+    let query = RecordQuery { limit: LOOKED_AT, newest: true, ..RecordQuery::default() };
     let operator = seen.operator.clone();
     let newest = seen
         .console
         .host
         .ask_ledger(move |ledger| ledger.invocations(&query, &move |name: &str| operator.may(Right::Read, name)));
     let newest = newest.await??;
-    let failed = newest.invocations.iter().rev().filter(|request| request.outcome != "ok").take(FAILURES);
+    let failed = newest.invocations.iter().filter(|request| request.outcome != "ok").take(FAILURES);
     let failed: Vec<_> = failed.collect();
     Ok(html! {
         @if failed.is_empty() { p.empty { "None among the last " (LOOKED_AT) " requests." } } @else {

@@ -49,7 +49,7 @@ const KEPT: &[(&str, Option<&str>)] = &[
     ("role", Some("functions get no credentials")),
     ("sessionAffinity", Some("requests with the same `Dormouse-Affinity` stay on one version, not on one instance")),
     ("sessionAffinityConfig", None),
-    ("tracingConfig", Some("functions get a `traceparent`; traces are sent nowhere")),
+    ("tracingConfig", Some("functions get a `traceparent`; traces go where the host's `--otlp-endpoint` says")),
     ("vpcConfig", Some("functions reach the network of the host, as far as `internetAccess` lets them")),
 ];
 /// Fields that stand for files; a function would lose what it writes there.

@@ -48,6 +48,11 @@ pub(super) fn damaged(what: &str) -> rusqlite::Error {
     rusqlite::Error::SqliteFailure(corrupt, Some(format!("{what} is damaged")))
 }
 
+/// No record of a block that begins at `first_us` starts as late as this.
+pub(super) fn end(first_us: i64) -> i64 {
+    base(first_us).saturating_add(SPAN_US)
+}
+
 /// Records that will be one row of SQLite.
 pub(super) struct Block {
     pub(super) function: FunctionName,

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use rusqlite::{Connection, OpenFlags, params};
 
 use super::Ledger;
-use super::block::{INVOCATION_BLOCKS, Rows, WINDOW_BLOCKS, base, damaged};
+use super::block::{INVOCATION_BLOCKS, Rows, WINDOW_BLOCKS, base, damaged, end};
 use super::rows::{InvocationRow, WindowRow};
 use super::time::to_unix_us;
 use crate::ids::FunctionName;
@@ -56,6 +56,8 @@ pub(super) struct Scope<'a> {
     pub(super) from_us: i64,
     /// They start before this time.
     pub(super) to_us: i64,
+    /// They are visited from the newest block on.
+    pub(super) newest: bool,
 }
 
 impl<'a> Scope<'a> {
@@ -70,13 +72,14 @@ impl<'a> Scope<'a> {
             function: function.map(|function| function.as_str().to_owned()),
             from_us: from.map_or(0, to_unix_us),
             to_us: to.map_or(i64::MAX, to_unix_us),
+            newest: false,
         }
     }
 
     /// The part of it between these times.
     pub(super) fn between(&self, from_us: i64, to_us: i64) -> Scope<'a> {
         let (from_us, to_us) = (from_us.max(self.from_us), to_us.min(self.to_us));
-        Scope { visible: self.visible, function: self.function.clone(), from_us, to_us }
+        Scope { visible: self.visible, function: self.function.clone(), from_us, to_us, newest: self.newest }
     }
 
     fn holds(&self, start_us: i64) -> bool {
@@ -92,6 +95,13 @@ pub(super) struct Head<'a> {
     pub(super) id: i64,
     /// No record of this block or of a later one starts earlier.
     pub(super) first_us: i64,
+}
+
+impl Head<'_> {
+    /// Where blocks are visited from the newest on, no record of this one or of those that follow starts as late as this.
+    pub(super) fn end_us(&self) -> i64 {
+        end(self.first_us)
+    }
 }
 
 /// A connection that sees one snapshot.
@@ -124,7 +134,8 @@ pub(super) enum Blocks {
 }
 
 impl Reader {
-    /// Visits the windows in `scope`: the open ones, then the others, block by block in the order of `first_us`.
+    /// Visits the windows in `scope`: the open ones, then the others, block by block in the order of `first_us` or, if the newest
+    /// come first, in the opposite order.
     pub(super) fn windows(
         &self,
         scope: &Scope<'_>,
@@ -192,6 +203,7 @@ impl Reader {
         let function = if scope.function.is_some() { "function = ?4" } else { "?4 IS NULL" };
         // The sign keeps SQLite from the index by time where the one by number leads to fewer rows, and the other way round.
         let (time, number, order) = match blocks {
+            Blocks::All | Blocks::Before(_) if scope.newest => ("first_us", "+id < ?5", "first_us DESC"),
             Blocks::All | Blocks::Before(_) => ("first_us", "+id < ?5", "first_us"),
             Blocks::From(_) => ("+first_us", "id >= ?5", "id"),
         };

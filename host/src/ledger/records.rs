@@ -47,11 +47,14 @@ pub struct RecordQuery {
     /// The `next` of the previous page.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
+    /// Whether pages begin with the newest record, and not with the oldest.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub newest: bool,
 }
 
 impl Default for RecordQuery {
     fn default() -> RecordQuery {
-        RecordQuery { function: None, from: None, to: None, limit: LIMIT_DEFAULT, after: None }
+        RecordQuery { function: None, from: None, to: None, limit: LIMIT_DEFAULT, after: None, newest: false }
     }
 }
 
@@ -246,6 +249,7 @@ impl<R> Ord for Found<R> {
 
 /// A page while it is collected: of the records that were offered, the first in the order of their cursors.
 struct Page<R> {
+    newest: bool,
     after: Option<Cursor>,
     limit: usize,
     /// The last record is on top. One more record than the page has room for tells that there is a next page.
@@ -259,20 +263,31 @@ impl<R> Page<R> {
         }
         let after = query.after.as_deref().map(Cursor::parse).transpose()?;
         let mut scope = Scope::new(query.function.as_ref(), query.from, query.to, visible);
-        scope.from_us = scope.from_us.max(after.map_or(0, |after| after.start_us));
-        Ok((Page { after, limit: query.limit as usize, found: BinaryHeap::new() }, scope))
+        scope.newest = query.newest;
+        if let Some(Cursor { start_us, .. }) = after {
+            match query.newest {
+                false => scope.from_us = scope.from_us.max(start_us),
+                true => scope.to_us = scope.to_us.min(start_us.saturating_add(1)),
+            }
+        }
+        let (newest, limit) = (query.newest, query.limit as usize);
+        let after = after.map(|after| placed(newest, after));
+        Ok((Page { newest, after, limit, found: BinaryHeap::new() }, scope))
     }
 
     /// Adds the record at `cursor`, from the block of `head`, if it is among the first so far. Breaks if no later block
     /// can have a record of the page.
     fn offer(&mut self, head: &Head<'_>, cursor: Cursor, record: impl FnOnce() -> R) -> ControlFlow<()> {
+        let cursor = placed(self.newest, cursor);
         if self.after.is_some_and(|after| cursor <= after) {
             return ControlFlow::Continue(());
         }
         if self.found.len() > self.limit
             && let Some(last) = self.found.peek()
         {
-            if head.first_us > last.cursor.start_us {
+            let all_later =
+                if self.newest { !head.end_us() >= last.cursor.start_us } else { head.first_us > last.cursor.start_us };
+            if all_later {
                 return ControlFlow::Break(());
             }
             if cursor > last.cursor {
@@ -285,12 +300,19 @@ impl<R> Page<R> {
     }
 
     fn end(self) -> (Vec<R>, Option<String>) {
+        let newest = self.newest;
         let mut found = self.found.into_sorted_vec();
         let more = found.len() > self.limit;
         found.truncate(self.limit);
-        let next = found.last().filter(|_| more).map(|last| last.cursor.text());
+        let next = found.last().filter(|_| more).map(|last| placed(newest, last.cursor).text());
         (found.into_iter().map(|found| found.record).collect(), next)
     }
+}
+
+/// A cursor's place in the order of a page; and of such a place, the cursor.
+fn placed(newest: bool, cursor: Cursor) -> Cursor {
+    let Cursor { start_us, number } = cursor;
+    if newest { Cursor { start_us: !start_us, number: !number } } else { cursor }
 }
 
 fn window(head: &Head<'_>, row: &WindowRow) -> WindowRecord {

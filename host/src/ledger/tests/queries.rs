@@ -183,9 +183,11 @@ fn pages_hold_every_record_once_in_the_order_of_their_starts() {
         host.invocation(InvocationReading { start, ..invocation(function) });
         host.window(WindowReading { start, ..window(function) });
     }
-    for (function, count) in [(None, 25), (Some("rare"), 5)] {
+    for (function, count, newest) in
+        [(None, 25, false), (Some("rare"), 5, false), (None, 25, true), (Some("rare"), 5, true)]
+    {
         let function = function.map(|name: &str| name.parse().unwrap());
-        let mut query = RecordQuery { function, limit: 4, ..RecordQuery::default() };
+        let mut query = RecordQuery { function, limit: 4, newest, ..RecordQuery::default() };
         let mut seen = Vec::new();
         loop {
             let page = host.ledger.invocations(&query, EVERY_FUNCTION).unwrap();
@@ -197,11 +199,17 @@ fn pages_hold_every_record_once_in_the_order_of_their_starts() {
             }
         }
         assert_eq!(seen.len(), count);
+        if newest {
+            seen.reverse();
+        }
         assert!(seen.is_sorted() && seen.windows(2).all(|pair| pair[0] != pair[1]));
     }
     let query = RecordQuery { limit: 25, ..RecordQuery::default() };
     let page = host.ledger.windows(&query, EVERY_FUNCTION).unwrap();
     assert_eq!((page.windows.len(), page.next), (25, None), "a full page is not always followed by another");
+    let query = RecordQuery { limit: 1, newest: true, ..RecordQuery::default() };
+    let page = host.ledger.windows(&query, EVERY_FUNCTION).unwrap();
+    assert_eq!(humantime::parse_rfc3339(&page.windows[0].start).unwrap(), noon);
 }
 
 #[test]
