@@ -149,7 +149,7 @@ impl Host {
             aliases_max: config.aliases_max,
             compile: config.compile,
         };
-        let logs = Arc::new(Logs::open(&config.state_dir.join("logs.sqlite"), config.logs)?);
+        let logs = Arc::new(Logs::open(&config.state_dir.join("logs.sqlite"), config.logs));
         Ok(Arc::new(Host {
             access: Access::open(&config.state_dir, &config.access)?,
             auth: config.data.auth,

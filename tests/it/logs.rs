@@ -183,6 +183,7 @@ async fn lines_are_searched_and_read_page_by_page_beyond_what_memory_holds() {
         ("tail=100001", "0 to 100000"),
         ("follow=true&before=3", "`before`"),
         ("after=3", "`follow`"),
+        (&format!("text={}", "a".repeat(1025)), "1024 bytes"),
     ] {
         let detail = host.get(&format!("/v1/functions/probe/logs?{query}")).await.problem(400, "invalid-request");
         assert!(detail.contains(wrong), "{query}: {detail}");
@@ -242,4 +243,72 @@ async fn levels_of_the_hosts_own_log_are_set_by_module() {
         let text = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && text.contains(wrong), "{text}");
     }
+}
+
+#[tokio::test]
+async fn a_function_whose_requests_are_denied_by_the_thousand_does_not_fill_its_log() {
+    let host = TestHost::start().await;
+    let function = host.deploy("probe", "guest-probe", json!({})).await;
+    let far = format!("http://{}x/", "a.".repeat(5000));
+    let steps: Vec<Value> = (0..200).map(|_| json!({"http-get": far})).collect();
+    function.script(json!(steps)).await.results();
+    let denied = function.lines_with("denied").await;
+    assert!((1..150).contains(&denied), "{denied} lines of 200");
+    eventually("how many were left out is told", async || {
+        function.script(json!([{"http-get": far}])).await.results();
+        let told = function.lines_with("are left out before it").await;
+        if told > 0 { Ok(()) } else { Err(format!("{denied} lines before")) }
+    })
+    .await;
+    assert!(function.lines().await.iter().all(|line| line["text"].as_str().unwrap().len() < 1000));
+}
+
+#[tokio::test]
+async fn whoever_follows_a_log_sees_the_end_when_its_function_is_deleted_and_the_start_of_another_one() {
+    let host = TestHost::start().await;
+    let function = host.deploy("probe", "guest-probe", json!({})).await;
+    let print: Vec<Value> = (0..50).map(|number| json!({"print": format!("old {number}")})).collect();
+    function.script(json!(print)).await.results();
+    let follow = async |after: u64| {
+        let url = format!("{}/v1/functions/probe/logs?follow=true&after={after}", host.admin);
+        host.client.get(url).send().await.unwrap()
+    };
+    let followed = follow(0).await;
+    assert_eq!(function.delete().await.status, 204);
+    let all = tokio::time::timeout(Duration::from_secs(30), followed.text()).await.expect("the stream ends").unwrap();
+    assert!(all.contains("old 0") && all.contains("old 49"), "{all}");
+    let function = host.deploy("probe", "guest-probe", json!({})).await;
+    function.script(json!([{"print": "of the new one"}])).await.results();
+    // The number is one of the function that was deleted.
+    let mut followed = follow(50).await;
+    let mut seen = String::new();
+    while !seen.contains("of the new one") {
+        let chunk = tokio::time::timeout(Duration::from_secs(30), followed.chunk()).await.expect("a line in time");
+        seen.push_str(std::str::from_utf8(&chunk.unwrap().expect("the stream goes on")).unwrap());
+    }
+}
+
+#[tokio::test]
+async fn many_searches_at_once_wait_for_each_other_and_the_host_still_ends_in_time() {
+    let host = TestHost::start().await;
+    let function = host.deploy("probe", "guest-probe", json!({})).await;
+    for _ in 0..20 {
+        let steps: Vec<Value> = (0..12).map(|_| json!({"print": "\u{1}".repeat(32_000)})).collect();
+        function.script(json!(steps)).await.results();
+    }
+    let before = host.memory_kib("VmRSS");
+    let url = format!("{}/v1/functions/probe/logs?tail=100000&text=nowhere", host.admin);
+    let asked: Vec<_> = (0..60).map(|_| tokio::spawn(host.client.get(&url).send())).collect();
+    for (number, asked) in asked.into_iter().enumerate() {
+        if number % 2 == 0 {
+            asked.abort();
+        } else {
+            let status = asked.await.unwrap().unwrap().status();
+            assert!(status == 200 || status == 503, "{status}");
+        }
+    }
+    let grown_mb = host.memory_kib("VmRSS").saturating_sub(before) >> 10;
+    assert!(grown_mb < 600, "{grown_mb} MB more");
+    host.signal(rustix::process::Signal::TERM);
+    assert!(host.ended().await.0.success());
 }

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
@@ -11,6 +12,8 @@ use axum::response::{IntoResponse as _, Response};
 use futures::future;
 use futures::stream::{self, StreamExt as _};
 use serde::Deserialize;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::Plane;
 use super::model::{LogLine, LogLines, Problem};
@@ -18,12 +21,18 @@ use super::query;
 use super::reject::{Named, find, invalid};
 use crate::host::Host;
 use crate::ids::FunctionName;
-use crate::log::{Author, Follower, Found, Line, Log, Search, Stream};
+use crate::log::{Author, Follower, Found, Line, Log, Search, Stream, Words};
 use crate::operator::Operator;
-use crate::web::problem::Failure;
+use crate::web::problem::{Code, Failure};
 
 /// Lines that one answer has at most.
 const TAIL_MAX: usize = 100_000;
+/// How long a text may be that is looked for.
+const TEXT_BYTES_MAX: usize = 1024;
+/// Searches at once; each holds what one answer may have.
+pub(super) const SEARCHES_MAX: usize = 4;
+/// How long further ones wait.
+const SEARCH_WITHIN: Duration = Duration::from_secs(10);
 
 /// What to show.
 #[derive(Deserialize, utoipa::IntoParams)]
@@ -81,16 +90,18 @@ pub(super) async fn read(
     let search = query.search()?;
     let function = find(&plane.host, &name)?;
     if !follows {
-        let found = search_in(&plane.host, &function.log, search).await?;
+        let found = search_in(&plane, &function.log, search).await?;
         let lines = found.lines.iter().map(|line| view(&name, line)).collect();
         return Ok(Json(LogLines { lines, next: found.next }).into_response());
     }
     let (before, newest) = match after {
+        // A number that there is not is one of another host's life, or of a function that was deleted: all is new then.
+        Some(after) if after > function.log.newest() => (Vec::new(), 0),
         Some(after) => (Vec::new(), after),
         None => {
             let newest = function.log.newest();
             let before = Search { before: Some(newest + 1), ..search.clone() };
-            (search_in(&plane.host, &function.log, before).await?.lines, newest)
+            (search_in(&plane, &function.log, before).await?.lines, newest)
         }
     };
     Ok(follow(name, (before, function.log.follow(newest)), search, (plane.host.clone(), operator)))
@@ -104,6 +115,9 @@ impl LogQuery {
         }
         if follow && (before.is_some() || to.is_some()) {
             return Err(invalid("`follow` goes on with new lines; `before` and `to` are for those that are there"));
+        }
+        if text.as_ref().is_some_and(|text| text.len() > TEXT_BYTES_MAX) {
+            return Err(invalid(format!("`text` has more than {TEXT_BYTES_MAX} bytes")));
         }
         if after.is_some() && !follow {
             return Err(invalid(
@@ -121,15 +135,24 @@ impl LogQuery {
             to: query::moment("to", to)?,
             request,
             stream: stream.map(named).transpose()?,
-            text,
+            text: text.map(|text| Words::new(&text)),
         })
     }
 }
 
-/// Looks for lines on a thread where blocking is allowed.
-async fn search_in(host: &Host, log: &Log, search: Search) -> Result<Found, Failure> {
-    let log = log.clone();
-    Ok(host.tasks().blocking(move || log.search(&search)).await??)
+/// Looks for lines on a thread where blocking is allowed. If whoever asks leaves, or the host has no more time, it is given up.
+async fn search_in(plane: &Plane, log: &Log, search: Search) -> Result<Found, Failure> {
+    let waiting = timeout(SEARCH_WITHIN, plane.searches.clone().acquire_owned()).await;
+    let busy = || Failure::new(Code::HostFull, "many logs are searched at once; ask again");
+    let place = waiting.ok().and_then(Result::ok).ok_or_else(busy)?;
+    let (log, tasks) = (log.clone(), plane.host.tasks().clone());
+    let asked = CancellationToken::new();
+    let (left, _leaves) = (asked.clone(), asked.drop_guard());
+    let found = plane.host.tasks().blocking(move || {
+        let _place = place;
+        log.search(&search, &|| !left.is_cancelled() && !tasks.is_cut_off())
+    });
+    Ok(found.await??)
 }
 
 fn follow(
@@ -139,7 +162,7 @@ fn follow(
     (host, operator): (Arc<Host>, Operator),
 ) -> Response {
     let tasks = host.tasks().clone();
-    let later = stream::unfold(follower, async |mut follower| Some((follower.next().await, follower)));
+    let later = stream::unfold(follower, async |mut follower| Some((follower.next().await?, follower)));
     let lines = stream::iter([before]).chain(later).flat_map(stream::iter);
     let lines = lines.filter(move |line| future::ready(search.is_meant(line)));
     let lines = lines.take_while(move |_| future::ready(operator.is_current(host.access())));

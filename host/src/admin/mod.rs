@@ -31,6 +31,7 @@ use axum::routing::get;
 use http::header;
 use hyper::body::Incoming;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tower::ServiceExt as _;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
@@ -69,6 +70,8 @@ struct Plane {
     data: SocketAddr,
     /// What the audit log calls changes.
     actions: Actions,
+    /// Searches of logs that may run.
+    searches: Arc<Semaphore>,
 }
 
 #[derive(OpenApi)]
@@ -201,8 +204,10 @@ fn router(
         .split_for_parts();
     let queue = triggers.queue().clone();
     let host = queue.host().clone();
-    let plane =
-        Arc::new(Plane { host, queue, triggers, entrance, config, uploads, data, actions: Actions::of(&document) });
+    let plane = {
+        let (actions, searches) = (Actions::of(&document), Arc::new(Semaphore::new(logs::SEARCHES_MAX)));
+        Arc::new(Plane { host, queue, triggers, entrance, config, uploads, data, actions, searches })
+    };
     router
         .route("/openapi.json", get(async move || axum::Json(document)))
         .fallback(reject::no_such_path)

@@ -177,6 +177,10 @@ impl Catalog {
             artifacts.keep_only(&components(&functions).map(str::to_owned).collect::<HashSet<_>>());
         }
         store.forget_unused_code()?;
+        // A catalog that was lost takes nothing along.
+        if !functions.is_empty() {
+            logs.forget_others();
+        }
         Ok(Catalog(Arc::new(Inner {
             addresses: ArcSwap::from_pointee(Addresses::of(&functions)),
             functions: ArcSwap::from_pointee(functions),

@@ -1,10 +1,12 @@
 //! Outgoing HTTP: to the hosts that the function's configuration allows, and nowhere else.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use http::HeaderName;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 use wasmtime_wasi_http::{DEFAULT_FORBIDDEN_HEADERS, Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 use super::client;
@@ -12,7 +14,7 @@ use super::mailbox::Mailbox;
 use super::reach::{self, Reach};
 use super::trace;
 use crate::ids::InstanceId;
-use crate::log::{LogWriter, Stream};
+use crate::log::{Author, LogWriter, Stream};
 
 /// Outgoing requests that one guest may have under way.
 const REQUESTS_MAX: usize = 128;
@@ -22,32 +24,80 @@ pub(super) struct Outbound {
     reach: Arc<Reach>,
     /// Created by the first request, because most guests never send one.
     places: Option<Arc<Semaphore>>,
+    log: Told,
+    mailbox: Arc<Mailbox>,
+}
+
+/// Lines about outgoing requests that one instance may cause in a second; more are counted and told with the next.
+const LINES_PER_SECOND: u32 = 20;
+/// How much of a host's name is told.
+const HOST_BYTES_MAX: usize = 253;
+
+/// What is told of one instance's outgoing requests: a function may send thousands a second that fail.
+#[derive(Clone)]
+struct Told {
     log: LogWriter,
     instance: InstanceId,
-    mailbox: Arc<Mailbox>,
+    second: Arc<Mutex<Second>>,
+}
+
+#[derive(Default)]
+struct Second {
+    began: Option<Instant>,
+    lines: u32,
+    left_out: u64,
+}
+
+impl Told {
+    fn tell(&self, author: Author, text: &str) {
+        let left_out = {
+            let mut second = self.second.lock().expect("no holder of this lock panics");
+            if second.began.is_none_or(|began| began.elapsed() >= Duration::from_secs(1)) {
+                (second.began, second.lines) = (Some(Instant::now()), 0);
+            }
+            second.lines += 1;
+            if second.lines > LINES_PER_SECOND {
+                second.left_out += 1;
+                return;
+            }
+            std::mem::take(&mut second.left_out)
+        };
+        let more = if left_out > 0 {
+            format!(" ({left_out} more lines of this kind are left out before it)")
+        } else {
+            String::new()
+        };
+        self.log.write(Stream::Host, self.instance, author, format!("{text}{more}"));
+    }
+}
+
+/// A host's name, as far as it is told.
+fn shown(host: &str) -> &str {
+    &host[..host.floor_char_boundary(HOST_BYTES_MAX)]
 }
 
 impl Outbound {
     pub(super) fn new(reach: Arc<Reach>, log: LogWriter, instance: InstanceId, mailbox: Arc<Mailbox>) -> Outbound {
-        Outbound { reach, places: None, log, instance, mailbox }
+        let log = Told { log, instance, second: Arc::default() };
+        Outbound { reach, places: None, log, mailbox }
     }
 
     fn allows(&self, host: &str, port: u16) -> bool {
         let allowed = self.reach.names(host, port);
         if !allowed {
-            self.tell(format!("outgoing request to {host}:{port} denied: not in allowedOutboundHosts"));
+            self.tell(&format!("outgoing request to {}:{port} denied: not in allowedOutboundHosts", shown(host)));
         }
         allowed
     }
 
-    fn tell(&self, text: String) {
-        self.log.write(Stream::Host, self.instance, self.mailbox.author(), text);
+    fn tell(&self, text: &str) {
+        self.log.tell(self.mailbox.author(), text);
     }
 
     fn place(&mut self) -> Result<OwnedSemaphorePermit, Error> {
         let places = self.places.get_or_insert_with(|| Arc::new(Semaphore::new(REQUESTS_MAX)));
         places.clone().try_acquire_owned().map_err(|_| {
-            self.tell(format!("outgoing request denied: {REQUESTS_MAX} are under way already"));
+            self.tell(&format!("outgoing request denied: {REQUESTS_MAX} are under way already"));
             Error::ConnectionLimitReached
         })
     }
@@ -81,7 +131,7 @@ impl WasiHttpHooks for Outbound {
         };
         let mut span = self.mailbox.origin().and_then(|origin| trace::begin(&mut request, &origin));
         let client = self.mailbox.connections.client(&self.reach);
-        let (log, instance, author) = (self.log.clone(), self.instance, self.mailbox.author());
+        let (log, author) = (self.log.clone(), self.mailbox.author());
         Box::new(async move {
             let sent = client::send(client, request, options, place).await;
             if let Some(span) = &mut span {
@@ -91,6 +141,7 @@ impl WasiHttpHooks for Outbound {
                 }
             }
             let response = sent.inspect_err(|error| {
+                let host = shown(&host);
                 // Logged as well, because not every language shows this error to its functions.
                 let text = match error {
                     Error::DestinationIpProhibited => format!(
@@ -103,7 +154,7 @@ impl WasiHttpHooks for Outbound {
                     ),
                     error => format!("outgoing request to {host}:{port} failed: {error}"),
                 };
-                log.write(Stream::Host, instance, author, text);
+                log.tell(author, &text);
             })?;
             // hyper's connection sends the rest of the request's body by itself, and ends the response early if it
             // cannot.

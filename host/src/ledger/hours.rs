@@ -25,6 +25,11 @@ pub(super) fn unsummed(connection: &Connection) -> rusqlite::Result<usize> {
     connection.query_row(sql, (), |row| row.get(0))
 }
 
+/// The number of the first window that is in no sum.
+pub(super) fn summed_to(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("SELECT next FROM summed", (), |row| row.get(0))
+}
+
 /// Adds at most so many blocks to the sums, and returns how many there were.
 pub(super) fn sum_up(connection: &mut Connection, blocks_max: usize) -> rusqlite::Result<usize> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -76,7 +81,7 @@ pub(super) fn prune(connection: &Connection, before_us: i64) -> rusqlite::Result
 impl Reader {
     /// The number of the first window that is in no sum.
     pub(super) fn summed_to(&self) -> Result<i64, QueryError> {
-        Ok(self.0.query_row("SELECT next FROM summed", (), |row| row.get(0))?)
+        Ok(summed_to(&self.0)?)
     }
 
     /// Visits the sums of the hours of `scope`, with their functions and beginnings.

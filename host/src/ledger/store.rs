@@ -220,7 +220,8 @@ fn close_lost(connection: &mut Connection) -> anyhow::Result<usize> {
     }
     drop(stored);
     drop(select);
-    put_blocks(&transaction, WINDOW_BLOCKS, next_number(&transaction, WINDOW_BLOCKS)?, lost.iter())?;
+    let next = next_number(&transaction, WINDOW_BLOCKS)?.max(hours::summed_to(&transaction)?);
+    put_blocks(&transaction, WINDOW_BLOCKS, next, lost.iter())?;
     transaction.execute("DELETE FROM open_windows", ())?;
     transaction.commit()?;
     Ok(lost.len())
@@ -254,7 +255,8 @@ fn open(path: &Path) -> anyhow::Result<Store> {
     if lost > 0 {
         tracing::warn!(windows = lost, "the host was killed before; windows were closed at its last sign of life");
     }
-    let next_window = next_number(&connection, WINDOW_BLOCKS)?;
+    // Never again a number that is in the sums, even if all its windows are deleted.
+    let next_window = next_number(&connection, WINDOW_BLOCKS)?.max(hours::summed_to(&connection)?);
     let next_invocation = next_number(&connection, INVOCATION_BLOCKS)?;
     let unsummed = hours::unsummed(&connection)?;
     let checkpoints = Some(Checkpoints::start(path)?);

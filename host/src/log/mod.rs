@@ -19,7 +19,7 @@ use self::writer::Due;
 use crate::clock;
 use crate::ids::{InstanceId, KeyId, RequestId, VersionLabel};
 
-pub use search::{Found, Search};
+pub use search::{Found, Search, Words};
 pub use store::Owner;
 pub use writer::{LogBounds, Logs};
 
@@ -126,7 +126,7 @@ struct Kept {
 }
 
 impl Log {
-    /// A log whose newest line that is in the file has this number.
+    /// A log whose lines that are in the file have numbers up to this one.
     fn new(owner: Owner, stored: u64, due: Arc<Due>) -> Log {
         let state = Kept { sequence: stored, stored, ..Kept::default() };
         Log(Arc::new(Inner { owner, state: Mutex::new(state), newest: watch::Sender::new(stored), due }))
@@ -189,6 +189,8 @@ impl Log {
 
     fn forget(&self) {
         self.lock().forgotten = true;
+        // Those who follow learn it.
+        self.0.newest.send_modify(|_| {});
     }
 }
 
@@ -201,7 +203,10 @@ pub struct LogWriter {
 
 impl LogWriter {
     /// Appends a line, and forgets the oldest ones beyond the bounds.
-    pub fn write(&self, stream: Stream, instance: InstanceId, author: Author, text: String) {
+    pub fn write(&self, stream: Stream, instance: InstanceId, author: Author, mut text: String) {
+        if text.len() > LINE_BYTES_MAX {
+            text.truncate(text.floor_char_boundary(LINE_BYTES_MAX));
+        }
         let version = self.version.get();
         let (sequence, was_due, is_urgent) = {
             let mut kept = self.log.lock();
@@ -230,17 +235,17 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// The lines since the last call; waits for at least one.
-    pub async fn next(&mut self) -> Vec<Line> {
+    /// The lines since the last call; waits for at least one. None: the function is deleted.
+    pub async fn next(&mut self) -> Option<Vec<Line>> {
         loop {
             self.newest.borrow_and_update();
             let lines = self.log.after(self.sequence);
             if let Some(last) = lines.last() {
                 self.sequence = last.sequence;
-                return lines;
+                return Some(lines);
             }
-            if self.newest.changed().await.is_err() {
-                std::future::pending::<()>().await;
+            if self.log.lock().forgotten || self.newest.changed().await.is_err() {
+                return None;
             }
         }
     }
@@ -263,9 +268,11 @@ mod tests {
         assert_eq!(lines[0].text, "10");
         let mut follower = log.follow(lines.last().unwrap().sequence);
         write(Stream::Host, "more".to_owned());
-        assert_eq!(follower.next().await[0].text, "more");
-        write(Stream::Stdout, "x".repeat(BYTES_MAX));
-        assert_eq!(log.tail(usize::MAX).len(), 1);
+        assert_eq!(follower.next().await.unwrap()[0].text, "more");
+        for _ in 0..20 {
+            write(Stream::Stdout, "x".repeat(LINE_BYTES_MAX));
+        }
+        assert_eq!(log.tail(usize::MAX).len(), BYTES_MAX / LINE_BYTES_MAX);
     }
 
     /// Waits until the thread has done what there is to do.
@@ -287,7 +294,7 @@ mod tests {
     fn lines_that_memory_has_no_more_are_read_from_disk_also_by_the_next_host() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("logs.sqlite");
-        let logs = Logs::open(&path, BOUNDS).unwrap();
+        let logs = Logs::open(&path, BOUNDS);
         let log = logs.of(Owner::of("f"));
         let writer = log.of_version(VersionLabel::new("1".into()));
         let last = LINES_MAX as u64 * 3;
@@ -299,17 +306,17 @@ mod tests {
             }
         }
         let numbers = |log: &Log, search: Search| -> Vec<u64> {
-            log.search(&search).unwrap().lines.iter().map(|line| line.text.parse().unwrap()).collect()
+            log.search(&search, &|| true).unwrap().lines.iter().map(|line| line.text.parse().unwrap()).collect()
         };
         let all = Search { count: 100_000, ..Search::default() };
         assert!(numbers(&log, all.clone()).into_iter().eq(1..=last), "memory and disk fit together");
         let page = Search { count: 10, before: Some(last - LINES_MAX as u64 + 5), ..Search::default() };
-        let found = log.search(&page).unwrap();
+        let found = log.search(&page, &|| true).unwrap();
         assert_eq!((found.lines.len(), found.next), (10, Some(last - LINES_MAX as u64 - 5)));
         writer.write(Stream::Stdout, InstanceId::from_u64(1), Author::Nobody, (last + 1).to_string());
         logs.close();
 
-        let logs = Logs::open(&path, BOUNDS).unwrap();
+        let logs = Logs::open(&path, BOUNDS);
         let log = logs.of(Owner::of("f"));
         assert!(numbers(&log, all.clone()).into_iter().eq(1..=last + 1), "what was not stored is stored at the end");
         assert_eq!(log.newest(), last + 1);
@@ -319,8 +326,78 @@ mod tests {
         logs.forget(&log);
         writer.write(Stream::Stdout, InstanceId::from_u64(1), Author::Nobody, "after".to_owned());
         logs.close();
-        let logs = Logs::open(&path, BOUNDS).unwrap();
+        let logs = Logs::open(&path, BOUNDS);
         assert!(numbers(&logs.of(Owner::of("f")), all).is_empty(), "a deleted function has no lines");
+        logs.close();
+    }
+
+    #[test]
+    fn after_a_kill_no_number_is_used_twice() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("logs.sqlite");
+        let killed = Logs::open(&path, BOUNDS);
+        let log = killed.of(Owner::of("f"));
+        let write = |log: &Log| {
+            let writer = log.of_version(VersionLabel::new("1".into()));
+            writer.write(Stream::Host, InstanceId::from_u64(1), Author::Nobody, "line".to_owned());
+        };
+        write(&log);
+        eventually("the line is stored", || log.lock().stored == 1);
+        // Whoever follows has seen lines that are not in the file.
+        (0..LINES_MAX - 1).for_each(|_| write(&log));
+        let seen = log.newest();
+        let next = Logs::open(&path, BOUNDS);
+        let log = next.of(Owner::of("f"));
+        write(&log);
+        assert!(log.newest() > seen, "{} after {seen}", log.newest());
+        next.close();
+        killed.close();
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_used_leaves_lines_in_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("logs.sqlite");
+        std::fs::write(&path, "no database".repeat(1000)).unwrap();
+        let logs = Logs::open(&path, BOUNDS);
+        let log = logs.of(Owner::of("f"));
+        log.of_version(VersionLabel::new("1".into())).write(
+            Stream::Host,
+            InstanceId::from_u64(1),
+            Author::Nobody,
+            "x".repeat(2 * LINE_BYTES_MAX),
+        );
+        let lines = log.search(&Search { count: 9, ..Search::default() }, &|| true).unwrap().lines;
+        assert_eq!((lines.len(), lines[0].text.len()), (1, LINE_BYTES_MAX), "and no line is longer than it may be");
+        assert!(std::fs::read(&path).unwrap().starts_with(b"no database"), "the file is left as it is");
+        logs.close();
+    }
+
+    #[test]
+    fn an_answer_is_bounded_and_says_where_to_go_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let logs = Logs::open(&folder.path().join("logs.sqlite"), BOUNDS);
+        let log = logs.of(Owner::of("f"));
+        let writer = log.of_version(VersionLabel::new("1".into()));
+        for number in 1..=400 {
+            writer.write(Stream::Stdout, InstanceId::from_u64(1), Author::Nobody, "x".repeat(LINE_BYTES_MAX));
+            eventually("the line is stored", || number % 8 != 0 || log.lock().stored >= number);
+        }
+        let ask = |before| log.search(&Search { count: 100_000, before, ..Search::default() }, &|| true).unwrap();
+        let (mut before, mut seen) = (None, Vec::new());
+        loop {
+            let found = ask(before);
+            let bytes: usize = found.lines.iter().map(|line| line.text.len()).sum();
+            assert!(bytes <= (8 << 20) + LINE_BYTES_MAX, "{bytes}");
+            seen.splice(0..0, found.lines.iter().map(|line| line.sequence));
+            before = found.next;
+            if before.is_none() {
+                break;
+            }
+        }
+        assert!(seen.into_iter().eq(1..=400));
+        let all = Search { count: 100_000, ..Search::default() };
+        assert!(log.search(&all, &|| false).is_err(), "nobody wants the answer");
         logs.close();
     }
 
@@ -328,11 +405,11 @@ mod tests {
     fn nothing_is_written_where_nothing_may_be_kept() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("logs.sqlite");
-        let logs = Logs::open(&path, LogBounds { bytes_max: 0, ..BOUNDS }).unwrap();
+        let logs = Logs::open(&path, LogBounds { bytes_max: 0, ..BOUNDS });
         let log = logs.of(Owner::of("f"));
         let writer = log.of_version(VersionLabel::new("1".into()));
         writer.write(Stream::Host, InstanceId::from_u64(1), Author::Nobody, "line".to_owned());
-        assert_eq!(log.search(&Search { count: 9, ..Search::default() }).unwrap().lines.len(), 1);
+        assert_eq!(log.search(&Search { count: 9, ..Search::default() }, &|| true).unwrap().lines.len(), 1);
         logs.close();
         assert!(!path.exists());
     }

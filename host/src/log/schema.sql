@@ -29,3 +29,10 @@ CREATE TABLE requests (
     block INTEGER NOT NULL,
     PRIMARY KEY (request, block)
 ) STRICT, WITHOUT ROWID;
+
+-- Whether the last host that used the file has stored everything; one row.
+CREATE TABLE state (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    is_whole INTEGER NOT NULL
+) STRICT;
+INSERT INTO state VALUES (1, 1);

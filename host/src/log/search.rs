@@ -2,6 +2,8 @@
 
 use std::time::SystemTime;
 
+use anyhow::bail;
+
 use super::{Author, Line, Log, Stream};
 
 /// Which lines of a log are meant.
@@ -19,8 +21,49 @@ pub struct Search {
     pub request: Option<String>,
     /// Of this stream.
     pub stream: Option<Stream>,
-    /// With this text in them, in upper or lower case.
-    pub text: Option<String>,
+    /// With this text in them; the case of ASCII letters does not matter.
+    pub text: Option<Words>,
+}
+
+/// A text that is looked for.
+#[derive(Clone, Debug)]
+pub struct Words {
+    /// In lower case.
+    lower: String,
+}
+
+impl Words {
+    /// What is looked for.
+    pub fn new(text: &str) -> Words {
+        Words { lower: text.to_ascii_lowercase() }
+    }
+
+    fn are_in(&self, text: &str) -> bool {
+        // The library's search takes time in proportion to the text, whatever is looked for.
+        self.lower.is_empty() || text.to_ascii_lowercase().contains(&self.lower)
+    }
+}
+
+/// Bytes of text in one answer: those that are found beyond it are for the next question.
+const BYTES_MAX: usize = 8 << 20;
+
+/// Lines that were found so far, the newest first.
+#[derive(Default)]
+pub(super) struct Gathered {
+    pub(super) lines: Vec<Line>,
+    bytes: usize,
+}
+
+impl Gathered {
+    /// Adds a line. False if there are enough without it.
+    pub(super) fn add(&mut self, line: Line, search: &Search) -> bool {
+        let has_room = self.lines.len() < search.count && self.bytes < BYTES_MAX;
+        if has_room {
+            self.bytes += line.text.len();
+            self.lines.push(line);
+        }
+        has_room
+    }
 }
 
 /// What was found.
@@ -40,42 +83,41 @@ impl Search {
             && self.stream.is_none_or(|stream| stream == line.stream)
             && self.from.is_none_or(|from| line.time >= from)
             && self.to.is_none_or(|to| line.time < to)
-            && self.text.as_ref().is_none_or(|text| has(&line.text, text))
+            && self.text.as_ref().is_none_or(|words| words.are_in(&line.text))
     }
 }
 
-/// Whether `part` is in `text`. Letters of ASCII may differ in their case.
-fn has(text: &str, part: &str) -> bool {
-    let (text, part) = (text.as_bytes(), part.as_bytes());
-    part.is_empty() || text.windows(part.len()).any(|window| window.eq_ignore_ascii_case(part))
-}
-
 impl Log {
-    /// The newest lines that are meant. It may read the file, and blocks meanwhile.
-    pub fn search(&self, search: &Search) -> anyhow::Result<Found> {
-        let mut below = search.before.unwrap_or(u64::MAX);
-        let mut newest_first = Vec::new();
-        {
+    /// The newest lines that are meant. It may read the file, and blocks meanwhile; it gives up when nobody wants the answer
+    /// any more.
+    pub fn search(&self, search: &Search, is_wanted: &dyn Fn() -> bool) -> anyhow::Result<Found> {
+        let below = search.before.unwrap_or(u64::MAX);
+        // Copied, so that those who write do not wait until they are looked at.
+        let (in_memory, oldest) = {
             let kept = self.lock();
-            for line in kept.lines.iter().rev().filter(|line| line.sequence < below) {
-                if newest_first.len() == search.count {
-                    break;
-                }
-                if search.is_meant(line) {
-                    newest_first.push(line.clone());
-                }
-            }
             let oldest = kept.lines.front().map_or(kept.sequence + 1, |line| line.sequence);
-            below = below.min(oldest);
-        }
+            (kept.lines.iter().filter(|line| line.sequence < below).cloned().collect::<Vec<_>>(), oldest)
+        };
+        let mut gathered = Gathered::default();
         let mut next = None;
-        if newest_first.len() == search.count {
-            next = newest_first.last().map(|line| line.sequence);
-        } else if let Some(store) = self.0.due.store() {
-            next = store.search(&self.0.owner, search, below, &mut newest_first)?;
+        for line in in_memory.into_iter().rev().filter(|line| search.is_meant(line)) {
+            let sequence = line.sequence;
+            if !gathered.add(line, search) {
+                next = Some(sequence + 1);
+                break;
+            }
         }
-        newest_first.reverse();
-        Ok(Found { lines: newest_first, next: next.filter(|next| *next > 1) })
+        if next.is_none()
+            && let Some(store) = self.0.due.store()
+        {
+            next = store.search((&self.0.owner, search), below.min(oldest), &mut gathered, is_wanted)?;
+        }
+        if !is_wanted() {
+            bail!("nobody waits for the answer");
+        }
+        let mut lines = gathered.lines;
+        lines.reverse();
+        Ok(Found { lines, next: next.filter(|next| *next > 1) })
     }
 }
 
@@ -85,6 +127,7 @@ mod tests {
 
     #[test]
     fn the_case_of_letters_does_not_matter() {
+        let has = |text: &str, part: &str| Words::new(part).are_in(text);
         assert!(has("Connection REFUSED", "refused") && has("x", "") && has("grüße", "GRüßE"));
         assert!(!has("refuse", "refused") && !has("", "x"));
     }

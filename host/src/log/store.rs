@@ -1,17 +1,16 @@
 //! The file with the lines of all logs.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
-use std::path::Path;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use anyhow::Context as _;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::block;
-use super::search::Search;
+use super::search::{Gathered, Search};
 use super::{Author, Line};
 use crate::clock::microseconds;
 use crate::ids::FunctionName;
@@ -27,6 +26,13 @@ const BLOCK_BYTES: u64 = 100;
 const REQUEST_BYTES: u64 = 24;
 /// Blocks that are deleted in one transaction.
 const DELETED_MAX: usize = 64;
+/// What SQLite's log beside the file may take when it is not used, and how long readers wait for SQLite's own locks.
+const LOG_BYTES_MAX: u64 = 8 << 20;
+const BUSY_WAIT: Duration = Duration::from_secs(1);
+/// Free pages that are given back to the file system at once.
+const PAGES_GIVEN_BACK: u32 = 1024;
+/// Bytes of lines in one transaction, beside those of the last log in it.
+const TRANSACTION_BYTES_MAX: usize = 4 << 20;
 /// Blocks that one search reads at most; whoever wants more goes on before the last line of them.
 const BLOCKS_READ_MAX: usize = 512;
 
@@ -79,6 +85,7 @@ impl Store {
             sqlite::write_ahead(&connection)?;
             // A power cut may take the newest lines along; it does not damage the file.
             connection.pragma_update(None, "synchronous", "NORMAL")?;
+            connection.pragma_update(None, "journal_size_limit", LOG_BYTES_MAX)?;
             let mut store = Store { connection, bounds, logs: HashMap::new(), bytes: HashMap::new() };
             store.read_logs()?;
             Ok(store)
@@ -101,6 +108,19 @@ impl Store {
         Ok(())
     }
 
+    /// Notes that a host uses the file. True if the one before did not say that it has stored everything: it was killed.
+    pub(super) fn begin(&self) -> anyhow::Result<bool> {
+        let is_whole: bool = self.connection.query_row("SELECT is_whole FROM state", (), |row| row.get(0))?;
+        self.connection.execute("UPDATE state SET is_whole = 0", ())?;
+        Ok(!is_whole)
+    }
+
+    /// Notes that everything is stored.
+    pub(super) fn end(&self) -> anyhow::Result<()> {
+        self.connection.execute("UPDATE state SET is_whole = 1", ())?;
+        Ok(())
+    }
+
     /// The number of the newest line; 0 if there is none.
     pub(super) fn newest(&self, owner: &Owner) -> u64 {
         self.logs.get(owner).map_or(0, |known| known.last_sequence)
@@ -111,9 +131,24 @@ impl Store {
         self.logs.keys()
     }
 
-    /// Adds lines to logs, all or none.
-    pub(super) fn write(&mut self, added: &[(Owner, Vec<Line>)]) -> anyhow::Result<()> {
-        self.whole(|store| added.iter().try_for_each(|(owner, lines)| store.add(owner, lines)))
+    /// Adds lines to logs. Returns how many logs have theirs: all of them, unless it failed.
+    pub(super) fn write(&mut self, added: &[(Owner, Vec<Line>)]) -> (usize, anyhow::Result<()>) {
+        let mut written = 0;
+        while written < added.len() {
+            let mut bytes = 0;
+            let part = added[written..].iter().take_while(|(_, lines)| {
+                let fits = bytes < TRANSACTION_BYTES_MAX;
+                bytes += lines.iter().map(|line| line.text.len()).sum::<usize>();
+                fits
+            });
+            let part = part.count();
+            let logs = &added[written..written + part];
+            if let Err(error) = self.whole(|store| logs.iter().try_for_each(|(owner, lines)| store.add(owner, lines))) {
+                return (written, Err(error));
+            }
+            written += part;
+        }
+        (written, Ok(()))
     }
 
     fn add(&mut self, owner: &Owner, lines: &[Line]) -> anyhow::Result<()> {
@@ -197,27 +232,50 @@ impl Store {
 
     /// Deletes some of what is too old or too much, the oldest first, in one transaction. True if there is more to delete.
     pub(super) fn prune(&mut self, oldest: SystemTime) -> anyhow::Result<bool> {
-        let too_old = self.blocks("WHERE last_us < ?1 ORDER BY last_us", microseconds(oldest).cast_signed())?;
-        let mut doomed: BTreeSet<i64> = too_old.into_iter().collect();
+        let mut doomed: BTreeMap<i64, u64> = self
+            .blocks("WHERE last_us < ?1 ORDER BY last_us", microseconds(oldest).cast_signed())?
+            .into_iter()
+            .collect();
         let bytes_max = self.bounds.function_bytes_max;
         for (log, bytes) in self.bytes.iter().filter(|(_, bytes)| **bytes > bytes_max) {
             let mut excess = bytes - bytes_max;
-            for (block, bytes) in self.sized("WHERE log = ?1 ORDER BY first_sequence", *log)? {
-                doomed.insert(block);
+            for (block, bytes) in self.blocks("WHERE log = ?1 ORDER BY first_sequence", *log)? {
+                doomed.insert(block, bytes);
                 if bytes >= excess {
                     break;
                 }
                 excess -= bytes;
             }
         }
-        if self.file_bytes()? > self.bounds.bytes_max {
-            doomed.extend(self.blocks("WHERE last_us >= ?1 ORDER BY last_us", 0)?);
+        let too_many = self.file_bytes()?.saturating_sub(self.bounds.bytes_max);
+        let mut excess = too_many.saturating_sub(doomed.values().sum());
+        if excess > 0 {
+            for (block, bytes) in self.blocks("WHERE last_us >= ?1 ORDER BY last_us", 0)? {
+                if doomed.insert(block, bytes).is_none() {
+                    excess = excess.saturating_sub(bytes);
+                }
+                if excess == 0 {
+                    break;
+                }
+            }
         }
-        let has_more = doomed.len() >= DELETED_MAX;
         if !doomed.is_empty() {
-            self.whole(|store| doomed.iter().try_for_each(|id| store.delete(*id)))?;
+            self.whole(|store| doomed.keys().try_for_each(|id| store.delete(*id)))?;
         }
-        Ok(has_more)
+        self.give_back()?;
+        Ok(!doomed.is_empty() && (doomed.len() >= DELETED_MAX || self.file_bytes()? > self.bounds.bytes_max))
+    }
+
+    /// Gives space back to the file system, if much of it is free: lines come and go, and use it again.
+    fn give_back(&self) -> anyhow::Result<()> {
+        let pragma = |name: &str| self.connection.pragma_query_value(None, name, |row| row.get::<_, u64>(0));
+        let (free, all, page) = (pragma("freelist_count")?, pragma("page_count")?, pragma("page_size")?);
+        if free > all / 4 || all * page > self.bounds.bytes_max {
+            let mut give_back = self.connection.prepare(&format!("PRAGMA incremental_vacuum({PAGES_GIVEN_BACK})"))?;
+            let mut rows = give_back.query(())?;
+            while rows.next()?.is_some() {}
+        }
+        Ok(())
     }
 
     /// Deletes some of the lines of a log. True if there are more.
@@ -227,7 +285,7 @@ impl Store {
         let blocks = self.blocks("WHERE log = ?1 ORDER BY first_sequence", id)?;
         let has_more = blocks.len() == DELETED_MAX;
         self.whole(|store| {
-            blocks.iter().try_for_each(|id| store.delete(*id))?;
+            blocks.iter().try_for_each(|(id, _)| store.delete(*id))?;
             if !has_more {
                 store.connection.execute("DELETE FROM logs WHERE id = ?1", [id])?;
             }
@@ -240,12 +298,8 @@ impl Store {
         Ok(has_more)
     }
 
-    fn blocks(&self, which: &str, value: i64) -> anyhow::Result<Vec<i64>> {
-        Ok(self.sized(which, value)?.into_iter().map(|(id, _)| id).collect())
-    }
-
-    /// Blocks, and what each of them takes.
-    fn sized(&self, which: &str, value: i64) -> anyhow::Result<Vec<(i64, u64)>> {
+    /// Some blocks, and what each of them takes.
+    fn blocks(&self, which: &str, value: i64) -> anyhow::Result<Vec<(i64, u64)>> {
         let mut statement =
             self.connection.prepare_cached(&format!("SELECT id, bytes FROM blocks {which} LIMIT {DELETED_MAX}"))?;
         let rows = statement.query_map([value], |row| Ok((row.get(0)?, row.get(1)?)))?;
@@ -298,71 +352,101 @@ fn number_of(request: &str) -> i64 {
     number.cast_signed()
 }
 
-/// The readers' side: a connection of their own, so that nobody waits for the thread that writes.
-pub(super) struct Reader(Mutex<Connection>);
+/// The readers' side: connections of their own, so that nobody waits for the thread that writes, nor for another reader.
+pub(super) struct Reader {
+    path: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+}
 
 impl Reader {
     pub(super) fn open(path: &Path) -> anyhow::Result<Reader> {
-        let connection = Connection::open(path).and_then(|connection| {
-            connection.pragma_update(None, "query_only", true)?;
-            Ok(connection)
-        });
-        Ok(Reader(Mutex::new(connection.with_context(|| format!("read {}", path.display()))?)))
+        let reader = Reader { path: path.to_owned(), idle: Mutex::default() };
+        let first = reader.connection()?;
+        reader.lock().push(first);
+        Ok(reader)
+    }
+
+    fn connection(&self) -> anyhow::Result<Connection> {
+        let idle = self.lock().pop();
+        let opened = idle.map_or_else(
+            || {
+                let connection = Connection::open(&self.path)?;
+                connection.pragma_update(None, "query_only", true)?;
+                connection.busy_timeout(BUSY_WAIT)?;
+                Ok(connection)
+            },
+            Ok,
+        );
+        opened.map_err(|error: rusqlite::Error| {
+            anyhow::Error::from(error).context(format!("read {}", self.path.display()))
+        })
     }
 
     /// Adds lines that are meant, from before the line `below` on back in time, until there are enough. Returns the line before
     /// which there may be more.
     pub(super) fn search(
         &self,
-        owner: &Owner,
-        search: &Search,
+        (owner, search): (&Owner, &Search),
         below: u64,
-        newest_first: &mut Vec<Line>,
+        gathered: &mut Gathered,
+        is_wanted: &dyn Fn() -> bool,
     ) -> anyhow::Result<Option<u64>> {
-        let connection = self.lock();
-        let which = match &search.request {
-            Some(_) => "id IN (SELECT block FROM requests WHERE request = ?5)",
-            None => "?5 = 0",
-        };
-        let sql = format!(
-            "SELECT first_sequence, lines FROM blocks
-             WHERE log = (SELECT id FROM logs WHERE function = ?1 AND created_us = ?2)
-             AND first_sequence < ?3 AND +last_us >= ?4 AND first_us < ?6 AND {which}
-             ORDER BY first_sequence DESC LIMIT {BLOCKS_READ_MAX}"
-        );
-        let number = search.request.as_ref().map_or(0, |request| number_of(request));
-        let signed = |number: u64| number.min(i64::MAX as u64).cast_signed();
-        let values = params![
-            owner.function.as_str(),
-            owner.created_us,
-            signed(below),
-            search.from.map_or(0, |from| signed(microseconds(from))),
-            number,
-            search.to.map_or(i64::MAX, |to| signed(microseconds(to))),
-        ];
-        let mut statement = connection.prepare_cached(&sql)?;
-        let read = |row: &Row<'_>| Ok((row.get::<_, u64>(0)?, row.get::<_, Vec<u8>>(1)?));
-        let mut blocks_read = 0;
-        for block in statement.query_map(values, read)? {
-            let (first, packed) = block?;
-            blocks_read += 1;
-            let lines = block::unpack(&packed);
-            for line in lines.into_iter().rev().filter(|line| line.sequence < below && search.is_meant(line)) {
-                if newest_first.len() == search.count {
-                    return Ok(newest_first.last().map(|line| line.sequence));
-                }
-                newest_first.push(line);
-            }
-            if blocks_read == BLOCKS_READ_MAX {
-                return Ok(Some(first));
-            }
-        }
-        Ok(None)
+        let connection = self.connection()?;
+        let next = search_in(&connection, (owner, search), below, gathered, is_wanted);
+        self.lock().push(connection);
+        next
     }
 
-    fn lock(&self) -> MutexGuard<'_, Connection> {
-        self.0.lock().expect("no holder of this lock panics")
+    fn lock(&self) -> MutexGuard<'_, Vec<Connection>> {
+        self.idle.lock().expect("no holder of this lock panics")
     }
+}
+
+fn search_in(
+    connection: &Connection,
+    (owner, search): (&Owner, &Search),
+    below: u64,
+    gathered: &mut Gathered,
+    is_wanted: &dyn Fn() -> bool,
+) -> anyhow::Result<Option<u64>> {
+    let which = match &search.request {
+        Some(_) => "id IN (SELECT block FROM requests WHERE request = ?5)",
+        None => "?5 = 0",
+    };
+    let sql = format!(
+        "SELECT first_sequence, lines FROM blocks
+         WHERE log = (SELECT id FROM logs WHERE function = ?1 AND created_us = ?2)
+         AND first_sequence < ?3 AND +last_us >= ?4 AND first_us < ?6 AND {which}
+         ORDER BY first_sequence DESC LIMIT {BLOCKS_READ_MAX}"
+    );
+    let number = search.request.as_ref().map_or(0, |request| number_of(request));
+    let signed = |number: u64| number.min(i64::MAX as u64).cast_signed();
+    let values = params![
+        owner.function.as_str(),
+        owner.created_us,
+        signed(below),
+        search.from.map_or(0, |from| signed(microseconds(from))),
+        number,
+        search.to.map_or(i64::MAX, |to| signed(microseconds(to))),
+    ];
+    let mut statement = connection.prepare_cached(&sql)?;
+    let read = |row: &Row<'_>| Ok((row.get::<_, u64>(0)?, row.get::<_, Vec<u8>>(1)?));
+    let mut blocks_read = 0;
+    for block in statement.query_map(values, read)? {
+        let (first, packed) = block?;
+        blocks_read += 1;
+        let lines = block::unpack(&packed).into_iter().rev();
+        for line in lines.filter(|line| line.sequence < below && search.is_meant(line)) {
+            let sequence = line.sequence;
+            if !gathered.add(line, search) {
+                return Ok(Some(sequence + 1));
+            }
+        }
+        if blocks_read == BLOCKS_READ_MAX || !is_wanted() {
+            return Ok(Some(first));
+        }
+    }
+    Ok(None)
 }
 
 #[cfg(test)]
@@ -373,7 +457,7 @@ mod tests {
 
     use super::*;
     use crate::ids::{InstanceId, RequestId};
-    use crate::log::Stream;
+    use crate::log::{Stream, Words};
 
     const BOUNDS: StoreBounds = StoreBounds { bytes_max: u64::MAX, function_bytes_max: u64::MAX };
 
@@ -402,9 +486,9 @@ mod tests {
     }
 
     fn found(reader: &Reader, owner: &Owner, search: &Search, below: u64) -> (Vec<u64>, Option<u64>) {
-        let mut lines = Vec::new();
-        let next = reader.search(owner, search, below, &mut lines).unwrap();
-        (lines.into_iter().map(|line| line.sequence).collect(), next)
+        let mut gathered = Gathered::default();
+        let next = reader.search((owner, search), below, &mut gathered, &|| true).unwrap();
+        (gathered.lines.into_iter().map(|line| line.sequence).collect(), next)
     }
 
     #[test]
@@ -415,7 +499,7 @@ mod tests {
         for sequence in 1..=100 {
             let request = if sequence % 10 == 0 { "tenth" } else { "other" };
             let lines = vec![line(sequence, request, &noise(sequence))];
-            store.write(&[(f.clone(), lines.clone()), (g.clone(), lines)]).unwrap();
+            store.write(&[(f.clone(), lines.clone()), (g.clone(), lines)]).1.unwrap();
         }
         let search = |search: Search| found(&reader, &f, &Search { count: 3, ..search }, 1000);
         assert_eq!(search(Search::default()), (vec![100, 99, 98], Some(98)));
@@ -426,7 +510,7 @@ mod tests {
         let time = |seconds| Some(UNIX_EPOCH + Duration::from_secs(seconds));
         assert_eq!(search(Search { from: time(98), ..Search::default() }), (vec![100, 99, 98], None));
         assert_eq!(search(Search { to: time(3), ..Search::default() }), (vec![2, 1], None));
-        assert_eq!(search(Search { text: Some(noise(7)), ..Search::default() }).0, [7]);
+        assert_eq!(search(Search { text: Some(Words::new(&noise(7))), ..Search::default() }).0, [7]);
         assert_eq!(search(Search { stream: Some(Stream::Stderr), ..Search::default() }), (vec![], None));
         let all = Search { count: 1000, ..Search::default() };
         assert_eq!(
@@ -444,7 +528,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (mut store, _) = open(&folder, BOUNDS);
         for sequence in 1..=500 {
-            store.write(&[(Owner::of("f"), vec![line(sequence, "same", "hello")])]).unwrap();
+            store.write(&[(Owner::of("f"), vec![line(sequence, "same", "hello")])]).1.unwrap();
         }
         let count: u64 = store.connection.query_row("SELECT count(*) FROM blocks", (), |row| row.get(0)).unwrap();
         assert!(count <= 4, "{count}");
@@ -456,16 +540,21 @@ mod tests {
         let bounds = StoreBounds { bytes_max: 1 << 20, function_bytes_max: 400 << 10 };
         let (mut store, reader) = open(&folder, bounds);
         let functions = ["a", "b", "c", "d"].map(Owner::of);
+        let mut was_full = false;
         for batch in 0..80 {
             for function in &functions {
                 let lines = (1..=20).map(|line| batch * 20 + line);
                 let lines = lines.map(|sequence| line(sequence, &sequence.to_string(), &noise(sequence))).collect();
-                store.write(&[(function.clone(), lines)]).unwrap();
+                store.write(&[(function.clone(), lines)]).1.unwrap();
                 while store.prune(UNIX_EPOCH).unwrap() {}
-                assert!(store.file_bytes().unwrap() <= bounds.bytes_max);
+                let bytes = store.file_bytes().unwrap();
+                assert!(bytes <= bounds.bytes_max);
+                was_full |= bytes > bounds.bytes_max * 9 / 10;
+                assert!(!was_full || bytes > bounds.bytes_max / 2, "no more goes than must: {bytes}");
                 assert!(store.bytes.values().all(|bytes| *bytes <= bounds.function_bytes_max), "{:?}", store.bytes);
             }
         }
+        assert!(was_full);
         for function in &functions {
             let (left, _) = found(&reader, function, &Search { count: 10_000, ..Search::default() }, 10_000);
             assert!(left.len() > 100 && left.len() < 1000, "{}", left.len());
@@ -486,7 +575,7 @@ mod tests {
         let (f, g) = (Owner::of("f"), Owner::of("g"));
         for sequence in 1..=200 {
             let lines = vec![line(sequence, "r", &noise(sequence).repeat(16))];
-            store.write(&[(f.clone(), lines.clone()), (g.clone(), lines)]).unwrap();
+            store.write(&[(f.clone(), lines.clone()), (g.clone(), lines)]).1.unwrap();
         }
         while store.prune(UNIX_EPOCH + Duration::from_secs(150)).unwrap() {}
         let all = Search { count: 1000, ..Search::default() };
@@ -503,14 +592,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (mut store, reader) = open(&folder, BOUNDS);
         let f = Owner::of("f");
-        store.write(&[(f.clone(), vec![line(1, "r", "one")])]).unwrap();
+        store.write(&[(f.clone(), vec![line(1, "r", "one")])]).1.unwrap();
         let pages: u64 = store.connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
         store.connection.pragma_update(None, "max_page_count", pages).unwrap();
         let large = vec![line(2, "r", &(0..100).map(noise).collect::<String>())];
-        assert!(store.write(&[(f.clone(), large.clone())]).is_err(), "the disk is full");
+        assert!(store.write(&[(f.clone(), large.clone())]).1.is_err(), "the disk is full");
         assert_eq!(store.newest(&f), 1);
         store.connection.pragma_update(None, "max_page_count", 1 << 20).unwrap();
-        store.write(&[(f.clone(), large)]).unwrap();
+        store.write(&[(f.clone(), large)]).1.unwrap();
         assert_eq!(found(&reader, &f, &Search { count: 9, ..Search::default() }, 9).0, [2, 1]);
     }
 

@@ -64,14 +64,28 @@ impl Logs {
         Logs::new(None, HashMap::new())
     }
 
-    /// Logs that are kept in the file; if nothing may be kept, in memory only.
-    pub fn open(path: &Path, bounds: LogBounds) -> anyhow::Result<Logs> {
+    /// Logs that are kept in the file; if nothing may be kept or the file cannot be used, in memory only.
+    pub fn open(path: &Path, bounds: LogBounds) -> Logs {
         if bounds.bytes_max == 0 {
-            return Ok(Logs::in_memory());
+            return Logs::in_memory();
         }
+        Logs::on_disk(path, bounds).unwrap_or_else(|error| {
+            tracing::error!(
+                "functions' logs are in memory only, because of the file {0}: {error:#}. To begin a new one, stop the host and move \
+                 it away with its `-wal` and `-shm`",
+                path.display()
+            );
+            Logs::in_memory()
+        })
+    }
+
+    fn on_disk(path: &Path, bounds: LogBounds) -> anyhow::Result<Logs> {
         let LogBounds { bytes_max, function_bytes_max, kept_for } = bounds;
         let store = Store::open(path, StoreBounds { bytes_max, function_bytes_max })?;
-        let stored = store.owners().map(|owner| (owner.clone(), store.newest(owner))).collect();
+        // Lines of a host that was killed may be missing. Those that follow leave their numbers out, so that whoever has seen one
+        // of them does not take a new line for it.
+        let missing = if store.begin()? { super::LINES_MAX as u64 } else { 0 };
+        let stored = store.owners().map(|owner| (owner.clone(), store.newest(owner) + missing)).collect();
         let logs = Logs::new(Some(Reader::open(path)?), stored);
         let writer = Writer { store, due: logs.due.clone(), kept_for, retry: None, loss_told: None };
         let thread = thread::Builder::new().name("logs".to_owned()).spawn(move || writer.run());
@@ -94,6 +108,14 @@ impl Logs {
     pub fn forget(&self, log: &Log) {
         log.forget();
         self.due.forget(log.0.owner.clone());
+    }
+
+    /// Deletes the lines of functions whose logs were not asked for with [`Logs::of`]: they were deleted just before the host
+    /// ended.
+    pub fn forget_others(&self) {
+        for (owner, _) in self.stored().drain() {
+            self.due.forget(owner);
+        }
     }
 
     /// Stores what is not stored yet, and ends the thread.
@@ -171,64 +193,65 @@ struct Writer {
 
 impl Writer {
     fn run(mut self) {
+        // The bounds may have become smaller.
+        let pruned = self.prune();
+        self.note(pruned);
         loop {
             let work = self.due.wait(self.retry);
             let closing = work.closing;
-            let result = self.store(work).and_then(|()| if closing { Ok(()) } else { self.prune() });
-            match result {
-                Ok(()) => {
-                    if self.retry.take().is_some() {
-                        tracing::info!("functions' logs are stored again");
-                    }
-                }
-                Err(error) => {
-                    if self.retry.is_none() {
-                        tracing::error!("functions' logs cannot be stored; the newest lines stay in memory: {error:#}");
-                    }
-                    self.retry = Some(self.retry.map_or(RETRY_FIRST, |wait| (wait * 2).min(RETRY_MAX)));
-                }
-            }
+            let result = self.store(work).and_then(|()| if closing { self.store.end() } else { self.prune() });
+            self.note(result);
             if closing {
                 return;
             }
         }
     }
 
-    /// Stores the lines of the logs that are due, and deletes those of functions that are deleted.
-    fn store(&mut self, work: Work) -> anyhow::Result<()> {
-        let mut added = Vec::new();
-        for log in &work.logs {
-            let Some((lines, lost)) = log.unstored() else { continue };
-            self.tell_loss(log, lost);
-            if !lines.is_empty() {
-                added.push((log.0.owner.clone(), lines));
+    /// Says when storing begins to fail, and when it works again.
+    fn note(&mut self, result: anyhow::Result<()>) {
+        match result {
+            Ok(()) => {
+                if self.retry.take().is_some() {
+                    tracing::info!("functions' logs are stored again");
+                }
+            }
+            Err(error) => {
+                if self.retry.is_none() {
+                    tracing::error!("functions' logs cannot be stored; the newest lines stay in memory: {error:#}");
+                }
+                self.retry = Some(self.retry.map_or(RETRY_FIRST, |wait| (wait * 2).min(RETRY_MAX)));
             }
         }
-        let stored = self.store.write(&added);
-        if stored.is_ok() {
-            let newest: HashMap<&Owner, u64> =
-                added.iter().filter_map(|(owner, lines)| Some((owner, lines.last()?.sequence))).collect();
-            for log in &work.logs {
-                if let Some(sequence) = newest.get(&log.0.owner) {
-                    log.note_stored(*sequence);
-                }
+    }
+
+    /// Stores the lines of the logs that are due, and deletes those of functions that are deleted.
+    fn store(&mut self, work: Work) -> anyhow::Result<()> {
+        let (mut logs, mut added) = (Vec::new(), Vec::new());
+        for log in work.logs {
+            let Some((lines, lost)) = log.unstored() else { continue };
+            self.tell_loss(&log, lost);
+            if !lines.is_empty() {
+                added.push((log.0.owner.clone(), lines));
+                logs.push(log);
             }
-        } else {
-            let mut later = self.due.lock();
-            for log in work.logs {
-                // It may have become due again meanwhile.
-                if !std::mem::replace(&mut log.lock().is_due, true) {
-                    later.logs.push(log);
-                }
+        }
+        let (written, mut result) = self.store.write(&added);
+        for (log, (_, lines)) in logs.iter().zip(&added).take(written) {
+            log.note_stored(lines.last().map_or(0, |last| last.sequence));
+        }
+        for log in logs.into_iter().skip(written) {
+            // It may have become due again meanwhile.
+            if !std::mem::replace(&mut log.lock().is_due, true) {
+                self.due.lock().logs.push(log);
             }
         }
         for owner in work.forgotten {
-            let forgotten = stored.is_ok().then(|| self.forget(&owner));
-            if !matches!(forgotten, Some(Ok(()))) {
+            result = result.and_then(|()| self.forget(&owner));
+            if result.is_err() {
                 self.due.lock().forgotten.push(owner);
             }
         }
-        stored
+        result
     }
 
     fn forget(&mut self, owner: &Owner) -> anyhow::Result<()> {

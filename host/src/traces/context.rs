@@ -35,21 +35,20 @@ impl TraceContext {
 
     /// The context of these texts, unless `traceparent` has not the form of one.
     pub fn parse(traceparent: &str, tracestate: Option<&str>) -> Option<TraceContext> {
+        // A later version may have more parts (section 3.2.3); this host goes on with those that it knows.
+        let is_later = !traceparent.starts_with("00-") && traceparent.as_bytes().get(TRACEPARENT_BYTES) == Some(&b'-');
+        let traceparent = if is_later { traceparent.get(..TRACEPARENT_BYTES)? } else { traceparent };
         let parts: Vec<&str> = traceparent.split('-').collect();
         let [version, trace, parent, flags] = parts.as_slice() else { return None };
         let lengths = [version.len(), trace.len(), parent.len(), flags.len()];
         let is_digit = |byte: u8| byte == b'-' || byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
         let named = [trace, parent].iter().all(|id| id.bytes().any(|digit| digit != b'0'));
         // Version `ff` is the one that will never be.
-        let formed = traceparent.len() == TRACEPARENT_BYTES
-            && lengths == [2, 32, 16, 2]
-            && traceparent.bytes().all(is_digit)
-            && *version != "ff";
+        let formed = lengths == [2, 32, 16, 2] && traceparent.bytes().all(is_digit) && *version != "ff";
         let passed = |state: &&str| !state.is_empty() && state.len() <= TRACESTATE_BYTES_MAX && state.is_ascii();
-        (formed && named).then(|| TraceContext {
-            traceparent: traceparent.into(),
-            tracestate: tracestate.filter(passed).map(Arc::from),
-        })
+        let own = || if is_later { format!("00{}", &traceparent[2..]).into() } else { traceparent.into() };
+        (formed && named)
+            .then(|| TraceContext { traceparent: own(), tracestate: tracestate.filter(passed).map(Arc::from) })
     }
 
     /// The context of a span, which is sampled.
@@ -87,6 +86,8 @@ mod tests {
         assert_eq!(TraceContext::of(context.trace(), context.span(), context.tracestate.clone()), context);
         assert!(!TraceContext::parse(&GOOD.replace("-01", "-02"), None).unwrap().is_sampled());
         assert!(TraceContext::parse(&GOOD.replace("-01", "-03"), None).unwrap().is_sampled());
+        let later = TraceContext::parse(&format!("cc{}-more", &GOOD[2..]), None).unwrap();
+        assert_eq!(*later.traceparent, *GOOD, "what is known of a later version goes on");
         for wrong in [
             "",
             "00",

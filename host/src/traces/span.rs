@@ -16,6 +16,9 @@ use crate::ids::{FunctionName, InstanceId, RequestId};
 /// Requests that a hook's span is linked to at most.
 const LINKS_MAX: usize = 32;
 
+/// How much of a path or of an error is in a span: collectors refuse large ones, with all others that came with them.
+const TEXT_BYTES_MAX: usize = 1024;
+
 /// A request's span, from when its call begins. It is sent when this is dropped.
 #[derive(Debug)]
 pub struct OpenSpan {
@@ -123,7 +126,7 @@ impl OpenSpan {
         add("error.type", (course.code != "ok").then(|| course.code.to_owned()));
         if let Some((method, path)) = course.asked {
             add("http.request.method", Some(method.to_string()));
-            add("url.path", Some(path));
+            add("url.path", Some(shown(path)));
         }
         attributes.extend(course.status.map(|status| KeyValue::new("http.response.status_code", i64::from(status))));
         if course.instance.is_some() {
@@ -229,9 +232,9 @@ impl Parent {
     pub fn outgoing(&self, method: &Method, (host, port): (&str, u16), path: &str) -> Outgoing {
         let attributes = vec![
             KeyValue::new("http.request.method", method.to_string()),
-            KeyValue::new("server.address", host.to_owned()),
+            KeyValue::new("server.address", shown(host.to_owned())),
             KeyValue::new("server.port", i64::from(port)),
-            KeyValue::new("url.path", path.to_owned()),
+            KeyValue::new("url.path", shown(path.to_owned())),
         ];
         let (parent, method) = (self.clone(), method.clone());
         Outgoing { parent, id: new_span(), began: clock::date(), method, attributes, failure: None }
@@ -280,7 +283,7 @@ impl Outgoing {
 
     /// The request was not answered.
     pub fn failed(&mut self, why: String) {
-        self.failure = Some(why.into());
+        self.failure = Some(shown(why).into());
     }
 }
 
@@ -303,6 +306,11 @@ impl Drop for Outgoing {
         };
         self.parent.sender.send(span);
     }
+}
+
+fn shown(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
+    text
 }
 
 fn sampled(trace: TraceId, span: SpanId) -> SpanContext {
@@ -348,7 +356,8 @@ mod tests {
                 code: "ok",
                 ..Course::default()
             };
-            let mut outgoing = trace.parent.unwrap().outgoing(&Method::GET, ("example.com", 80), "/");
+            let path = "/é".repeat(10_000);
+            let mut outgoing = trace.parent.unwrap().outgoing(&Method::GET, ("example.com", 80), &path);
             outgoing.answered(404);
         });
         let request = named(&spans, "f");
@@ -361,6 +370,8 @@ mod tests {
         }
         let outgoing = named(&spans, "GET");
         assert_eq!(outgoing.parent_span_id, named(&spans, "handler").span_context.span_id());
+        let path = outgoing.attributes.iter().find(|pair| pair.key.as_str() == "url.path").unwrap();
+        assert!(path.value.as_str().len() <= TEXT_BYTES_MAX, "long paths are cut");
         assert_eq!((&outgoing.span_kind, &outgoing.status), (&SpanKind::Client, &Status::error("404")));
         assert!(spans.iter().all(|span| span.span_context.trace_id() == request.span_context.trace_id()));
         assert_eq!((spans.len(), &request.status), (5, &Status::Unset));

@@ -256,6 +256,7 @@ async function log(place) {
   const row = (line) => {
     const span = (kind, content) => Object.assign(document.createElement("span"), { className: kind, textContent: content });
     const row = document.createElement("p");
+    row.dataset.sequence = line.sequence;
     const time = Object.assign(document.createElement("time"), { dateTime: line.time, title: line.time, textContent: line.time.startsWith(today) ? line.time.slice(11, 23) : line.time.slice(0, 19).replace("T", " ") });
     row.append(time, " ", span("who", `${line.stream} ${line.version}`), " ", span(line.stream, visible(line.text)), " ");
     if (line.request && !request) {
@@ -288,7 +289,11 @@ async function log(place) {
       last = line.sequence;
       const atEnd = place.scrollHeight - place.scrollTop - place.clientHeight < 40;
       place.append(row(line));
-      if (place.childElementCount > LINES_MAX) older.nextElementSibling.remove();
+      if (place.childElementCount > LINES_MAX) {
+        older.nextElementSibling.remove();
+        next = older.nextElementSibling.dataset.sequence;
+        older.hidden = false;
+      }
       if (atEnd) place.scrollTop = place.scrollHeight;
     };
     // By itself it would begin again where it began.

@@ -110,6 +110,20 @@ fn a_ledger_of_an_earlier_version_is_added_to_them_little_by_little() {
 }
 
 #[test]
+fn windows_after_all_others_were_deleted_are_on_the_bill() {
+    let host = Fixture::with(Options { unsummed_max: 0, ..FOR_EVER });
+    post_windows(&host, UNIX_EPOCH + DAY * 20_000, 0..50);
+    host.ledger.flush().unwrap();
+    assert!(comes(|| host.count("SELECT next FROM summed") > 50));
+    host.ledger.close().unwrap();
+    host.sqlite().execute_batch("DELETE FROM window_blocks; DELETE FROM hours").unwrap();
+    let path = host.folder.path().join("ledger.db");
+    let host = Fixture { ledger: Ledger::open(&path, FOR_EVER).unwrap(), folder: host.folder };
+    host.window(window("f"));
+    assert_eq!(host.usage(Group::Function).total.windows, 1);
+}
+
+#[test]
 fn those_of_deleted_windows_go_with_them() {
     let host = Fixture::with(Options { window_retention: DAY, unsummed_max: 0, ..FOR_EVER });
     for days in [3, 2, 0] {
