@@ -5,6 +5,7 @@
 //! bounds of size and age, and old lines are read from there. A host that is killed loses the lines of its last half second.
 
 mod block;
+mod reader;
 mod search;
 mod store;
 mod writer;
@@ -277,7 +278,7 @@ mod tests {
 
     /// Waits until the thread has done what there is to do.
     fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-        let start = std::time::Instant::now();
+        let start = tokio::time::Instant::now();
         while !is_so() {
             assert!(start.elapsed().as_secs() < 60, "{what}");
             std::thread::sleep(std::time::Duration::from_millis(5));

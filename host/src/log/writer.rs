@@ -7,12 +7,14 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
+use tokio::time::Instant;
 
 use super::Log;
-use super::store::{Owner, Reader, Store, StoreBounds};
+use super::reader::Reader;
+use super::store::{Owner, Store, StoreBounds};
 use crate::clock;
 
 /// How long the first line waits for others to be stored with it.

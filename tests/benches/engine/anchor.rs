@@ -119,7 +119,7 @@ fn call(store: &mut Store<Data>, handler: Handler) {
         memory_mb: ours.memory_mb,
         deadline_ms: ours.deadline_ms,
         attempt: ours.attempt,
-        traceparent: ours.traceparent,
+        traceparent: ours.traceparent.map(|text| text.to_string()),
     };
     let params = (context, b"you".to_vec());
     let called = store.run_concurrent(async |accessor| handler.call_concurrent(accessor, params).await);

@@ -19,9 +19,11 @@ use dormouse::guest::{
 };
 use dormouse::ids::{FunctionName, InstanceId, RequestId, VersionLabel};
 use dormouse::instance::{Caller, Clock, Instance, Job, Metrics, Outcome, Report, Start, State, Terms};
-use dormouse::log::Log;
+use dormouse::log::{LogWriter, Logs, Owner};
 use dormouse::memory::Governor;
 use dormouse::meter::{AcceptedCall, Account, Basis, CalledBy, InvocationMeter, Post, Reading, Rest, WindowMeter};
+use dormouse::telemetry::FunctionLabels;
+use dormouse::traces::Trace;
 use tokio::sync::oneshot;
 
 /// Rounds of each case; the median counts.
@@ -219,14 +221,14 @@ fn entry_names() -> EntryNames {
     }
 }
 
+fn log_writer() -> LogWriter {
+    let owner = Owner::new("bench".parse().expect("a name"), std::time::UNIX_EPOCH);
+    Logs::in_memory().of(owner).of_version(VersionLabel::new("1".into()))
+}
+
 fn sandbox() -> Sandbox<'static> {
     static NONE: std::collections::BTreeMap<String, String> = std::collections::BTreeMap::new();
-    Sandbox {
-        memory_mb: 128,
-        environment: &NONE,
-        outbound_hosts: Vec::new(),
-        log: Log::default().of_version(VersionLabel::new("1".into())),
-    }
+    Sandbox { memory_mb: 128, environment: &NONE, outbound_hosts: Vec::new(), log: log_writer() }
 }
 
 fn blueprint(component: &Component) -> Arc<Blueprint> {
@@ -268,6 +270,7 @@ fn call(guest: &mut Guest, id: u64) {
         request: RequestId::new(),
         key: None,
         context: context(),
+        trace: Trace::default(),
         input: Input::Event(b"you".to_vec().into()),
     });
     match next_event(guest) {
@@ -283,8 +286,11 @@ fn first_call(blueprint: Arc<Blueprint>) {
 }
 
 fn terms(blueprint: Arc<Blueprint>) -> Arc<Terms> {
+    let function: FunctionName = "bench".parse().expect("a name");
+    let metrics = Metrics::register(&mut prometheus_client::registry::Registry::default(), FunctionLabels::new(1));
     Arc::new(Terms {
-        function: "bench".parse().expect("a name"),
+        hook_times: metrics.hook_times(&function),
+        function,
         version: VersionLabel::new("LATEST".into()),
         memory_mb: 128,
         basis: Basis::Execution,
@@ -296,9 +302,9 @@ fn terms(blueprint: Arc<Blueprint>) -> Arc<Terms> {
         pre_freeze_timeout: Duration::from_secs(3),
         pre_stop_timeout: Duration::from_secs(3),
         blueprint,
-        log: Log::default().of_version(VersionLabel::new("1".into())),
+        log: log_writer(),
         post: Arc::new(|_| {}),
-        metrics: Arc::new(Metrics::register(&mut prometheus_client::registry::Registry::default())),
+        metrics: Arc::new(metrics),
     })
 }
 
@@ -331,7 +337,8 @@ async fn run(instance: &mut Instance, caller: &Client, event: &str) {
         ticket: 0,
         request: request.clone(),
         input: Input::Event(event.as_bytes().to_vec().into()),
-        traceparent: None,
+        trace: Trace::default(),
+        span: None,
         timeout: Duration::from_secs(60),
         start: Start::Parked,
         accepted: now,
