@@ -19,15 +19,16 @@ use tokio::sync::watch;
 use self::pools::Preparing;
 use crate::access::{Access, Auth};
 use crate::catalog::{Address, Catalog, CatalogBounds, Function};
+use crate::clock;
 use crate::config::Config;
 use crate::guest::{Engine, Network, Sender};
 use crate::ids::{FunctionName, InstanceId, RevisionId};
 use crate::instance;
-use crate::ledger::{Group, Ledger, Options, QueryError, Usage, UsageQuery, Visible};
+use crate::ledger::{Ledger, Options, QueryError, Usage, UsageQuery, Visible};
 use crate::log::Logs;
 use crate::machine::{MAPS_PER_LARGE_INSTANCE, Machine, resident_bytes};
 use crate::memory::Governor;
-use crate::meter::Basis;
+use crate::meter::{Basis, Rest};
 use crate::pool::{self, Capacity, CapacityBounds, InstanceCounts, InstanceSnapshot, Moves, Pool, Pools};
 use crate::room::Room;
 use crate::shutdown::Tasks;
@@ -379,17 +380,15 @@ impl Host {
 
     /// The ledger learns how long an instance was parked when it wakes; until then the pools know.
     fn add_parked_now(&self, query: &UsageQuery, visible: Visible<'_>, usage: &mut Usage) {
+        let now = clock::date();
         for pool in self.pools.all() {
             let is_other = query.function.as_ref().is_some_and(|only| only != pool.function());
             if is_other || !visible(pool.function().as_str()) {
                 continue;
             }
-            for (parked, bytes) in pool.parked() {
-                usage.total.add_parked(parked, bytes);
-                let group = usage.groups.iter_mut().find(|group| group.key == pool.function().as_str());
-                if let (Group::Function, Some(group)) = (query.group, group) {
-                    group.sums.add_parked(parked, bytes);
-                }
+            for (instance, parked, bytes) in pool.parked() {
+                let rest = Rest { time: parked, bytes };
+                usage.add_parked(query.group, (pool.function(), instance), rest, now);
             }
         }
     }
@@ -437,7 +436,6 @@ fn log_capacity(machine: &Machine, bounds: CapacityBounds, memory_bytes_max: u64
         memory_mb = memory_bytes_max >> 20,
         large_instances_max,
         open_files = machine.open_files_max,
-        "room for instances; more of large components need a higher vm.max_map_count (now {})",
-        machine.maps_max,
+        "room for instances"
     );
 }

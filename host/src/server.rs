@@ -300,13 +300,14 @@ fn has_terminal() -> bool {
 }
 
 /// What a state directory holds: the beginnings of the names.
-const STATE_NAMES: [&str; 11] = [
+const STATE_NAMES: [&str; 12] = [
     "lock",
     "catalog.sqlite",
     "ledger.sqlite",
     "access.sqlite",
     "queue.sqlite",
     "fc.sqlite",
+    "logs.sqlite",
     "fc-uploads",
     "secret.key",
     "components",

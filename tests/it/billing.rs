@@ -243,6 +243,23 @@ async fn parked_time_is_shown_in_gb_seconds_and_not_charged() {
     assert!(figure(&after, "parkedGbSeconds") >= gb_seconds, "{gb_seconds} and {after}");
 }
 
+#[tokio::test]
+async fn parked_time_of_now_is_in_the_group_that_it_belongs_to() {
+    let host = TestHost::start().await;
+    for name in ["one", "other"] {
+        parked_probe(&host, name, json!({})).await;
+    }
+    for group in ["function", "instance", "hour", "day"] {
+        let usage = host.get(&format!("/v1/usage?group={group}")).await.json();
+        let groups = usage["groups"].as_array().unwrap();
+        let parked: f64 = groups.iter().map(|group| figure(group, "parkedMs")).sum();
+        let total = figure(&usage["total"], "parkedMs");
+        assert!(total > 0.0 && (total - parked).abs() < 1e-6, "{group}: {parked} of {total}");
+        let keys: Vec<&str> = groups.iter().map(|group| group["key"].as_str().unwrap()).collect();
+        assert!(keys.is_sorted(), "{keys:?}");
+    }
+}
+
 /// Work of a fixed size, not time: who computes beside others may get little of the CPU while the clock runs on.
 fn work(kind: Kind) -> Value {
     json!({"work": kind.work() / 10})

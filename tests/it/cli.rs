@@ -1,8 +1,10 @@
 //! The command line, as people and programs use it.
 
-use std::process::Output;
+use std::process::{Output, Stdio};
+use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use crate::support::{TestHost, Up, dormouse, eventually, write_example, write_examples};
 
@@ -294,4 +296,54 @@ async fn lines_of_one_request_instances_and_figures_for_spreadsheets_are_printed
     assert_eq!((rows.len(), rows[1][at("key")], rows[1][at("requests")]), (2, "probe", "2"), "{usage}");
     let windows = printed(&host, &["usage", "--csv", "--windows"]).await;
     assert!(windows.lines().next().unwrap().contains("epochs") && windows.lines().count() > 1, "{windows}");
+}
+
+#[tokio::test]
+async fn up_shows_what_functions_print_and_how_they_crash() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("probe.wasm"), tests::component("guest-probe")).unwrap();
+    let manifest = "[functions.probe]\ncomponent = \"probe.wasm\"\n";
+    std::fs::write(folder.path().join("dormouse.toml"), manifest).unwrap();
+    for (flags, is_shown) in [(&[][..], true), (&["--quiet"][..], false)] {
+        let state = folder.path().join(format!("state-{is_shown}"));
+        let mut command = dormouse();
+        command.args(["up", "--data-addr=127.0.0.1:0", "--admin-addr=127.0.0.1:0", "--state-dir"]).arg(&state);
+        command.arg(folder.path()).args(flags).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
+        let url = loop {
+            let line = stdout.next_line().await.unwrap().expect("a table of functions");
+            if let Some(at) = line.find("http://").filter(|_| line.contains("probe")) {
+                break line[at..].trim().to_owned();
+            }
+        };
+        let mut stderr = BufReader::new(child.stderr.take().unwrap()).lines();
+        let call = async |script: Value| {
+            tests::client().post(&url).body(json!({"do": script}).to_string()).send().await.unwrap().status()
+        };
+        // A moment passes until the log is followed; what is written before is not shown.
+        let mut said = String::new();
+        if is_shown {
+            let shown = async {
+                while !said.contains("probe | hello \\u{1b}[31m") {
+                    call(json!([{"print": "hello \u{1b}[31m"}])).await;
+                    said += &format!("{}\n", stderr.next_line().await.unwrap().expect("it goes on"));
+                }
+                call(json!(["trap"])).await;
+                while !said.contains("probe | instance crashed") {
+                    said += &format!("{}\n", stderr.next_line().await.unwrap().expect("it goes on"));
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(60), shown).await.expect("what functions print is shown");
+        } else {
+            call(json!([{"print": "hello"}])).await;
+        }
+        let pid = rustix::process::Pid::from_raw(child.id().unwrap() as i32).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+        assert!(child.wait().await.unwrap().success());
+        while let Some(line) = stderr.next_line().await.unwrap() {
+            said += &format!("{line}\n");
+        }
+        assert_eq!(said.contains("probe | "), is_shown, "{said}");
+    }
 }

@@ -147,6 +147,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "access",
             "catalog",
+            "clock",
             "config",
             "guest",
             "ids",

@@ -27,6 +27,7 @@ mod delete;
 mod deploy;
 mod disable;
 mod doctor;
+mod echo;
 mod enable;
 mod fc_price;
 mod hosting;

@@ -91,7 +91,8 @@ pub(super) fn bold(word: &str) -> String {
     format!("{style}{word}{style:#}")
 }
 
-fn coloured(word: &str, colour: AnsiColor) -> String {
+/// A word in this colour.
+pub(super) fn coloured(word: &str, colour: AnsiColor) -> String {
     let style = Style::new().fg_color(Some(colour.into())).bold();
     format!("{style}{word}{style:#}")
 }

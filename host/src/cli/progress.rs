@@ -13,7 +13,8 @@ use super::{output, units};
 /// How often a spinner turns.
 const TICK: Duration = Duration::from_millis(100);
 
-/// All steps that are under way.
+/// All steps that are under way; cheap to clone.
+#[derive(Clone)]
 pub(super) struct Progress {
     bars: MultiProgress,
     terminal: bool,

@@ -17,6 +17,7 @@ use crate::ids::FunctionName;
 
 use super::client::Client;
 use super::deploy::{Deployment, deploy_all, set_aliases};
+use super::echo::Echo;
 use super::hosting::{self, Started};
 use super::manifest::Manifest;
 use super::progress::Progress;
@@ -30,7 +31,7 @@ use super::{build, component, output};
 ///
 /// Starts a host in this process, builds the functions of `dormouse.toml`, deploys them, and shows how to call each.
 /// With `--watch` it follows the sources: what changed is built and deployed again, and while a build fails the
-/// version before goes on serving. Ctrl-C stops the host in order, so every instance's pre-stop hook runs.
+/// version before goes on serving. What functions print is shown on standard error, each line behind its function's name. Ctrl-C stops the host in order, so every instance's pre-stop hook runs.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     dormouse up\n  \
@@ -50,6 +51,9 @@ pub(super) struct Up {
     /// Build and deploy again when sources change
     #[arg(long, short)]
     watch: bool,
+    /// Do not show what functions print, and what the host has to say about their instances
+    #[arg(long, short)]
+    quiet: bool,
     /// Print the addresses and then the functions as lines of JSON, for programs
     #[arg(long)]
     json: bool,
@@ -76,11 +80,14 @@ impl Up {
         // It is this very process that answers, whatever name its certificate has.
         let trust = Trust { insecure: true, ..Trust::default() };
         let client = Client::new(admin.parse()?, Some(data.parse()?), admin_token.as_deref(), &trust)?;
+        let progress = Progress::new();
+        let echo = (!self.quiet && !self.json).then(|| Echo::new(client.clone(), progress.clone()));
         let mut host = Project {
             manifest: self.manifest,
             functions: self.functions,
             client,
-            progress: Progress::new(),
+            progress,
+            echo,
             state_dir,
             deployed: BTreeMap::new(),
         };
@@ -123,6 +130,8 @@ struct Project {
     functions: Vec<FunctionName>,
     client: Client,
     progress: Progress,
+    /// Shows what functions print; none: that is not wanted.
+    echo: Option<Echo>,
     state_dir: PathBuf,
     /// What the host has of each function.
     deployed: BTreeMap<FunctionName, (String, SettingsSpec)>,
@@ -142,7 +151,7 @@ impl Project {
     }
 
     /// The same for an `s.yaml`, which is not followed.
-    async fn bring_up_template(&self, template: &Template, as_json: bool) -> anyhow::Result<()> {
+    async fn bring_up_template(&mut self, template: &Template, as_json: bool) -> anyhow::Result<()> {
         let manifest = template.manifest();
         build::build(&manifest, &self.progress).await?;
         template.deploy(&self.client, &self.progress).await?;
@@ -150,7 +159,8 @@ impl Project {
         std::future::pending().await
     }
 
-    async fn show(&self, manifest: &Manifest, as_json: bool) -> anyhow::Result<()> {
+    async fn show(&mut self, manifest: &Manifest, as_json: bool) -> anyhow::Result<()> {
+        self.show_output(manifest);
         let text = match as_json {
             true => self.ready(manifest).await?,
             false => self.table(manifest).await?,
@@ -158,6 +168,12 @@ impl Project {
         // A program may have read the addresses and closed its end; the host goes on for its callers.
         let _ = output::print(&text);
         Ok(())
+    }
+
+    fn show_output(&mut self, manifest: &Manifest) {
+        if let Some(echo) = &mut self.echo {
+            echo.follow(manifest.functions.iter().map(|function| &function.name));
+        }
     }
 
     /// Builds and deploys again whenever sources change; ends only if the watch itself does.
@@ -179,6 +195,7 @@ impl Project {
         if self.update(&manifest).await? == 0 {
             self.progress.note("nothing to deploy: the components and settings are the same");
         }
+        self.show_output(&manifest);
         Ok(())
     }
 

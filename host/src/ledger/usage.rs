@@ -15,9 +15,10 @@ use super::exact::Exact;
 use super::hours::HOUR_US;
 use super::query::{Blocks, GROUPS_MAX, Head, QueryError, Reader, Scope, Visible, Visited};
 use super::rows::WindowRow;
+use super::time::to_unix_us;
 use super::{Ledger, time};
 use crate::ids::{FunctionName, InstanceId, KeyId};
-use crate::meter::compute_units;
+use crate::meter::{Rest, compute_units};
 
 const BYTES_PER_GB: f64 = (1_u64 << 30) as f64;
 const DAY_US: i64 = 24 * HOUR_US;
@@ -125,9 +126,39 @@ pub struct Sums {
     pub parked_gb_seconds: f64,
 }
 
+impl Usage {
+    /// Adds the time for which an instance has been parked until `now`, which no window includes yet: to the sums of its function, of
+    /// itself, or of the hour or day that it is. To which access key it will belong is not known yet.
+    pub fn add_parked(
+        &mut self,
+        group: Group,
+        (function, instance): (&FunctionName, InstanceId),
+        rest: Rest,
+        now: SystemTime,
+    ) {
+        self.total.add_parked(rest.time, rest.bytes);
+        let key = match group {
+            Group::None | Group::Key => return,
+            Group::Instance => GroupKey::Instance(instance),
+            Group::Function => GroupKey::Function(function.shared()),
+            Group::Hour => GroupKey::at(to_unix_us(now), HOUR_US),
+            Group::Day => GroupKey::at(to_unix_us(now), DAY_US),
+        };
+        let key = key.text();
+        let place = match self.groups.binary_search_by(|group| group.key.cmp(&key)) {
+            Ok(place) => place,
+            Err(place) => {
+                self.groups.insert(place, UsageGroup { key, sums: Sums::default() });
+                place
+            }
+        };
+        self.groups[place].sums.add_parked(rest.time, rest.bytes);
+    }
+}
+
 impl Sums {
     /// Adds parked time of an instance that no window includes yet.
-    pub fn add_parked(&mut self, parked: Duration, bytes: u64) {
+    pub(super) fn add_parked(&mut self, parked: Duration, bytes: u64) {
         self.parked_ms += time::to_ms(parked.as_nanos());
         self.parked_gb_seconds += parked.as_secs_f64() * bytes as f64 / BYTES_PER_GB;
     }
@@ -248,13 +279,17 @@ impl Function {
 impl GroupKey {
     /// The group of what a function used from a time on.
     fn of(group: Group, function: &mut Function, name: &str, start_us: i64) -> Option<GroupKey> {
-        let begin = |span| Some(GroupKey::Time(start_us - start_us % span));
         match group {
             Group::None | Group::Instance | Group::Key => None,
             Group::Function => Some(GroupKey::Function(function.named(name))),
-            Group::Hour => begin(HOUR_US),
-            Group::Day => begin(DAY_US),
+            Group::Hour => Some(GroupKey::at(start_us, HOUR_US)),
+            Group::Day => Some(GroupKey::at(start_us, DAY_US)),
         }
+    }
+
+    /// The hour or day that a time is in.
+    fn at(time_us: i64, span_us: i64) -> GroupKey {
+        GroupKey::Time(time_us - time_us % span_us)
     }
 
     fn text(&self) -> String {

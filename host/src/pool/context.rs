@@ -1,6 +1,6 @@
 //! What all pools of a host share.
 
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use tokio::runtime::Handle;
 
@@ -54,6 +54,15 @@ impl Context {
                 return Some(reservation);
             }
             let needs = if self.capacity.lacks_maps(maps) { Needs::Maps } else { Needs::Anything };
+            if matches!(needs, Needs::Maps) {
+                static TOLD: Once = Once::new();
+                TOLD.call_once(|| {
+                    tracing::warn!(
+                        "instances of large components have all the kernel maps that this process may have, so parked ones stop for \
+                         others; `sysctl -w vm.max_map_count=N` allows more (`dormouse doctor` says how many)"
+                    );
+                });
+            }
             if !(self.evict)(needs) {
                 return None;
             }

@@ -222,10 +222,11 @@ impl Pool {
         self.0.board.requests()
     }
 
-    /// How long instances that are parked now have been parked, and their memory.
-    pub fn parked(&self) -> Vec<(Duration, u64)> {
+    /// Instances that are parked now, how long they have been, and their memory.
+    pub fn parked(&self) -> Vec<(InstanceId, Duration, u64)> {
         let state = self.0.lock();
-        state.parked().map(|resting| (resting.since.elapsed(), resting.entry.vitals.memory_bytes())).collect()
+        let of = |resting: &Resting| (resting.entry.id, resting.since.elapsed(), resting.entry.vitals.memory_bytes());
+        state.parked().map(of).collect()
     }
 
     /// What is wrong with its instances, if several in a row ended before they were ready.

@@ -1,5 +1,5 @@
 //! `console`: what it costs callers that somebody looks: the console open on its liveliest pages and a scrape of the metrics each second,
-//! on a host with many functions. And how long the first page takes there.
+//! on a host with many functions and instances. And how long the first pages take there.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -20,19 +20,26 @@ use crate::measure;
 use crate::report::{Figure, Target};
 
 const CONNECTIONS: usize = 16;
+/// Instances of one function that are kept.
+const KEPT_EACH: usize = 100;
 /// Pages that are open: the list in the order that changes most, and the lanes of all instances.
 const PAGES: [&str; 2] = ["/?order=requests", "/console/instances"];
 /// How often the first page is fetched for its time.
 const PAINTS: usize = 20;
 
 pub(crate) fn run(options: &Options) -> Result<Vec<Figure>> {
-    let functions = if options.plan.quick { 20 } else { 1000 };
+    let (functions, instances) = if options.plan.quick { (20, 100) } else { (1000, 10_000) };
     let mut host = Setup::new(Cores::Only(SERVER_CORE), options)?.start()?;
     let hello = tests::component("example-hello");
     for number in 0..functions {
         host.deploy(&format!("f{number}"), &hello, &json!({"concurrency": CONNECTIONS}))?;
         host.caller()?.invoke(&format!("f{number}"), "you")?;
     }
+    for number in 0..instances / KEPT_EACH {
+        let kept = json!({"minInstances": KEPT_EACH, "maxInstances": KEPT_EACH});
+        host.deploy(&format!("kept{number}"), &hello, &kept)?;
+    }
+    host.parked_at_least(instances as f64)?;
     let load = Group::closed(host.data, CONNECTIONS, vec![load_generator::request("f0", "you")]);
     let (mut rates, mut ratios, mut noisy) = (Vec::new(), Vec::new(), false);
     for _ in 0..options.plan.rounds {
@@ -47,20 +54,24 @@ pub(crate) fn run(options: &Options) -> Result<Vec<Figure>> {
         rates.push(alone.per_second);
         noisy |= alone.noisy() || watched.noisy();
     }
-    let mut paints = Vec::new();
-    for _ in 0..PAINTS {
-        let began = clock::now();
-        let reply = host.admin()?.send("GET /", "", b"")?;
-        ensure!(reply.status == 200, "the first page: {}", reply.status);
-        paints.push(began.elapsed().as_secs_f64() * 1e3);
-    }
-    let figure = |name, unit| Figure::new("console", format!("{functions} functions"), name, unit).noisy(noisy);
+    let paints = |path: &str| -> Result<Vec<f64>> {
+        let paint = |_| {
+            let began = clock::now();
+            let reply = host.admin()?.send(&format!("GET {path}"), "", b"")?;
+            ensure!(reply.status == 200, "{path}: {}", reply.status);
+            Ok(began.elapsed().as_secs_f64() * 1e3)
+        };
+        (0..PAINTS).map(paint).collect()
+    };
+    let case = format!("{functions} functions, {instances} instances");
+    let figure = |name, unit| Figure::new("console", case.clone(), name, unit).noisy(noisy);
     Ok(vec![
         figure("warm, nobody looks", "requests/s").values(rates),
         figure("two pages open and a scrape a second, against nobody", "x")
             .values(ratios)
             .target(Target::AtLeast(0.99)),
-        figure("the first page", "ms").values(paints),
+        figure("the first page", "ms").values(paints("/")?),
+        figure("the page of instances", "ms").values(paints("/console/instances")?),
     ])
 }
 
