@@ -326,7 +326,8 @@ function chart(place) {
   const plot = new uPlot({
     ...size(),
     scales: { x: { range } },
-    axes: [axis, axis],
+    // By itself it rounds small figures to 0.
+    axes: [axis, { ...axis, size: 64, values: (_, ticks) => ticks.map((tick) => String(Number(tick.toPrecision(3)))) }],
     series: [{}, ...names.map((name, index) => ({ label: shown[name], stroke: colours[index], width: 2, points: { show: series.length < 40 } }))],
   }, data, place);
   addEventListener("resize", () => plot.setSize(size()));
