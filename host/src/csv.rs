@@ -14,6 +14,9 @@ pub fn of(records: &[Value]) -> anyhow::Result<String> {
             columns.push(name);
         }
     }
+    if columns.is_empty() {
+        return Ok(String::new());
+    }
     let mut writer = ::csv::Writer::from_writer(Vec::new());
     writer.write_record(&columns)?;
     for record in records {
@@ -46,6 +49,6 @@ mod tests {
         // Names of JSON are in the order of the alphabet here.
         let expected = "cu,function,request,instance\n0.5,a,'=1+1,\n-1,\"b,c\",\"say \"\"hi\"\"\",\n";
         assert_eq!(of(&records).unwrap(), expected);
-        assert_eq!(of(&[]).unwrap(), "\"\"\n");
+        assert_eq!(of(&[]).unwrap(), "");
     }
 }

@@ -330,7 +330,7 @@ async fn up_shows_what_functions_print_and_how_they_crash() {
                     said += &format!("{}\n", stderr.next_line().await.unwrap().expect("it goes on"));
                 }
                 call(json!(["trap"])).await;
-                while !said.contains("probe | instance crashed") {
+                while !said.contains("probe ! instance crashed") {
                     said += &format!("{}\n", stderr.next_line().await.unwrap().expect("it goes on"));
                 }
             };

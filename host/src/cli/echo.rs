@@ -62,11 +62,12 @@ fn shown(line: &LogLine) -> String {
     line.function.hash(&mut hasher);
     let colour = COLOURS[hasher.finish() as usize % COLOURS.len()];
     let name = output::coloured(&output::plain(&line.function), colour);
-    let text = |part: &str| match line.stream.as_str() {
-        "host" => output::yellow(&output::plain(part)),
-        _ => output::plain(part),
+    // Behind another sign, so that no function can say something in the host's name.
+    let shown = |part: &str| match line.stream.as_str() {
+        "host" => format!("{name} ! {}", output::yellow(&output::plain(part))),
+        _ => format!("{name} | {}", output::plain(part)),
     };
-    line.text.split('\n').map(|part| format!("{name} | {}", text(part))).collect::<Vec<_>>().join("\n")
+    line.text.split('\n').map(shown).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]

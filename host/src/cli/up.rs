@@ -31,7 +31,8 @@ use super::{build, component, output};
 ///
 /// Starts a host in this process, builds the functions of `dormouse.toml`, deploys them, and shows how to call each.
 /// With `--watch` it follows the sources: what changed is built and deployed again, and while a build fails the
-/// version before goes on serving. What functions print is shown on standard error, each line behind its function's name. Ctrl-C stops the host in order, so every instance's pre-stop hook runs.
+/// version before goes on serving. What functions print is shown on standard error, each line behind its function's name and `|`; behind `!` is what the
+/// host has to say about their instances. Ctrl-C stops the host in order, so every instance's pre-stop hook runs.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     dormouse up\n  \

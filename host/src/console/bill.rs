@@ -25,8 +25,12 @@ const SPANS: [(&str, u64, &str); 4] =
 const RECORDS: u32 = 20;
 
 /// What can be had as CSV.
-const CSV: [(&str, &str); 4] =
-    [("functions", "by function"), ("time", "over time"), ("windows", "windows"), ("requests", "requests")];
+const CSV: [(&str, &str); 4] = [
+    ("functions", "by function"),
+    ("time", "over time"),
+    ("windows", "its newest windows"),
+    ("requests", "its newest requests"),
+];
 /// Windows or requests in one file: as many as the API gives at once.
 const CSV_RECORDS: u32 = 10_000;
 
@@ -86,7 +90,7 @@ impl Shown {
                     button { "Show" }
                 }
                 div id="total" { (part("total")) }
-                p.controls { "As CSV: " @for (of, shown) in CSV { @if self.function.is_some() || !is_of_function(of) { a href=(self.csv_path(of)) download { (shown) } " " } } }
+                p.controls title=(format!("at most {CSV_RECORDS} windows or requests; `dormouse usage --csv` has all")) { "As CSV: " @for (of, shown) in CSV { @if self.function.is_some() || !is_of_function(of) { a href=(self.csv_path(of)) download { (shown) } " " } } }
                 figure.chart {
                     figcaption { "Charged CU" }
                     div data-chart=(series) data-days=(self.days) data-lines="cu" {}

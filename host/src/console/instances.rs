@@ -21,6 +21,8 @@ use crate::web::problem::Failure;
 
 /// How far back lanes go.
 const WINDOW: Duration = Duration::from_secs(120);
+/// Moves that are looked at for the lanes of all functions: on a busy host they go back less far, and cost no more.
+const MOVES: usize = 4096;
 /// Requests that are drawn on all lanes of a page together: the newest.
 const REQUESTS: u32 = 300;
 /// Lanes on one page.
@@ -84,7 +86,10 @@ pub(super) async fn lanes(seen: &Seen, only: Option<&FunctionName>) -> Result<Ma
         |name: &FunctionName| only.is_none_or(|only| only == name) && seen.operator.may(Right::Read, name.as_str());
     let functions: HashMap<RevisionId, FunctionName> =
         host.revisions().into_iter().filter(|(_, name)| is_shown(name)).collect();
-    let mut moves = host.moves().after(0);
+    let mut moves = match only {
+        None => host.moves().newest(MOVES),
+        Some(_) => host.moves().after(0),
+    };
     moves.retain(|moved| functions.contains_key(&moved.revision));
     let mut of: HashMap<InstanceId, &FunctionName> =
         moves.iter().filter_map(|moved| Some((moved.instance, functions.get(&moved.revision)?))).collect();

@@ -12,9 +12,10 @@ mod writer;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use self::writer::Due;
 use crate::clock;
@@ -28,6 +29,8 @@ pub use writer::{LogBounds, Logs};
 const LINES_MAX: usize = 2000;
 /// Bytes of text of a log that are in memory.
 const BYTES_MAX: usize = 512 * 1024;
+/// How often a log is looked at for one who follows it, at most: often enough that nothing in memory is missed by it.
+const FOLLOWED_EVERY: Duration = Duration::from_millis(20);
 /// So many lines that are in memory only make it urgent to store them: a quarter of those that memory has room for.
 const URGENT_LINES: u64 = 500;
 const URGENT_BYTES: usize = 128 * 1024;
@@ -126,6 +129,13 @@ struct Kept {
     forgotten: bool,
 }
 
+impl Kept {
+    /// The lines after this one. Those before are not looked at: whoever writes may be waiting.
+    fn range_after(&self, sequence: u64) -> impl Iterator<Item = &Line> {
+        self.lines.range(self.lines.partition_point(|line| line.sequence <= sequence)..)
+    }
+}
+
 impl Log {
     /// A log whose lines that are in the file have numbers up to this one.
     fn new(owner: Owner, stored: u64, due: Arc<Due>) -> Log {
@@ -151,13 +161,13 @@ impl Log {
 
     /// Follows the log from after line `sequence`.
     pub fn follow(&self, sequence: u64) -> Follower {
-        Follower { log: self.clone(), newest: self.0.newest.subscribe(), sequence }
+        Follower { log: self.clone(), newest: self.0.newest.subscribe(), sequence, looked: None }
     }
 
     /// The lines in memory after this one.
     fn after(&self, sequence: u64) -> Vec<Line> {
         let kept = self.lock();
-        kept.lines.iter().filter(|line| line.sequence > sequence).cloned().collect()
+        kept.range_after(sequence).cloned().collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {
@@ -176,7 +186,7 @@ impl Log {
             return None;
         }
         let stored = kept.stored;
-        let lines: Vec<_> = kept.lines.iter().filter(|line| line.sequence > stored).cloned().collect();
+        let lines: Vec<_> = kept.range_after(stored).cloned().collect();
         let lost = lines.first().map_or(0, |first| first.sequence - stored - 1);
         Some((lines, lost))
     }
@@ -233,12 +243,19 @@ pub struct Follower {
     log: Log,
     newest: watch::Receiver<u64>,
     sequence: u64,
+    /// When it looked last.
+    looked: Option<Instant>,
 }
 
 impl Follower {
     /// The lines since the last call; waits for at least one. None: the function is deleted.
     pub async fn next(&mut self) -> Option<Vec<Line>> {
         loop {
+            // Whoever writes line after line pays for none of those who read: they are not woken for each.
+            if let Some(looked) = self.looked.replace(Instant::now()) {
+                tokio::time::sleep_until(looked + FOLLOWED_EVERY).await;
+                self.looked = Some(Instant::now());
+            }
             self.newest.borrow_and_update();
             let lines = self.log.after(self.sequence);
             if let Some(last) = lines.last() {

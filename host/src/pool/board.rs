@@ -56,6 +56,12 @@ impl Moves {
         kept.moves.range(kept.moves.len().saturating_sub(count)..).copied().collect()
     }
 
+    /// The newest so many of them.
+    pub fn newest(&self, count: usize) -> Vec<Move> {
+        let kept = self.kept.lock().expect("no holder of this lock panics");
+        kept.moves.range(kept.moves.len().saturating_sub(count)..).copied().collect()
+    }
+
     /// Waits until there is a move after the one with this number.
     pub async fn newer_than(&self, sequence: u64) {
         loop {
@@ -194,6 +200,7 @@ mod tests {
             moves.after(0).iter().filter(|moved| moved.instance == id).map(|moved| moved.state).collect();
         assert_eq!(own, [State::Starting, State::Parked, State::Active, State::Stopped]);
         assert_eq!(moves.after(4).len(), 2);
+        assert_eq!(moves.newest(2).iter().map(|moved| moved.sequence).collect::<Vec<_>>(), [5, 6]);
         assert!(moves.after(6).is_empty() && moves.after(99).is_empty());
         moves.newer_than(4).await;
     }

@@ -29,8 +29,9 @@ const PAINTS: usize = 20;
 
 pub(crate) fn run(options: &Options) -> Result<Vec<Figure>> {
     let (functions, instances) = if options.plan.quick { (20, 100) } else { (1000, 10_000) };
-    let mut host = Setup::new(Cores::Only(SERVER_CORE), options)?.start()?;
+    // Built before the host waits for it.
     let hello = tests::component("example-hello");
+    let mut host = Setup::new(Cores::Only(SERVER_CORE), options)?.start()?;
     for number in 0..functions {
         host.deploy(&format!("f{number}"), &hello, &json!({"concurrency": CONNECTIONS}))?;
         host.caller()?.invoke(&format!("f{number}"), "you")?;

@@ -136,8 +136,9 @@ fn callgrind(out: &Path) -> Vec<String> {
 }
 
 fn host(options: &Options, program: &Path, out: &Path) -> Result<Host> {
-    let mut host = Setup::new(Cores::Only(SERVER_CORE), options)?.program(program).start()?;
+    // Built before the host waits for it.
     let hello = tests::component("example-hello");
+    let mut host = Setup::new(Cores::Only(SERVER_CORE), options)?.program(program).start()?;
     host.deploy("warm", &hello, &json!({"concurrency": 100, "freezeAfterMs": 10_000}))?;
     host.deploy("thaw", &hello, &json!({"concurrency": 1, "freezeAfterMs": 0}))?;
     host.deploy("fresh", &hello, &json!({"concurrency": 1, "maxRequestsPerInstance": 1}))?;

@@ -20,6 +20,8 @@ const CONNECTIONS: usize = 16;
 const RATIOS: [(&str, Option<f64>); 2] = [("0.01", Some(0.98)), ("1", None)];
 
 pub(crate) fn run(options: &Options) -> Result<Vec<Figure>> {
+    // Built before a host waits for it.
+    let hello = tests::component("example-hello");
     let collector = Collector::start()?;
     let start = |flags: &[String]| -> Result<Host> {
         let mut setup = Setup::new(Cores::Only(SERVER_CORE), options)?;
@@ -27,7 +29,7 @@ pub(crate) fn run(options: &Options) -> Result<Vec<Figure>> {
             setup = setup.flag(flag.clone());
         }
         let mut host = setup.start()?;
-        host.deploy("hello", &tests::component("example-hello"), &json!({"concurrency": CONNECTIONS}))?;
+        host.deploy("hello", &hello, &json!({"concurrency": CONNECTIONS}))?;
         Ok(host)
     };
     let mut figures = Vec::new();
