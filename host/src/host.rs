@@ -343,9 +343,15 @@ impl Host {
 
     /// A function's instances, oldest state first.
     pub fn instances(&self, function: &FunctionName) -> Vec<Found> {
-        let found =
-            |pool: &Pool| pool.snapshots().into_iter().map(|instance| found(pool, instance)).collect::<Vec<_>>();
-        let mut instances: Vec<Found> = self.pools.of(function).iter().flat_map(found).collect();
+        self.instances_among(function, |_| true)
+    }
+
+    /// Those of them that are wanted.
+    pub fn instances_among(&self, function: &FunctionName, wanted: impl Fn(InstanceId) -> bool) -> Vec<Found> {
+        let mut instances: Vec<Found> = Vec::new();
+        for pool in self.pools.of(function) {
+            instances.extend(pool.snapshots(&wanted).into_iter().map(|instance| found(&pool, instance)));
+        }
         instances.sort_by_key(|found| found.instance.since);
         instances
     }

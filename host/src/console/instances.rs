@@ -97,8 +97,10 @@ pub(super) async fn lanes(seen: &Seen, only: Option<&FunctionName>) -> Result<Ma
     // Only the pools of what is shown are asked for more.
     let shown: HashSet<&FunctionName> =
         lanes.iter().filter_map(|lane| of.get(&lane.instance).copied()).chain(only).collect();
-    let found: HashMap<InstanceId, Found> =
-        shown.into_iter().flat_map(|name| host.instances(name)).map(|found| (found.instance.id, found)).collect();
+    let drawn: HashSet<InstanceId> = lanes.iter().map(|lane| lane.instance).collect();
+    let wanted = |id: InstanceId| only.is_some() || drawn.contains(&id);
+    let found = shown.into_iter().flat_map(|name| host.instances_among(name, wanted));
+    let found: HashMap<InstanceId, Found> = found.map(|found| (found.instance.id, found)).collect();
     // On a busy host the moves of one that has rested for long are forgotten.
     for Found { instance, .. } in found.values().filter(|_| only.is_some()) {
         if !of.contains_key(&instance.id) && lanes.len() < LANES {

@@ -202,9 +202,9 @@ impl Pool {
         }
     }
 
-    /// All instances.
-    pub fn snapshots(&self) -> Vec<InstanceSnapshot> {
-        self.0.lock().entries().map(Entry::snapshot).collect()
+    /// The instances that are wanted.
+    pub fn snapshots(&self, wanted: impl Fn(InstanceId) -> bool) -> Vec<InstanceSnapshot> {
+        self.0.lock().entries().filter(|entry| wanted(entry.id)).map(Entry::snapshot).collect()
     }
 
     /// How many instances are in which state.

@@ -149,7 +149,7 @@ impl Pools {
     /// An instance, and the pool that it is in.
     pub fn find(&self, id: InstanceId) -> Option<(Pool, InstanceSnapshot)> {
         self.registry.load().values().find_map(|pool| {
-            let snapshot = pool.snapshots().into_iter().find(|snapshot| snapshot.id == id)?;
+            let snapshot = pool.snapshots(|own| own == id).pop()?;
             Some((pool.clone(), snapshot))
         })
     }
