@@ -88,6 +88,21 @@ pub fn write_ahead(connection: &Connection) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What the tables take in the file, in bytes.
+pub fn bytes_used(connection: &Connection) -> rusqlite::Result<u64> {
+    let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, u64>(0));
+    Ok((pragma("page_count")? - pragma("freelist_count")?) * pragma("page_size")?)
+}
+
+/// Gives at most so many free pages back to the file system, if the file can shrink.
+pub fn give_back(connection: &Connection, pages_max: u64) -> rusqlite::Result<()> {
+    // It gives back a page with each step.
+    let mut give_back = connection.prepare(&format!("PRAGMA incremental_vacuum({pages_max})"))?;
+    let mut pages = give_back.query(())?;
+    while pages.next()?.is_some() {}
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -73,21 +73,11 @@ fn shown(line: &LogLine) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::logs::tests::line;
 
     #[test]
     fn a_text_of_several_lines_is_several_lines_and_steers_no_terminal() {
-        let line = LogLine {
-            time: "2026-05-01T00:00:00.000Z".to_owned(),
-            sequence: 1,
-            stream: "stdout".to_owned(),
-            function: "hello".to_owned(),
-            version: "LATEST".to_owned(),
-            instance: "i-1".to_owned(),
-            request: None,
-            key: None,
-            request_unknown: false,
-            text: "a\nb\u{1b}[31m".to_owned(),
-        };
+        let line = line("a\nb\u{1b}[31m");
         let plain = anstream::adapter::strip_str(&shown(&line)).to_string();
         assert_eq!(plain, "hello | a\nhello | b\\u{1b}[31m");
     }

@@ -81,9 +81,7 @@ impl Logs {
         } else {
             self.client.show(&answer, |lines| lines.lines.iter().map(shown).collect::<Vec<_>>().join("\n"))?;
         }
-        if let Some(next) = answer.value.next.filter(|_| !self.client.json) {
-            output::note(&format!("there may be older lines: --before {next}"));
-        }
+        output::note_older(answer.value.next.filter(|_| !self.client.json));
         Ok(())
     }
 }
@@ -99,12 +97,12 @@ fn shown(line: &LogLine) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    #[test]
-    fn a_line_says_who_wrote_what() {
-        let mut line = LogLine {
+    /// A line of `hello` that belongs to no request.
+    pub(crate) fn line(text: &str) -> LogLine {
+        LogLine {
             time: "2026-05-01T00:00:00.000Z".to_owned(),
             sequence: 1,
             stream: "stdout".to_owned(),
@@ -114,8 +112,13 @@ mod tests {
             request: None,
             key: None,
             request_unknown: false,
-            text: "hi\u{7}".to_owned(),
-        };
+            text: text.to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_line_says_who_wrote_what() {
+        let mut line = line("hi\u{7}");
         assert_eq!(shown(&line), "2026-05-01T00:00:00.000Z i-1 stdout hi\\u{7}");
         line.request_unknown = true;
         assert_eq!(shown(&line), "2026-05-01T00:00:00.000Z i-1 ? stdout hi\\u{7}");

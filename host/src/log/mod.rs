@@ -29,7 +29,7 @@ pub use writer::{LogBounds, Logs};
 const LINES_MAX: usize = 2000;
 /// Bytes of text of a log that are in memory.
 const BYTES_MAX: usize = 512 * 1024;
-/// How often a log is looked at for one who follows it, at most: often enough that nothing in memory is missed by it.
+/// A log is looked at once in this time, at most, for one who follows it.
 const FOLLOWED_EVERY: Duration = Duration::from_millis(20);
 /// So many lines that are in memory only make it urgent to store them: a quarter of those that memory has room for.
 const URGENT_LINES: u64 = 500;
@@ -108,7 +108,7 @@ pub struct Log(Arc<Inner>);
 
 struct Inner {
     owner: Owner,
-    // A std mutex: the critical section copies one line and never waits.
+    // A std mutex: whoever holds it only moves or copies lines, of which there are few, and never waits.
     state: Mutex<Kept>,
     newest: watch::Sender<u64>,
     due: Arc<Due>,
@@ -215,9 +215,7 @@ pub struct LogWriter {
 impl LogWriter {
     /// Appends a line, and forgets the oldest ones beyond the bounds.
     pub fn write(&self, stream: Stream, instance: InstanceId, author: Author, mut text: String) {
-        if text.len() > LINE_BYTES_MAX {
-            text.truncate(text.floor_char_boundary(LINE_BYTES_MAX));
-        }
+        text.truncate(text.floor_char_boundary(LINE_BYTES_MAX));
         let version = self.version.get();
         let (sequence, was_due, is_urgent) = {
             let mut kept = self.log.lock();

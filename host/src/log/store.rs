@@ -27,7 +27,7 @@ const DELETED_MAX: usize = 64;
 /// What SQLite's log beside the file may take when it is not used.
 const LOG_BYTES_MAX: u64 = 8 << 20;
 /// Free pages that are given back to the file system at once.
-const PAGES_GIVEN_BACK: u32 = 1024;
+const PAGES_GIVEN_BACK: u64 = 1024;
 /// Bytes of lines in one transaction, beside those of the last log in it.
 const TRANSACTION_BYTES_MAX: usize = 4 << 20;
 
@@ -242,7 +242,7 @@ impl Store {
                 excess -= bytes;
             }
         }
-        let too_many = self.file_bytes()?.saturating_sub(self.bounds.bytes_max);
+        let too_many = sqlite::bytes_used(&self.connection)?.saturating_sub(self.bounds.bytes_max);
         let mut excess = too_many.saturating_sub(doomed.values().sum());
         if excess > 0 {
             for (block, bytes) in self.blocks("WHERE last_us >= ?1 ORDER BY last_us", 0)? {
@@ -258,7 +258,8 @@ impl Store {
             self.whole(|store| doomed.keys().try_for_each(|id| store.delete(*id)))?;
         }
         self.give_back()?;
-        Ok(!doomed.is_empty() && (doomed.len() >= DELETED_MAX || self.file_bytes()? > self.bounds.bytes_max))
+        Ok(!doomed.is_empty()
+            && (doomed.len() >= DELETED_MAX || sqlite::bytes_used(&self.connection)? > self.bounds.bytes_max))
     }
 
     /// Gives space back to the file system, if much of it is free: lines come and go, and use it again.
@@ -266,9 +267,7 @@ impl Store {
         let pragma = |name: &str| self.connection.pragma_query_value(None, name, |row| row.get::<_, u64>(0));
         let (free, all, page) = (pragma("freelist_count")?, pragma("page_count")?, pragma("page_size")?);
         if free > all / 4 || all * page > self.bounds.bytes_max {
-            let mut give_back = self.connection.prepare(&format!("PRAGMA incremental_vacuum({PAGES_GIVEN_BACK})"))?;
-            let mut rows = give_back.query(())?;
-            while rows.next()?.is_some() {}
+            sqlite::give_back(&self.connection, PAGES_GIVEN_BACK)?;
         }
         Ok(())
     }
@@ -299,12 +298,6 @@ impl Store {
             self.connection.prepare_cached(&format!("SELECT id, bytes FROM blocks {which} LIMIT {DELETED_MAX}"))?;
         let rows = statement.query_map([value], |row| Ok((row.get(0)?, row.get(1)?)))?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
-    }
-
-    /// What the tables take in the file.
-    fn file_bytes(&self) -> rusqlite::Result<u64> {
-        let pragma = |name: &str| self.connection.pragma_query_value(None, name, |row| row.get::<_, u64>(0));
-        Ok((pragma("page_count")? - pragma("freelist_count")?) * pragma("page_size")?)
     }
 
     /// Makes changes in one transaction: all of them, or none.
@@ -447,7 +440,7 @@ mod tests {
                 let lines = lines.map(|sequence| line(sequence, &sequence.to_string(), &noise(sequence))).collect();
                 store.write(&[(function.clone(), lines)]).1.unwrap();
                 while store.prune(UNIX_EPOCH).unwrap() {}
-                let bytes = store.file_bytes().unwrap();
+                let bytes = sqlite::bytes_used(&store.connection).unwrap();
                 assert!(bytes <= bounds.bytes_max);
                 was_full |= bytes > bounds.bytes_max * 9 / 10;
                 assert!(!was_full || bytes > bounds.bytes_max / 2, "no more goes than must: {bytes}");

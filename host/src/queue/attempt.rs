@@ -74,10 +74,7 @@ impl Attempted {
 
 fn attempted(finding: Finding, began: Option<SystemTime>) -> Attempted {
     let Finding { ended, code, mut detail, status, reply } = finding;
-    if detail.len() > DETAIL_BYTES_MAX {
-        let end = (0..=DETAIL_BYTES_MAX).rev().find(|end| detail.is_char_boundary(*end)).unwrap_or_default();
-        detail.truncate(end);
-    }
+    detail.truncate(detail.floor_char_boundary(DETAIL_BYTES_MAX));
     let began = began.filter(|_| ended != Ended::NotBegun);
     let result = AttemptResult {
         code: code.to_owned(),

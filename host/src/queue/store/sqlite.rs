@@ -136,16 +136,11 @@ impl Tables {
 
     /// Forgets the oldest of what has ended if the tables are too large, and notes whether they still are.
     fn make_room(&mut self) -> rusqlite::Result<()> {
-        self.is_full = self.bytes()? > self.bounds.bytes_max;
+        self.is_full = sqlite::bytes_used(&self.connection)? > self.bounds.bytes_max;
         if self.is_full && self.forget_oldest(FORGOTTEN_MAX)? > 0 {
-            self.is_full = self.bytes()? > self.bounds.bytes_max;
+            self.is_full = sqlite::bytes_used(&self.connection)? > self.bounds.bytes_max;
         }
         Ok(())
-    }
-
-    fn bytes(&self) -> rusqlite::Result<u64> {
-        let pragma = |name: &str| self.connection.pragma_query_value(None, name, |row| row.get::<_, u64>(0));
-        Ok((pragma("page_count")? - pragma("freelist_count")?) * pragma("page_size")?)
     }
 
     pub(super) fn accept(&mut self, new: &NewInvocation) -> rusqlite::Result<Result<Accepted, Full>> {
@@ -363,10 +358,7 @@ impl Tables {
         }
         let free: u64 = self.connection.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
         if free > PAGES_FREE_MIN {
-            // It gives back a page with each step.
-            let mut give_back = self.connection.prepare(&format!("PRAGMA incremental_vacuum({PAGES_GIVEN_BACK})"))?;
-            let mut pages = give_back.query(())?;
-            while pages.next()?.is_some() {}
+            sqlite::give_back(&self.connection, PAGES_GIVEN_BACK)?;
             self.gave_back = true;
         }
         Ok(forgotten >= FORGOTTEN_MAX || free > PAGES_GIVEN_BACK)
