@@ -8,7 +8,7 @@ mod pools;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
@@ -45,6 +45,8 @@ pub struct Host {
     pools: Pools,
     ledger: Ledger,
     registry: Registry,
+    /// How long the text of the metrics was when it was last asked for.
+    metrics_bytes: AtomicUsize,
     tasks: Tasks,
     preparing: Preparing,
     billing_basis: Basis,
@@ -105,6 +107,8 @@ pub struct HeadRoom {
 pub struct Found {
     /// The function.
     pub function: FunctionName,
+    /// What it runs.
+    pub revision: RevisionId,
     /// The name that it gives as its version.
     pub version: Arc<str>,
     /// The instance.
@@ -159,6 +163,7 @@ impl Host {
             pools: Pools::new(tasks.clone(), capacity, pool_metrics, config.instance_moves_max)?,
             ledger,
             registry,
+            metrics_bytes: AtomicUsize::default(),
             tasks,
             preparing: Preparing::default(),
             billing_basis: config.billing_basis,
@@ -255,8 +260,10 @@ impl Host {
         for held in [&self.events, &self.replies] {
             held.bytes.set(held.room.bytes_taken() as i64);
         }
-        let mut text = String::new();
+        // As long as the last one: to grow it step by step would copy it as often.
+        let mut text = String::with_capacity(self.metrics_bytes.load(Ordering::Relaxed) + 4096);
         encode(&mut text, &self.registry)?;
+        self.metrics_bytes.store(text.len(), Ordering::Relaxed);
         Ok(text)
     }
 
@@ -326,9 +333,9 @@ impl Host {
         }
     }
 
-    /// All revisions that have a pool, with their functions.
-    pub fn revisions(&self) -> HashMap<RevisionId, FunctionName> {
-        self.pools.all().iter().map(|pool| (pool.revision(), pool.function().clone())).collect()
+    /// Whose revision it is, if it has a pool.
+    pub fn function_of(&self, revision: RevisionId) -> Option<FunctionName> {
+        self.pools.peek(revision).map(|pool| pool.function().clone())
     }
 
     /// Requests that each function answered, and those of them that failed, since its pools were made.
@@ -343,17 +350,15 @@ impl Host {
 
     /// A function's instances, oldest state first.
     pub fn instances(&self, function: &FunctionName) -> Vec<Found> {
-        self.instances_among(function, |_| true)
-    }
-
-    /// Those of them that are wanted.
-    pub fn instances_among(&self, function: &FunctionName, wanted: impl Fn(InstanceId) -> bool) -> Vec<Found> {
-        let mut instances: Vec<Found> = Vec::new();
-        for pool in self.pools.of(function) {
-            instances.extend(pool.snapshots(&wanted).into_iter().map(|instance| found(&pool, instance)));
-        }
+        let of_pool = |pool: &Pool| instances_of(pool, |_| true);
+        let mut instances: Vec<Found> = self.pools.of(function).iter().flat_map(of_pool).collect();
         instances.sort_by_key(|found| found.instance.since);
         instances
+    }
+
+    /// Instances of a revision: those that are wanted.
+    pub fn instances_among(&self, revision: RevisionId, wanted: impl Fn(InstanceId) -> bool) -> Vec<Found> {
+        self.pools.peek(revision).map(|pool| instances_of(&pool, wanted)).unwrap_or_default()
     }
 
     /// An instance, if it is there.
@@ -433,7 +438,11 @@ impl Host {
 }
 
 fn found(pool: &Pool, instance: InstanceSnapshot) -> Found {
-    Found { function: pool.function().clone(), version: pool.version(), instance }
+    Found { function: pool.function().clone(), revision: pool.revision(), version: pool.version(), instance }
+}
+
+fn instances_of(pool: &Pool, wanted: impl Fn(InstanceId) -> bool) -> Vec<Found> {
+    pool.snapshots(wanted).into_iter().map(|instance| found(pool, instance)).collect()
 }
 
 fn log_capacity(machine: &Machine, bounds: CapacityBounds, memory_bytes_max: u64) {

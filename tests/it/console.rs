@@ -269,6 +269,7 @@ async fn a_key_is_made_shown_once_rotated_and_revoked() {
     browser.shows("#secret output", "dmk-").await;
     let made = browser.text("#secret output").await;
     assert!(works(&made).await, "{made}");
+    browser.shows("#keys table", "for tests").await;
     browser.goto("/console/keys?function=probe").await;
     assert!(!browser.text("main").await.contains(&made), "a key is shown once");
     browser.shows("table", "for tests").await;
@@ -308,7 +309,17 @@ async fn the_bill_is_had_as_tables_for_spreadsheets() {
     let windows = table("of=windows&function=probe").await;
     assert_eq!(windows.len().to_string(), total["windows"].to_string(), "{windows:?}");
     assert_eq!(table("of=requests&function=probe").await.len(), 3);
-    assert_eq!(host.get("/console/bill.csv?of=everything").await.status, 404);
+    for wrong in ["of=everything", "of=time&days=0", "of=time&days=week"] {
+        assert_eq!(host.get(&format!("/console/bill.csv?{wrong}")).await.status, 404, "{wrong}");
+    }
+    // More than the host reads from the ledger at once.
+    let probe = host.function("probe");
+    for _ in 0..21 {
+        futures::future::join_all((0..50).map(|_| probe.script(json!([])))).await;
+    }
+    let requests = table("of=requests&function=probe").await;
+    let distinct: std::collections::HashSet<&str> = requests.iter().map(|row| row["id"].as_str()).collect();
+    assert_eq!((requests.len(), distinct.len()), (1053, 1053));
     let mut browser = Browser::open(&host);
     browser.goto("/console/bill?function=probe").await;
     assert_eq!(browser.order(json!(["count", "a[download]"])).await, 4);

@@ -238,6 +238,8 @@ async fn levels_of_the_hosts_own_log_are_set_by_module() {
     assert!(usual.contains("listening") && !usual.contains("hello from"), "{usual}");
     assert!(!quiet.contains("listening") && !quiet.contains("hello from"), "{quiet}");
     assert!(chatty.contains("listening") && chatty.contains("hello from") && !chatty.contains("room for"), "{chatty}");
+    let written = chatty.lines().find(|line| line.contains("hello from")).unwrap();
+    assert!(written.contains("function=probe"), "{written}");
     for (levels, wrong) in [("loud", "`loud`"), ("pools=info", "`pools`")] {
         let output = dormouse().args(["serve", "--log-levels", levels]).output().await.unwrap();
         let text = String::from_utf8_lossy(&output.stderr);

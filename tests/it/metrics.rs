@@ -38,6 +38,13 @@ async fn the_text_passes_promtool_and_counts_by_function_outcome_and_start() {
     let checked = check.wait_with_output().await.unwrap();
     assert!(checked.status.success() && checked.stderr.is_empty(), "{checked:?}");
 
+    // What has not happened yet is there, so that its first increase is seen.
+    for line in [
+        r#"dormouse_hook_failures_total{hook="pre-stop",failure="timed-out"} 0"#,
+        r#"dormouse_instance_stops_total{reason="evicted"} 0"#,
+    ] {
+        assert!(reply.text().lines().any(|own| own == line), "{line}: {}", reply.text());
+    }
     for (labels, count) in [
         (r#"code="ok",start="cold""#, 2.0),
         (r#"code="function-failed",start="parked""#, 1.0),
@@ -59,7 +66,7 @@ async fn the_text_passes_promtool_and_counts_by_function_outcome_and_start() {
 #[tokio::test]
 async fn hooks_attempts_and_parked_memory_are_measured() {
     let host = TestHost::start().await;
-    let probe = host.deploy("probe", "guest-probe", json!({"freezeAfterMs": 0})).await;
+    let probe = host.deploy("probe", "guest-probe", json!({"freezeAfterMs": 0, "async": {"maxAttempts": 1}})).await;
     probe.script(json!([])).await.results();
     probe.reaches("parked").await;
     let hook =

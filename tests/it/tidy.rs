@@ -172,7 +172,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("pool", &["chance", "clock", "ids", "instance", "machine", "memory", "meter", "shutdown", "telemetry", "traces"]),
     ("instance", &["clock", "guest", "ids", "log", "machine", "meter", "telemetry", "traces"]),
     ("guest", &["clock", "ids", "log", "machine", "memory", "meter", "traces"]),
-    ("ledger", &["clock", "ids", "meter", "sqlite", "varint"]),
+    ("ledger", &["clock", "csv", "ids", "meter", "sqlite", "varint"]),
     ("sqlite", &["private"]),
     ("meter", &["clock", "ids"]),
     ("log", &["clock", "ids", "sqlite", "varint"]),

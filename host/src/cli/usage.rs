@@ -1,9 +1,8 @@
 //! `dormouse usage`: the bill, and the records it is made of.
 
 use comfy_table::Cell;
-use serde_json::Value;
 
-use crate::csv;
+use crate::csv::{self, Row};
 use crate::ids::FunctionName;
 use crate::ledger::{Group, InvocationPage, Sums, Usage, WindowPage, WindowRecord, WindowState};
 
@@ -82,29 +81,33 @@ impl UsageCommand {
         }
         if self.windows {
             let page = client.usage_records("windows", &self.page_query()).await?;
-            self.show(&page, "windows", windows)?;
+            self.show(&page, |page| &page.windows, windows)?;
             self.note_next(page.value.next.as_deref());
         } else if self.invocations {
             let page = client.usage_records("invocations", &self.page_query()).await?;
-            self.show(&page, "invocations", invocations)?;
+            self.show(&page, |page| &page.invocations, invocations)?;
             self.note_next(page.value.next.as_deref());
         } else {
             let mut query = self.query();
             query.push(("group", name_of(self.group).to_owned()));
             let usage = client.usage(&query).await?;
-            self.show(&usage, "groups", |usage| bill(usage, self.group))?;
+            self.show(&usage, |usage| &usage.groups, |usage| bill(usage, self.group))?;
         }
         Ok(())
     }
 
-    /// Shows an answer whose records have this name.
-    fn show<T>(&self, answer: &Answer<T>, records: &str, people: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
+    /// Shows an answer with such records.
+    fn show<T, R: Row>(
+        &self,
+        answer: &Answer<T>,
+        records: impl FnOnce(&T) -> &Vec<R>,
+        people: impl FnOnce(&T) -> String,
+    ) -> anyhow::Result<()> {
         if !self.csv {
             return self.client.show(answer, people);
         }
-        let whole: Value = serde_json::from_str(&answer.json)?;
-        let text = csv::of(whole[records].as_array().map_or(&[], Vec::as_slice))?;
-        Ok(output::print(text.trim_end())?)
+        let table = csv::head::<R>()? + &csv::rows(records(&answer.value))?;
+        Ok(output::print(table.trim_end())?)
     }
 
     /// What the use would cost at Function Compute, which rounds each function's hours up.

@@ -2,21 +2,18 @@
 
 use std::time::{Duration, SystemTime};
 
-use axum::body::Body;
-use http::{HeaderValue, Uri, header};
 use maud::{Markup, html};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::Seen;
 use super::page::{self, Fragments};
 use super::parts::Column::{Number, Text};
 use super::parts::{figure, function_path, request_path, segment, table, time};
 use crate::clock;
-use crate::csv;
 use crate::figures::{bytes, count, cu, duration_ms};
 use crate::ids::FunctionName;
 use crate::ledger::{InvocationPage, Sums, Usage, WindowPage};
-use crate::web::problem::{Code, Failure};
+use crate::web::problem::Failure;
 
 /// Spans that can be chosen, in days.
 const SPANS: [(&str, u64, &str); 4] =
@@ -24,19 +21,9 @@ const SPANS: [(&str, u64, &str); 4] =
 /// Windows and requests that are shown.
 const RECORDS: u32 = 20;
 
-/// What can be had as CSV.
-const CSV: [(&str, &str); 4] = [
-    ("functions", "by function"),
-    ("time", "over time"),
-    ("windows", "its newest windows"),
-    ("requests", "its newest requests"),
-];
-/// Windows or requests in one file: as many as the API gives at once.
-const CSV_RECORDS: u32 = 10_000;
-
-fn is_of_function(of: &str) -> bool {
-    matches!(of, "windows" | "requests")
-}
+/// What can be had as CSV, and what a link to it says.
+const SHEETS: [(&str, &str); 4] =
+    [("functions", "by function"), ("time", "over time"), ("windows", "windows"), ("requests", "requests")];
 
 /// What of the bill is shown.
 pub(super) struct Shown {
@@ -45,31 +32,31 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    /// None for what no function can be called.
+    /// None for what no function can be called, and for days that there are no sums of.
     pub(super) fn of(query: impl Fn(&str) -> Option<String>) -> Option<Shown> {
         let function = query("function");
         if function.as_ref().is_some_and(|name| name.parse::<FunctionName>().is_err()) {
             return None;
         }
-        let days = query("days").and_then(|days| days.parse().ok()).filter(|days| (1..=366).contains(days));
-        Some(Shown { function, days: days.unwrap_or(7) })
+        let days = query("days").map_or(Some(7), |days| days.parse().ok());
+        Some(Shown { function, days: days.filter(|days| (1..=366).contains(days))? })
     }
 
     /// A question to the ledger's part of the API.
-    fn path(&self, what: &str, more: &str) -> String {
+    pub(super) fn path(&self, what: &str, more: &str) -> String {
         let from = clock::date() - Duration::from_secs(self.days * 24 * 60 * 60);
         let from = humantime::format_rfc3339_seconds(whole_hour(from)).to_string();
         let function = self.function.as_ref().map(|name| format!("&function={}", segment(name))).unwrap_or_default();
         format!("/v1/usage{what}?from={}{function}{more}", segment(&from))
     }
 
-    fn csv_path(&self, of: &str) -> String {
+    fn sheet_path(&self, of: &str) -> String {
         let function = self.function.as_ref().map(|name| format!("&function={}", segment(name))).unwrap_or_default();
         format!("/console/bill.csv?of={of}&days={}{function}", self.days)
     }
 
     /// How time is divided.
-    fn steps(&self) -> &'static str {
+    pub(super) fn steps(&self) -> &'static str {
         if self.days <= 7 { "hour" } else { "day" }
     }
 
@@ -90,7 +77,7 @@ impl Shown {
                     button { "Show" }
                 }
                 div id="total" { (part("total")) }
-                p.controls title=(format!("at most {CSV_RECORDS} windows or requests; `dormouse usage --csv` has all")) { "As CSV: " @for (of, shown) in CSV { @if self.function.is_some() || !is_of_function(of) { a href=(self.csv_path(of)) download { (shown) } " " } } }
+                p.controls { "As CSV: " @for (of, shown) in SHEETS { a href=(self.sheet_path(of)) download { (shown) } " " } }
                 figure.chart {
                     figcaption { "Charged CU" }
                     div data-chart=(series) data-days=(self.days) data-lines="cu" {}
@@ -141,33 +128,6 @@ impl Shown {
             }))
         }
     }
-}
-
-/// Figures for spreadsheets.
-pub(super) async fn csv(seen: &Seen, uri: &Uri) -> Result<http::Response<Body>, Failure> {
-    let of = super::asked(uri, "of").unwrap_or_default();
-    let shown = Shown::of(|name| super::asked(uri, name)).filter(|_| CSV.iter().any(|(known, _)| *known == of));
-    let not_found = || {
-        Failure::new(Code::NotFound, "there is no such table; the page of the bill has links to those that there are")
-    };
-    let shown = shown.ok_or_else(not_found)?;
-    let (path, rows) = match of.as_str() {
-        "windows" => (shown.path("/windows", &format!("&newest=true&limit={CSV_RECORDS}")), "windows"),
-        "requests" => (shown.path("/invocations", &format!("&newest=true&limit={CSV_RECORDS}")), "invocations"),
-        "time" => (shown.path("", &format!("&group={}", shown.steps())), "groups"),
-        _ => (shown.path("", "&group=function"), "groups"),
-    };
-    let answer: Value = seen.console.api.get(&seen.operator, &path).await?;
-    let rows = answer[rows].as_array().map(Vec::as_slice).unwrap_or_default();
-    let table = csv::of(rows).map_err(|error| Failure::new(Code::Internal, error.to_string()))?;
-    let mut response = http::Response::new(Body::from(table));
-    let named = format!("attachment; filename=\"bill-{of}.csv\"");
-    let fields = response.headers_mut();
-    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/csv; charset=utf-8"));
-    if let Ok(named) = HeaderValue::from_str(&named) {
-        fields.insert(header::CONTENT_DISPOSITION, named);
-    }
-    Ok(response)
 }
 
 fn total(sums: &Sums) -> Markup {

@@ -84,31 +84,39 @@ pub(super) async fn lanes(seen: &Seen, only: Option<&FunctionName>) -> Result<Ma
     let host = &seen.console.host;
     let is_shown =
         |name: &FunctionName| only.is_none_or(|only| only == name) && seen.operator.may(Right::Read, name.as_str());
-    let functions: HashMap<RevisionId, FunctionName> =
-        host.revisions().into_iter().filter(|(_, name)| is_shown(name)).collect();
     let mut moves = match only {
         None => host.moves().newest(MOVES),
         Some(_) => host.moves().after(0),
     };
-    moves.retain(|moved| functions.contains_key(&moved.revision));
-    let mut of: HashMap<InstanceId, &FunctionName> =
-        moves.iter().filter_map(|moved| Some((moved.instance, functions.get(&moved.revision)?))).collect();
+    let mut functions: HashMap<RevisionId, Option<FunctionName>> = HashMap::new();
+    let mut function_of =
+        |revision| functions.entry(revision).or_insert_with(|| host.function_of(revision).filter(is_shown)).clone();
+    moves.retain(|moved| function_of(moved.revision).is_some());
     let mut lanes = lanes::of(&moves, Instant::now(), WINDOW, LANES);
-    // Only the pools of what is shown are asked for more.
-    let shown: HashSet<&FunctionName> =
-        lanes.iter().filter_map(|lane| of.get(&lane.instance).copied()).chain(only).collect();
-    let drawn: HashSet<InstanceId> = lanes.iter().map(|lane| lane.instance).collect();
-    let wanted = |id: InstanceId| only.is_some() || drawn.contains(&id);
-    let found = shown.into_iter().flat_map(|name| host.instances_among(name, wanted));
-    let found: HashMap<InstanceId, Found> = found.map(|found| (found.instance.id, found)).collect();
-    // On a busy host the moves of one that has rested for long are forgotten.
-    for Found { instance, .. } in found.values().filter(|_| only.is_some()) {
-        if !of.contains_key(&instance.id) && lanes.len() < LANES {
-            let ago = clock::date().duration_since(instance.since).unwrap_or_default();
-            lanes.push(Lane::resting(instance.id, instance.state, ago, WINDOW));
+    let found = match only {
+        Some(name) => host.instances(name),
+        // Only of those that are drawn more is asked.
+        None => {
+            let mut drawn: HashMap<RevisionId, Vec<InstanceId>> = HashMap::new();
+            for lane in &lanes {
+                drawn.entry(lane.revision).or_default().push(lane.instance);
+            }
+            drawn
+                .into_iter()
+                .flat_map(|(revision, ids)| host.instances_among(revision, |id| ids.contains(&id)))
+                .collect()
         }
+    };
+    // On a busy host the moves of one that has rested for long are forgotten.
+    let drawn: HashSet<InstanceId> = lanes.iter().map(|lane| lane.instance).collect();
+    let resting = found.iter().rev().filter(|found| !drawn.contains(&found.instance.id));
+    for Found { instance, revision, .. } in resting.take(LANES - lanes.len()) {
+        let ago = clock::date().duration_since(instance.since).unwrap_or_default();
+        lanes.push(Lane::resting((instance.id, *revision), instance.state, ago, WINDOW));
     }
-    of.extend(found.keys().filter_map(|id| Some((*id, only?))));
+    let found: HashMap<InstanceId, Found> = found.into_iter().map(|found| (found.instance.id, found)).collect();
+    let of_function = |lane: Lane| function_of(lane.revision).map(|function| (lane, function));
+    let lanes: Vec<(Lane, FunctionName)> = lanes.into_iter().filter_map(of_function).collect();
     Ok(html! {
         @if lanes.is_empty() { p.empty { "No instance moved in the last minutes." } }
         @else {
@@ -116,8 +124,8 @@ pub(super) async fn lanes(seen: &Seen, only: Option<&FunctionName>) -> Result<Ma
                 table.lanes {
                     thead { tr { th scope="col" { "Instance" } th scope="col" { "State" } th scope="col" { "Two minutes ago to now" } th.number scope="col" { "Requests" } th.number scope="col" { "Executed" } th.number scope="col" { "Memory" } th scope="col" { "" } } }
                     tbody {
-                        @for lane in &lanes {
-                            @if let Some(function) = of.get(&lane.instance) { (row(lane, function, (found.get(&lane.instance), only.is_none()), requests.get(&lane.instance))) }
+                        @for (lane, function) in &lanes {
+                            (row(lane, function, (found.get(&lane.instance), only.is_none()), requests.get(&lane.instance)))
                         }
                     }
                 }

@@ -29,7 +29,7 @@ impl Shown {
                 button { "Show" }
             }
             div.secret.card id="secret" hidden { p { "The key is shown only now. Send it as " code { "Authorization: Bearer KEY" } ":" } output aria-label="Key" {} }
-            (keys(&list, if self.function.is_empty() { "There is no key." } else { "No key is for this function." }))
+            div id="keys" { (keys(&list, if self.function.is_empty() { "There is no key." } else { "No key is for this function." })) }
             (self.create())
         };
         Ok(page::page(seen, "/console/keys", "Keys", main))
@@ -64,7 +64,7 @@ fn keys(list: &KeyList, none: &str) -> Markup {
             (table("Keys", &[Text("Key"), Text("For"), Text("Rights"), Text("Made"), Text("Expires"), Text("Last used"), Text("")], html! {
                 @for key in &list.keys {
                     tr {
-                        th scope="row" { code { (key.id) } " " (key.description) }
+                        th scope="row" { code { (key.id) } " " bdi { (key.description) } }
                         td { (key.functions.join(", ")) @if let Some(most) = key.requests_per_second { " (" (most) " a second)" } }
                         td { (key.rights.iter().map(|right| right.as_str()).collect::<Vec<_>>().join(", ")) }
                         td { @if let Some(at) = &key.created_at { (time(at)) } }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::ids::InstanceId;
+use crate::ids::{InstanceId, RevisionId};
 use crate::instance::State;
 use crate::pool::Move;
 
@@ -22,6 +22,8 @@ pub(super) struct Stretch {
 #[derive(Debug)]
 pub(super) struct Lane {
     pub(super) instance: InstanceId,
+    /// What it runs.
+    pub(super) revision: RevisionId,
     pub(super) stretches: Vec<Stretch>,
     /// The state it is in now.
     pub(super) state: State,
@@ -29,42 +31,54 @@ pub(super) struct Lane {
 
 impl Lane {
     /// The lane of one that has been in the same state for so long.
-    pub(super) fn resting(instance: InstanceId, state: State, ago: Duration, window: Duration) -> Lane {
+    pub(super) fn resting(
+        (instance, revision): (InstanceId, RevisionId),
+        state: State,
+        ago: Duration,
+        window: Duration,
+    ) -> Lane {
         let from = (1.0 - ago.as_secs_f64() / window.as_secs_f64()).max(0.0);
-        Lane { instance, stretches: vec![Stretch { state, from, to: 1.0 }], state }
+        Lane { instance, revision, stretches: vec![Stretch { state, from, to: 1.0 }], state }
     }
 }
 
-/// The lanes of a window that ends at `now`, of those that moved last first; at most `most`. The moves are in their order.
+/// The lanes of a window that ends at `now`, of those that moved last first, and behind them of those that are gone; at most
+/// `most`. The moves are in their order.
 pub(super) fn of(moves: &[Move], now: Instant, window: Duration, most: usize) -> Vec<Lane> {
-    let place = |at: Instant| 1.0 - now.saturating_duration_since(at).as_secs_f64() / window.as_secs_f64();
-    let mut lanes: HashMap<InstanceId, (Instant, Lane)> = HashMap::new();
-    for moved in moves {
-        let from = place(moved.at).max(0.0);
-        let (last, lane) = lanes.entry(moved.instance).or_insert_with(|| {
-            (moved.at, Lane { instance: moved.instance, stretches: Vec::new(), state: moved.state })
+    let place = |at: Instant| (1.0 - now.saturating_duration_since(at).as_secs_f64() / window.as_secs_f64()).max(0.0);
+    let mut lanes: Vec<Lane> = Vec::new();
+    // Which lane is an instance's; none if there are enough without it.
+    let mut of_instances: HashMap<InstanceId, Option<usize>> = HashMap::new();
+    let (mut room, mut room_for_gone) = (most, most);
+    for moved in moves.iter().rev() {
+        let Move { instance, revision, state, .. } = *moved;
+        let lane = of_instances.entry(instance).or_insert_with(|| {
+            // The newest move says what it is in now.
+            let room = if state == State::Stopped { &mut room_for_gone } else { &mut room };
+            *room = room.checked_sub(1)?;
+            lanes.push(Lane { instance, revision, stretches: Vec::new(), state });
+            Some(lanes.len() - 1)
         });
-        if let Some(stretch) = lane.stretches.last_mut() {
-            stretch.to = from;
+        if let Some(lane) = *lane {
+            let stretches = &mut lanes[lane].stretches;
+            let to = stretches.last().map_or(1.0, |later| later.from);
+            stretches.push(Stretch { state, from: place(moved.at), to });
         }
-        lane.stretches.push(Stretch { state: moved.state, from, to: 1.0 });
-        (*last, lane.state) = (moved.at, moved.state);
     }
-    let mut lanes: Vec<(Instant, Lane)> = lanes.into_values().collect();
     // One that is gone ends where it went, and is forgotten when nothing of it is left in the window.
-    for (_, lane) in &mut lanes {
+    for lane in &mut lanes {
         lane.stretches.retain(|stretch| stretch.state != State::Stopped && stretch.to > 0.0);
+        lane.stretches.reverse();
     }
-    lanes.retain(|(_, lane)| !lane.stretches.is_empty());
-    lanes.sort_by_key(|(last, lane)| (lane.state == State::Stopped, std::cmp::Reverse(*last)));
+    lanes.retain(|lane| !lane.stretches.is_empty());
+    lanes.sort_by_key(|lane| lane.state == State::Stopped);
     lanes.truncate(most);
-    lanes.into_iter().map(|(_, lane)| lane).collect()
+    lanes
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::RevisionId;
 
     #[tokio::test(start_paused = true)]
     async fn a_lane_is_what_an_instance_did_in_the_window() {
@@ -94,7 +108,8 @@ mod tests {
         ];
         assert_eq!(told, expected, "the one that is gone long ago is not shown");
         assert_eq!(of(&moves, now, Duration::from_secs(40), 1).len(), 1);
-        let resting = |ago| Lane::resting(one, State::Parked, Duration::from_secs(ago), Duration::from_secs(40));
+        let (of, window) = ((one, RevisionId(1)), Duration::from_secs(40));
+        let resting = |ago| Lane::resting(of, State::Parked, Duration::from_secs(ago), window);
         assert_eq!(resting(10).stretches, [stretch(State::Parked, 0.75, 1.0)]);
         assert_eq!(resting(4000).stretches, [stretch(State::Parked, 0.0, 1.0)]);
     }

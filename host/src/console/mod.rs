@@ -20,6 +20,7 @@ mod overview;
 mod page;
 mod parts;
 mod rates;
+mod sheets;
 mod sign_in;
 mod today;
 
@@ -132,7 +133,7 @@ impl Console {
     async fn show(&self, uri: &Uri, fields: &HeaderMap, seen: Seen) -> http::Response<Body> {
         let is_followed = fields.get(header::ACCEPT).is_some_and(|kinds| kinds == "text/event-stream");
         if uri.path() == "/console/bill.csv" {
-            return bill::csv(&seen, uri)
+            return sheets::answer(seen, uri)
                 .await
                 .unwrap_or_else(|failure| html(failure.code.status(), page::failed(&failure)));
         }

@@ -183,7 +183,8 @@ impl Lines {
         self.partial.clear();
         self.partial.shrink_to(256);
         let author = self.author.take().unwrap_or_else(|| self.mailbox.author());
-        tracing::debug!(target: "guest", instance = %self.instance, stream = self.stream.as_str(), "{text}");
+        let function = self.log.function();
+        tracing::debug!(target: "guest", %function, instance = %self.instance, stream = self.stream.as_str(), "{text}");
         self.log.write(self.stream, self.instance, author, text);
     }
 }

@@ -44,17 +44,15 @@ fn put(fields: &mut HeaderMap, name: HeaderName, text: &str) {
 
 /// The trace and flags of the origin, and a new parent.
 fn continued(origin: &Origin) -> String {
-    let (trace, flags) = match origin.trace.context.as_ref().map(|context| &context.traceparent) {
-        // `00-<32 hex>-<16 hex>-<2 hex>`.
-        Some(text) => (text[3..35].to_owned(), text[53..].to_owned()),
-        None => {
-            let flags = if origin.trace.is_left_out { "00" } else { "01" };
-            (trace_of(origin.request.as_str()), flags.to_owned())
-        }
-    };
     // Neither half of a version 4 UUID is all zeros.
     let (_, parent) = Uuid::new_v4().as_u64_pair();
-    format!("00-{trace}-{parent:016x}-{flags}")
+    match &origin.trace.context {
+        Some(context) => context.beside(parent),
+        None => {
+            let flags = if origin.trace.is_left_out { "00" } else { "01" };
+            format!("00-{}-{parent:016x}-{flags}", trace_of(origin.request.as_str()))
+        }
+    }
 }
 
 /// The trace of a request that came without one: the same for everything sent while serving it.

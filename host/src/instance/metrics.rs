@@ -13,6 +13,9 @@ use crate::guest::Entry;
 use crate::ids::FunctionName;
 use crate::telemetry::{FunctionLabels, SECONDS};
 
+/// How hooks fail: they say so, their instance crashes, or their time is over.
+const HOOK_FAILURES: [&str; 3] = ["failed", "crashed", "timed-out"];
+
 /// Counters of all instances of a host.
 pub struct Metrics {
     /// Hooks that were called. Pre-freeze may come with every request, so none is looked up by its label.
@@ -77,6 +80,15 @@ impl Metrics {
             crashes: Family::default(),
             stops: Family::default(),
         };
+        // What counts from its first increase on is not seen to increase.
+        for hook in [Entry::Initializer, Entry::PreFreeze, Entry::PreStop] {
+            for failure in HOOK_FAILURES {
+                drop(metrics.hook_failures.get_or_create(&HookFailureLabels { hook: hook.as_str(), failure }));
+            }
+        }
+        for reason in StopReason::ALL {
+            drop(metrics.stops.get_or_create(&StopLabel { reason: reason.as_str() }));
+        }
         registry.register("hook_failures", "Hooks that did not return in order", metrics.hook_failures.clone());
         let help = "Hooks, until they returned or were no longer waited for";
         registry.register_with_unit("hook", help, Unit::Seconds, metrics.hook_times.clone());

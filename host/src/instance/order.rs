@@ -46,7 +46,7 @@ pub enum StopReason {
 
 impl StopReason {
     /// All reasons, in the order of their declaration, which their codes follow.
-    const ALL: [StopReason; 8] = [
+    pub const ALL: [StopReason; 8] = [
         StopReason::Idle,
         StopReason::Updated,
         StopReason::Deleted,

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::query::{Head, LIMIT_MAX, QueryError, Scope, Visible};
 use super::rows::{InvocationRow, State, WindowRow};
 use super::{Ledger, time};
+use crate::csv::Row;
 use crate::ids::FunctionName;
 use crate::meter::{Basis, CalledBy, compute_units};
 
@@ -172,6 +173,49 @@ pub struct InvocationRecord {
     pub outcome: String,
     /// True if the caller got the answer.
     pub delivered: bool,
+}
+
+impl Row for WindowRecord {
+    const COLUMNS: &'static [&'static str] = &[
+        "start",
+        "end",
+        "function",
+        "version",
+        "instance",
+        "sequence",
+        "state",
+        "requests",
+        "hookCalls",
+        "executedMs",
+        "durationMs",
+        "openMs",
+        "epochs",
+        "cu",
+        "basis",
+        "memoryMb",
+        "memoryBytesPeak",
+        "parkedMs",
+        "parkedBytes",
+    ];
+}
+
+impl Row for InvocationRecord {
+    const COLUMNS: &'static [&'static str] = &[
+        "start",
+        "id",
+        "request",
+        "function",
+        "version",
+        "instance",
+        "calledBy",
+        "key",
+        "attempt",
+        "queuedMs",
+        "handlerMs",
+        "executedMs",
+        "outcome",
+        "delivered",
+    ];
 }
 
 impl Ledger {

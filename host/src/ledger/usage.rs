@@ -17,6 +17,7 @@ use super::query::{Blocks, GROUPS_MAX, Head, QueryError, Reader, Scope, Visible,
 use super::rows::WindowRow;
 use super::time::to_unix_us;
 use super::{Ledger, time};
+use crate::csv::Row;
 use crate::ids::{FunctionName, InstanceId, KeyId};
 use crate::meter::{Rest, compute_units};
 
@@ -124,6 +125,27 @@ pub struct Sums {
     pub memory_bytes_peak: u64,
     /// Memory held while parked, in GB (2^30 bytes) times seconds; never charged.
     pub parked_gb_seconds: f64,
+}
+
+impl Row for UsageGroup {
+    const COLUMNS: &'static [&'static str] = &[
+        "key",
+        "requests",
+        "hookCalls",
+        "windows",
+        "executedMs",
+        "durationMs",
+        "openMs",
+        "epochs",
+        "cu",
+        "executionEpochs",
+        "executionCu",
+        "durationEpochs",
+        "durationCu",
+        "memoryBytesPeak",
+        "parkedMs",
+        "parkedGbSeconds",
+    ];
 }
 
 impl Usage {

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use self::writer::Due;
 use crate::clock;
-use crate::ids::{InstanceId, KeyId, RequestId, VersionLabel};
+use crate::ids::{FunctionName, InstanceId, KeyId, RequestId, VersionLabel};
 
 pub use search::{Found, Search, Words};
 pub use store::Owner;
@@ -213,6 +213,11 @@ pub struct LogWriter {
 }
 
 impl LogWriter {
+    /// Whose log it is.
+    pub fn function(&self) -> &FunctionName {
+        &self.log.0.owner.function
+    }
+
     /// Appends a line, and forgets the oldest ones beyond the bounds.
     pub fn write(&self, stream: Stream, instance: InstanceId, author: Author, mut text: String) {
         text.truncate(text.floor_char_boundary(LINE_BYTES_MAX));

@@ -64,6 +64,11 @@ impl Pools {
         self.registry.load().get(&revision).cloned().map(Pool::pin)
     }
 
+    /// The same, for those who only look: it may go meanwhile.
+    pub fn peek(&self, revision: RevisionId) -> Option<Pool> {
+        self.registry.load().get(&revision).cloned()
+    }
+
     /// What is wrong with a revision's instances, if several in a row ended before they were ready.
     pub fn fault(&self, revision: RevisionId) -> Option<String> {
         self.registry.load().get(&revision)?.fault()

@@ -71,6 +71,11 @@ impl TraceContext {
     pub fn is_sampled(&self) -> bool {
         u8::from_str_radix(&self.traceparent[53..], 16).is_ok_and(|flags| flags & SAMPLED != 0)
     }
+
+    /// The `traceparent` of another span of the trace, with the flags of this one.
+    pub fn beside(&self, span: u64) -> String {
+        format!("{}{span:016x}{}", &self.traceparent[..36], &self.traceparent[52..])
+    }
 }
 
 #[cfg(test)]
@@ -84,6 +89,7 @@ mod tests {
         let context = TraceContext::parse(GOOD, Some("a=1,b=2")).unwrap();
         assert!(context.is_sampled() && context.tracestate.as_deref() == Some("a=1,b=2"));
         assert_eq!(TraceContext::of(context.trace(), context.span(), context.tracestate.clone()), context);
+        assert_eq!(context.beside(0xa), GOOD.replace("b7ad6b7169203331", "000000000000000a"));
         assert!(!TraceContext::parse(&GOOD.replace("-01", "-02"), None).unwrap().is_sampled());
         assert!(TraceContext::parse(&GOOD.replace("-01", "-03"), None).unwrap().is_sampled());
         let later = TraceContext::parse(&format!("cc{}-more", &GOOD[2..]), None).unwrap();

@@ -55,6 +55,7 @@ pub(crate) fn run(options: &Options) -> Result<Vec<Figure>> {
         rates.push(alone.per_second);
         noisy |= alone.noisy() || watched.noisy();
     }
+    let looks = looks(&host, options.plan.duration, options.plan.rounds)?;
     let paints = |path: &str| -> Result<Vec<f64>> {
         let paint = |_| {
             let began = clock::now();
@@ -71,9 +72,24 @@ pub(crate) fn run(options: &Options) -> Result<Vec<Figure>> {
         figure("two pages open and a scrape a second, against nobody", "x")
             .values(ratios)
             .target(Target::AtLeast(0.99)),
+        figure("CPU for those who look, of a host without load", "ms/s").values(looks),
         figure("the first page", "ms").values(paints("/")?),
         figure("the page of instances", "ms").values(paints("/console/instances")?),
     ])
+}
+
+/// CPU that the host takes for those who look while it does nothing else.
+fn looks(host: &Host, duration: Duration, rounds: usize) -> Result<Vec<f64>> {
+    let watchers = Watchers::start(host);
+    std::thread::sleep(duration);
+    let measured = (0..rounds).map(|_| {
+        let (before, began) = (host.server.cpu()?, clock::now());
+        std::thread::sleep(duration);
+        Ok(host.server.cpu()?.saturating_sub(before).as_secs_f64() * 1e3 / began.elapsed().as_secs_f64())
+    });
+    let measured = measured.collect();
+    watchers.stop()?;
+    measured
 }
 
 /// Who looks, each on a thread of its own.

@@ -46,7 +46,10 @@ document.addEventListener("click", async (event) => {
   try {
     const reply = await ask(method, path, method === "POST" ? {} : undefined);
     button.blur();
-    if (button.dataset.shows) return secret(reply[button.dataset.shows]);
+    if (button.dataset.shows) {
+      secret(reply[button.dataset.shows]);
+      return await again("keys");
+    }
     tell(`${button.textContent}: done`);
     if (method === "DELETE" && /^\/v1\/functions\/[^/]+$/.test(path)) location.href = "/";
     else if (!button.closest("[id]")?.matches("#lanes, #aliases, #triggers, #invocations")) location.reload();
@@ -65,6 +68,12 @@ function secret(text) {
   place.scrollIntoView({ block: "center" });
 }
 
+/** Puts a part of the page as it is now into its place. */
+async function again(id) {
+  const page = new DOMParser().parseFromString(await (await fetch(location.href)).text(), "text/html");
+  document.getElementById(id).replaceWith(page.getElementById(id));
+}
+
 /** Makes an access key. */
 function key(form) {
   form.addEventListener("submit", async (event) => {
@@ -81,6 +90,7 @@ function key(form) {
     try {
       secret((await ask("POST", form.dataset.key, wanted)).token);
       form.reset();
+      await again("keys");
     } catch (problem) {
       blame(form, problem);
     }
@@ -307,7 +317,7 @@ async function log(place) {
 
 /** Text in which characters that would change how it is read are written out. */
 function visible(text) {
-  return text.replaceAll(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, (letter) => `\\u${letter.charCodeAt(0).toString(16).padStart(4, "0")}`);
+  return text.replaceAll(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, (letter) => `\\u${letter.charCodeAt(0).toString(16).padStart(4, "0")}`);
 }
 
 /** Draws what a bill says over time. */

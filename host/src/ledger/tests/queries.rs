@@ -1,6 +1,7 @@
 //! What queries answer.
 
 use super::*;
+use crate::csv::Row;
 
 #[test]
 fn a_record_tells_what_was_posted() {
@@ -170,6 +171,24 @@ fn parked_time_of_thousands_of_instances_for_years_is_summed() {
     total.add_parked(century, 1 << 29);
     assert_eq!(total.parked_ms, century.as_secs_f64() * 11_000.0);
     assert_eq!(total.parked_gb_seconds, century.as_secs_f64() * 10.5);
+}
+
+#[test]
+fn every_field_of_a_record_is_a_column() {
+    fn columns<R: Row>(record: &R) {
+        let record = serde_json::to_value(record).unwrap();
+        let mut fields: Vec<&str> = record.as_object().unwrap().keys().map(String::as_str).collect();
+        let mut columns = R::COLUMNS.to_vec();
+        fields.sort_unstable();
+        columns.sort_unstable();
+        assert_eq!(fields, columns);
+    }
+    let host = Fixture::new();
+    host.window(window("f"));
+    host.invocation(InvocationReading { key: Some(KeyId::random()), ..invocation("f") });
+    columns(&host.windows()[0]);
+    columns(&host.ledger.invocations(&RecordQuery::default(), EVERY_FUNCTION).unwrap().invocations[0]);
+    columns(&host.usage(Group::Function).groups[0]);
 }
 
 #[test]
