@@ -51,7 +51,7 @@ interface FetchOptions {
   method?: string;
   headers?: Record<string, string>;
   body?: string | Uint8Array | ArrayBuffer;
-  /** How long to wait for the first byte, and then between two bytes, in milliseconds. */
+  /** How long to wait, in milliseconds, for the connection, for the first byte, and between two bytes; each wait has this timeout. */
   timeoutMs?: number;
 }
 

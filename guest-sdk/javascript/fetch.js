@@ -48,11 +48,16 @@ export async function fetch(url, { method = "GET", headers = {}, body, timeoutMs
     url: String(url).replace(/#.*/, ""),
     headers: Object.entries(headers).map(([name, value]) => [name, encode(String(value))]),
     body: bytesOf(body),
-    timeoutMs: timeoutMs === undefined ? null : Math.round(timeoutMs),
+    timeoutMs: timeoutMs === undefined ? null : milliseconds(timeoutMs),
   }).read();
   // Without the path and the query: these may contain secrets, and an error's text may reach a caller.
   if (answer.tag === "err") throw new TypeError(`${verb} ${parts[1]}: ${answer.val}`);
   return new Response(answer.val);
+}
+
+function milliseconds(time) {
+  if (typeof time === "number" && time >= 0 && time <= Number.MAX_SAFE_INTEGER) return Math.round(time);
+  throw new RangeError(`timeoutMs is ${String(time)}; it must be a number of milliseconds from 0 to ${Number.MAX_SAFE_INTEGER}`);
 }
 
 function bytesOf(body) {

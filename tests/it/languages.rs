@@ -275,6 +275,27 @@ async fn instances_draw_different_random_numbers() {
     }
 }
 
+#[tokio::test]
+async fn a_timeout_of_fetch_ends_the_wait_and_one_that_is_none_is_refused() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", silent.local_addr().unwrap());
+    for kind in [Kind::JavaScript, Kind::Python] {
+        let host = TestHost::start().await;
+        let function = kind.deploy(&host, "function", json!({"allowedOutboundHosts": ["127.0.0.1"]})).await;
+        let error = async |timeout: &str| {
+            let results = function.script(json!([{"http-get-within": [url, timeout]}])).await.results();
+            results[0]["error"].as_str().unwrap_or_default().to_owned()
+        };
+        let ended = error("0.1").await;
+        assert!(ended.to_lowercase().contains("timeout"), "{kind:?}: {ended}");
+        for wrong in ["-1", "1e30", "NaN", "Infinity"] {
+            let refused = error(wrong).await;
+            assert!(refused.contains("it must be"), "{kind:?}: {wrong}: {refused}");
+        }
+        assert_eq!(function.instances().await.len(), 1, "{kind:?}: it goes on");
+    }
+}
+
 /// The host's own words reach JavaScript and C, which do not see those of `wasi:http`.
 #[tokio::test]
 async fn fetch_says_why_there_is_no_response() {

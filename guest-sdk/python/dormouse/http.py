@@ -53,6 +53,10 @@ class Request:
     timeout: float | None
 
 
+# Hosts are told in nanoseconds, in 64 bits.
+_TIMEOUT_MAX = 10_000_000_000
+
+
 async def fetch(
     url: str,
     *,
@@ -67,7 +71,7 @@ async def fetch(
     for the connection, for the first byte, and between two bytes; each wait has this timeout. A cancelled `fetch` stops
     waiting at once, but the request may already have been sent.
 
-    Raises `FetchError` if no response came, and `ValueError` if the URL is not valid.
+    Raises `FetchError` if no response came, and `ValueError` if the URL or the timeout is not valid.
     """
     request = _request(url, method, headers, body, timeout)
     try:
@@ -90,6 +94,8 @@ def _request(url: str, method: str, headers: Mapping[str, str], body: bytes | st
         raise ValueError("a URL must start with http:// or https:// and name a host")
     if "@" in parts.netloc:
         raise ValueError("credentials belong into a header, not into the URL")
+    if timeout is not None and not 0 <= timeout <= _TIMEOUT_MAX:
+        raise ValueError(f"timeout is {timeout}; it must be 0 to {_TIMEOUT_MAX} seconds")
     body = body.encode() if isinstance(body, str) else body
     fields = [(name, value.encode()) for name, value in headers.items()]
     # A streamed body has no known length, and small servers need a `content-length`.

@@ -2,16 +2,18 @@
 
 use std::error::Error as StdError;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::BodyExt as _;
-use hyper::body::{Frame, Incoming, SizeHint};
+use futures::future::{self, Either};
+use http_body_util::{BodyExt as _, Empty};
+use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::crypto::ring;
 use rustls::{ClientConfig, RootCertStore};
@@ -20,7 +22,7 @@ use tokio::time::{Instant, Sleep, timeout};
 use wasmtime_wasi_http::RequestOptions;
 
 use super::delivery::{Body, BodyError};
-use super::reach::{Connector, Reach, ReachError};
+use super::reach::{Connection, Connector, Reach, ReachError};
 
 /// The timeout of each step for which the guest sets none.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -79,23 +81,90 @@ pub(super) async fn request(
     within(reach.clone()).request(request).await.map_err(|error| explain(&error))
 }
 
-/// Sends a request. `place` is released together with the response's body.
+/// How long a request may take in each of its steps.
+#[derive(Clone, Copy)]
+struct Times {
+    connect: Duration,
+    first_byte: Duration,
+    between_bytes: Duration,
+}
+
+impl Times {
+    fn of(options: Option<&RequestOptions>) -> Times {
+        let given = |time: fn(&RequestOptions) -> Option<Duration>| options.and_then(time).unwrap_or(PATIENCE);
+        Times {
+            connect: given(|options| options.connect_timeout),
+            first_byte: given(|options| options.first_byte_timeout),
+            between_bytes: given(|options| options.between_bytes_timeout),
+        }
+    }
+}
+
+/// Sends a request over a connection of the guest's. If that was used before and its server closed it meanwhile, the request goes once more
+/// over a new one, if it may be repeated. `place` is released together with the response's body.
 pub(super) async fn send(
-    client: Connecting,
+    (connections, reach): (&Connections, Arc<Reach>),
     request: http::Request<Body>,
     options: Option<RequestOptions>,
     place: OwnedSemaphorePermit,
 ) -> Result<http::Response<Body>, BodyError> {
-    let given = |time: fn(&RequestOptions) -> Option<Duration>| options.as_ref().and_then(time).unwrap_or(PATIENCE);
-    // The client does not tell if it connects or reuses a connection, so the two timeouts are added.
-    let head = given(|options| options.connect_timeout).saturating_add(given(|options| options.first_byte_timeout));
-    let between = given(|options| options.between_bytes_timeout);
-    let response = timeout(head, client.request(request)).await.map_err(|_| BodyError::ConnectionReadTimeout)?;
-    let response = response.map_err(|error| explain(&error))?;
-    Ok(response.map(|body| {
+    let (client, times, again) = (connections.client(&reach), Times::of(options.as_ref()), repeated(&request));
+    let response = match (exchange(&client, request, times).await, again) {
+        (Err(Failed { was_used: true, error: lost }), Some(again)) if is_closing(&lost) => {
+            exchange(&within(reach), again, times).await
+        }
+        (sent, _) => sent,
+    };
+    let between = times.between_bytes;
+    Ok(response.map_err(|failed| failed.error)?.map(|body| {
         let timer = Box::pin(tokio::time::sleep(between));
         ResponseBody { body, between, timer, _place: place }.boxed_unsync()
     }))
+}
+
+/// Why there was no response.
+struct Failed {
+    error: BodyError,
+    /// The connection had carried a request before.
+    was_used: bool,
+}
+
+/// Sends a request and waits for the head of its response.
+async fn exchange(
+    client: &Connecting,
+    mut request: http::Request<Body>,
+    times: Times,
+) -> Result<http::Response<Incoming>, Failed> {
+    let mut connection = capture_connection(&mut request);
+    let mut sent = pin!(client.request(request));
+    let begun = {
+        let connected = pin!(connection.wait_for_connection_metadata());
+        let begun = timeout(times.connect, future::select(&mut sent, connected)).await;
+        begun.map(|begun| if let Either::Left((response, _)) = begun { Some(response) } else { None })
+    };
+    let was_used = connection.connection_metadata().as_ref().is_some_and(Connection::is_used);
+    let failed = |error| Failed { error, was_used };
+    let response = match begun.map_err(|_| failed(BodyError::ConnectionTimeout))? {
+        Some(response) => response,
+        None => timeout(times.first_byte, sent).await.map_err(|_| failed(BodyError::ConnectionReadTimeout))?,
+    };
+    response.map_err(|error| failed(explain(&error)))
+}
+
+/// The same request once more, if it does no harm to send it twice (RFC 9110, section 9.2.2) and it has no body.
+fn repeated(request: &http::Request<Body>) -> Option<http::Request<Body>> {
+    (request.method().is_idempotent() && request.body().is_end_stream()).then(|| {
+        let mut again = http::Request::new(Empty::new().map_err(|never| match never {}).boxed_unsync());
+        *again.method_mut() = request.method().clone();
+        *again.uri_mut() = request.uri().clone();
+        *again.headers_mut() = request.headers().clone();
+        again
+    })
+}
+
+/// Whether an error says that the server closed the connection before it answered.
+fn is_closing(error: &BodyError) -> bool {
+    matches!(error, BodyError::HttpResponseIncomplete | BodyError::ConnectionTerminated)
 }
 
 /// A response's body with a timeout between its parts.
@@ -177,5 +246,125 @@ fn io_error(kind: io::ErrorKind) -> Option<BodyError> {
         | io::ErrorKind::BrokenPipe
         | io::ErrorKind::UnexpectedEof => Some(BodyError::ConnectionTerminated),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpSocket, TcpStream};
+    use tokio::sync::Semaphore;
+
+    use super::super::reach::Network;
+    use super::*;
+
+    const MS: fn(u64) -> Duration = Duration::from_millis;
+
+    struct Caller {
+        connections: Connections,
+        reach: Arc<Reach>,
+    }
+
+    impl Caller {
+        fn new() -> Caller {
+            let network = Arc::new(Network::new(Vec::new(), 100));
+            let reach = Arc::new(Reach::new(&["127.0.0.1".parse().unwrap()], network));
+            Caller { connections: Connections::default(), reach }
+        }
+
+        async fn send(&self, method: &str, to: SocketAddr, options: RequestOptions) -> Result<String, BodyError> {
+            let place = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
+            let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
+            let request = http::Request::builder().method(method).uri(format!("http://{to}/")).body(body).unwrap();
+            let response = send((&self.connections, self.reach.clone()), request, Some(options), place).await?;
+            let body = response.into_body().collect().await?.to_bytes();
+            Ok(String::from_utf8(body.to_vec()).unwrap())
+        }
+    }
+
+    fn waits(connect: Option<u64>, first_byte: Option<u64>) -> RequestOptions {
+        let (connect_timeout, first_byte_timeout) = (connect.map(MS), first_byte.map(MS));
+        RequestOptions { connect_timeout, first_byte_timeout, between_bytes_timeout: None }
+    }
+
+    async fn read_request(stream: &mut TcpStream) -> bool {
+        let (mut text, mut byte) = (Vec::new(), [0]);
+        while !text.ends_with(b"\r\n\r\n") {
+            match stream.read(&mut byte).await {
+                Ok(1) => text.extend(byte),
+                _ => return false,
+            }
+        }
+        true
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_step_has_its_own_timeout() {
+        // One that connects and never answers.
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        // One with so many waiting connections that the kernel takes no more.
+        let full = TcpSocket::new_v4().unwrap();
+        full.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let full = full.listen(0).unwrap();
+        let _waiting = TcpStream::connect(full.local_addr().unwrap()).await.unwrap();
+        let timed = async |to: &TcpListener, options: RequestOptions| {
+            let began = Instant::now();
+            let error = Caller::new().send("GET", to.local_addr().unwrap(), options).await.unwrap_err();
+            (format!("{error:?}"), began.elapsed().as_millis())
+        };
+        let read = |ms| ("ConnectionReadTimeout".to_owned(), ms);
+        let connect = |ms| ("ConnectionTimeout".to_owned(), ms);
+        let close = |(error, ms): (String, u128)| (error, ms / 10 * 10);
+        assert_eq!(close(timed(&silent, waits(None, Some(70))).await), read(70));
+        assert_eq!(close(timed(&silent, waits(Some(30), None)).await), read(600_000));
+        assert_eq!(close(timed(&full, waits(Some(50), None)).await), connect(50));
+        assert_eq!(close(timed(&full, waits(None, Some(50))).await), connect(600_000));
+    }
+
+    #[tokio::test]
+    async fn a_request_goes_once_more_if_the_server_closes_a_used_connection() {
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = server.local_addr().unwrap();
+        // Each connection answers one request, and closes when it has read the next.
+        let served = tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = server.accept().await.unwrap();
+                tokio::spawn(async move {
+                    read_request(&mut stream).await;
+                    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+                    read_request(&mut stream).await;
+                });
+            }
+        });
+        let caller = Caller::new();
+        for method in ["GET", "PUT", "DELETE", "POST"] {
+            caller.send("POST", address, waits(None, None)).await.expect("a new connection answers");
+            // hyper takes it back in a task of its own.
+            tokio::time::sleep(MS(20)).await;
+            match caller.send(method, address, waits(None, None)).await {
+                Ok(answer) => assert!(answer == "ok" && method != "POST", "{method}"),
+                Err(error) => assert!(is_closing(&error) && method == "POST", "{method}: {error:?}"),
+            }
+        }
+        served.abort();
+    }
+
+    #[tokio::test]
+    async fn a_server_that_closes_new_connections_is_not_asked_twice() {
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = server.local_addr().unwrap();
+        let counted = tokio::spawn(async move {
+            let mut count = 0;
+            while let Ok(Ok((mut stream, _))) = timeout(MS(200), server.accept()).await {
+                count += 1;
+                read_request(&mut stream).await;
+            }
+            count
+        });
+        let error = Caller::new().send("GET", address, waits(None, None)).await.unwrap_err();
+        assert!(is_closing(&error), "{error:?}");
+        assert_eq!(counted.await.unwrap(), 1);
     }
 }

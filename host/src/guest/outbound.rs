@@ -130,10 +130,10 @@ impl WasiHttpHooks for Outbound {
             Err(error) => return Box::new(std::future::ready(Err(error))),
         };
         let mut span = self.mailbox.origin().and_then(|origin| trace::begin(&mut request, &origin));
-        let client = self.mailbox.connections.client(&self.reach);
+        let (mailbox, reach) = (self.mailbox.clone(), self.reach.clone());
         let (log, author) = (self.log.clone(), self.mailbox.author());
         Box::new(async move {
-            let sent = client::send(client, request, options, place).await;
+            let sent = client::send((&mailbox.connections, reach), request, options, place).await;
             if let Some(span) = &mut span {
                 match &sent {
                     Ok(response) => span.answered(response.status().as_u16()),

@@ -48,9 +48,8 @@ pub(super) fn add_to_linker(linker: &mut Linker<World>) -> wasmtime::Result<()> 
 /// Sends a request as `wasi:http` would, with the same checks and the same rules for headers.
 fn send(world: &mut World, request: Request) -> impl Future<Output = Result<Response, String>> + use<> {
     let timeout = request.timeout_ms.map(Duration::from_millis);
-    // Connecting counts as a part of the time to the first byte.
-    let connect_timeout = timeout.map(|_| Duration::ZERO);
-    let options = RequestOptions { connect_timeout, first_byte_timeout: timeout, between_bytes_timeout: timeout };
+    let options =
+        RequestOptions { connect_timeout: timeout, first_byte_timeout: timeout, between_bytes_timeout: timeout };
     let sent = build(request, |field| world.http().hooks.is_forbidden_header(field)).map(|request| {
         let host = request.uri().host().unwrap_or_default().to_owned();
         let body_ended = Box::new(std::future::ready(Ok(())));

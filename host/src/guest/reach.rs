@@ -9,10 +9,11 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
-use http::Uri;
 use http::uri::Scheme;
+use http::{Extensions, Uri};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::client::legacy::connect::{self, Connected, HttpConnector};
@@ -156,9 +157,22 @@ impl Service<Uri> for Connector {
     }
 }
 
+/// Whether a connection has carried a request.
+#[derive(Clone, Debug, Default)]
+struct Used(Arc<AtomicBool>);
+
+impl Connection {
+    /// Whether a connection that is about to carry a request has carried one before. Asked once for each request.
+    pub(super) fn is_used(connected: &Connected) -> bool {
+        let mut extensions = Extensions::new();
+        connected.get_extras(&mut extensions);
+        extensions.get::<Used>().is_some_and(|used| used.0.swap(true, Ordering::Relaxed))
+    }
+}
+
 impl connect::Connection for Connection {
     fn connected(&self) -> Connected {
-        self.stream.connected()
+        self.stream.connected().extra(Used::default())
     }
 }
 

@@ -1,5 +1,6 @@
 //! What instances count.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -34,8 +35,13 @@ pub struct Metrics {
 
 type HookTimesFamily = Family<FunctionHookLabels, Histogram, fn() -> Histogram>;
 
-/// How long the hooks of one function take. Looking them up for each call would cost an allocation each.
-pub struct HookTimes([Histogram; 3]);
+/// How long the hooks of one function take. Looking them up for each call would cost an allocation each, and who scrapes pays
+/// for those that are never called.
+pub struct HookTimes {
+    function: String,
+    family: HookTimesFamily,
+    hooks: [OnceLock<Histogram>; 3],
+}
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct FunctionHookLabels {
@@ -99,12 +105,8 @@ impl Metrics {
 
     /// Those of a function's hooks.
     pub fn hook_times(&self, function: &FunctionName) -> HookTimes {
-        let label = self.labels.of(function).function;
-        let of = |hook: Entry| {
-            let labels = FunctionHookLabels { function: label.clone(), hook: hook.as_str() };
-            self.hook_times.get_or_create(&labels).clone()
-        };
-        HookTimes([of(Entry::Initializer), of(Entry::PreFreeze), of(Entry::PreStop)])
+        let function = self.labels.of(function).function;
+        HookTimes { function, family: self.hook_times.clone(), hooks: Default::default() }
     }
 
     /// Instances that were stopped to make room for others.
@@ -135,6 +137,10 @@ impl HookTimes {
             Entry::PreStop => 2,
             Entry::Handler => return, // A request, whose times the pool counts.
         };
-        self.0[place].observe(time.as_secs_f64());
+        let histogram = self.hooks[place].get_or_init(|| {
+            let labels = FunctionHookLabels { function: self.function.clone(), hook: hook.as_str() };
+            self.family.get_or_create(&labels).clone()
+        });
+        histogram.observe(time.as_secs_f64());
     }
 }

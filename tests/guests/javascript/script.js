@@ -143,9 +143,9 @@ function trap() {
   engine.exit();
 }
 
-async function send(method, url, body) {
+async function send(method, url, body, timeoutMs) {
   try {
-    const response = await fetch(url, { method, body: method === "GET" ? undefined : body });
+    const response = await fetch(url, { method, body: method === "GET" ? undefined : body, timeoutMs });
     return { status: response.status, body: await response.text() };
   } catch (error) {
     return { error: error.message };
@@ -201,6 +201,7 @@ const steps = {
   },
   "http-get": (url) => send("GET", url, ""),
   "http-post": (url, body) => send("POST", url, body),
+  "http-get-within": (url, timeout) => send("GET", url, "", Number(timeout)),
   env: () => engine.env(),
   "read-file": () => "JavaScript has no files here",
   context: (ctx) => ({ ...ctx, remainingMs: Math.max(0, ctx.deadlineMs - Date.now()) }),

@@ -223,9 +223,9 @@ def print_forever() -> None:
         print(line)
 
 
-async def send(method: str, url: str, body: str) -> dict:
+async def send(method: str, url: str, body: str, timeout: float | None = None) -> dict:
     try:
-        response = await dormouse.fetch(url, method=method, body=body)
+        response = await dormouse.fetch(url, method=method, body=body, timeout=timeout)
     except (dormouse.FetchError, ValueError) as error:
         return {"error": str(error)}
     return {"status": response.status, "body": response.body.decode(errors="replace")}
@@ -324,6 +324,7 @@ STEPS = {
     "print-forever": print_forever,
     "http-get": lambda url: send("GET", url, ""),
     "http-post": lambda url, body: send("POST", url, body),
+    "http-get-within": lambda url, timeout: send("GET", url, "", float(timeout)),
     "env": lambda: dict(os.environ),
     "read-file": read_file,
     "libraries": libraries,
