@@ -967,6 +967,14 @@ async fn what_fails_at_an_http_trigger_or_a_domain_is_told_as_function_compute_d
         answer.problem(status, code);
         assert_eq!(answer.header("x-fc-error-type"), kind, "{path}: {answer:?}");
     }
+    // Their callers hand requests over with their own fields.
+    for path in [trigger, domain] {
+        let request = host.client.post(format!("{}{path}", host.data)).header("host", "probe.example.com");
+        let request =
+            request.header("x-fc-invocation-type", "Async").header("x-fc-stateful-async-invocation-id", "mine");
+        let answer = Reply::of(request.body(r#"{"do": []}"#).send().await.unwrap()).await;
+        assert_eq!((answer.status, &answer.json()["invocationId"]), (202, &json!("mine")), "{path}: {answer:?}");
+    }
 }
 
 #[tokio::test]

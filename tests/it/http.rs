@@ -21,6 +21,9 @@ over_kinds! {
         a_request_is_in_flight_until_its_body_is_read,
         half_a_short_body_is_a_502_that_is_logged,
         half_a_long_body_breaks_off_and_is_logged,
+        a_short_body_that_never_comes_is_a_504,
+        a_body_that_is_longer_than_announced_is_told_so,
+        a_status_says_what_follows_it,
         a_response_without_a_body_may_announce_one,
         a_status_that_ends_no_request_is_a_502_that_is_logged,
         an_invalid_header_is_refused_to_the_guest_and_logged_if_it_gives_up,
@@ -167,8 +170,9 @@ async fn trailers_pass_in_either_direction(kind: Kind) {
     caller
         .write("POST /fn/http/count HTTP/1.1\r\nHost: test\r\nTrailer: x-end\r\nTransfer-Encoding: chunked\r\n\r\n")
         .await;
-    caller.write("3\r\nabc\r\n0\r\nx-end: yes\r\n\r\n").await;
-    caller.read_to(r#"{"bytes":3,"end":"yes"}"#).await;
+    // What frames a message is no trailer.
+    caller.write("3\r\nabc\r\n0\r\nx-end: yes\r\ncontent-length: 5\r\nhost: other\r\n\r\n").await;
+    caller.read_to(r#"{"bytes":3,"end":"yes","trailers":1}"#).await;
     caller.write("GET /fn/http/bytes/5 HTTP/1.1\r\nHost: test\r\nTE: trailers\r\n\r\n").await;
     let read = caller.read_to("x-end: 5\r\n\r\n").await;
     assert!(read.contains("5\r\nxxxxx\r\n0\r\n"), "{read}");
@@ -224,6 +228,20 @@ async fn half_a_short_body_is_a_502_that_is_logged(kind: Kind) {
     assert_eq!(line["request"], reply.header("dormouse-request-id"));
 }
 
+async fn a_short_body_that_never_comes_is_a_504(kind: Kind) {
+    let host = TestHost::start().await;
+    let http = kind.deploy(&host, "http", json!({"timeoutMs": 500})).await;
+    sent(http.fetch("GET", "/stuck/10")).await.problem(504, "function-timed-out");
+}
+
+async fn a_body_that_is_longer_than_announced_is_told_so(kind: Kind) {
+    let host = TestHost::start().await;
+    let http = kind.deploy(&host, "http", json!({})).await;
+    let reply = sent(http.fetch("GET", "/over/10")).await;
+    let detail = reply.problem(502, "function-response-invalid");
+    assert!(detail.contains("its body is longer than the 10 bytes that it announced"), "{detail}");
+}
+
 async fn half_a_long_body_breaks_off_and_is_logged(kind: Kind) {
     let host = TestHost::start().await;
     let http = kind.deploy(&host, "http", json!({})).await;
@@ -251,6 +269,24 @@ async fn a_response_without_a_body_may_announce_one(kind: Kind) {
     }
     assert_eq!(http.instances().await.len(), 1, "whoever has an answer finds room in the instance");
     assert_eq!(http.lines_with("no proper response").await, 0);
+}
+
+async fn a_status_says_what_follows_it(kind: Kind) {
+    let host = TestHost::start().await;
+    kind.deploy(&host, "http", json!({})).await;
+    // 205 has no body, whatever the function writes (RFC 9110, section 15.3.6); a status that nobody knows has no phrase.
+    for (path, head, end) in [
+        ("reset", "HTTP/1.1 205 Reset Content\r\n", "content-length: 0\r\n"),
+        ("status/204", "HTTP/1.1 204 No Content\r\n", "\r\n\r\n"),
+        ("status/299", "HTTP/1.1 299 \r\n", ""),
+        ("status/599", "HTTP/1.1 599 \r\n", ""),
+    ] {
+        let mut caller = Caller::connect(&host.data).await;
+        let request = format!("GET /fn/http/{path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+        caller.write(request).await;
+        let read = caller.read_to_close().await;
+        assert!(read.starts_with(head) && read.contains(end) && !read.contains("text"), "{path}: {read}");
+    }
 }
 
 async fn a_status_that_ends_no_request_is_a_502_that_is_logged(kind: Kind) {
@@ -412,4 +448,29 @@ async fn an_event_function_takes_the_body_of_any_request() {
     let probe = host.deploy("probe", "guest-probe", json!({})).await;
     let reply = sent(probe.fetch("PUT", "/any/path?q").body(json!({"do": ["count"]}).to_string())).await;
     assert_eq!((reply.results(), reply.header("content-type")), (json!([1]), "application/octet-stream"));
+}
+
+#[tokio::test]
+async fn what_others_may_read_in_another_way_is_refused() {
+    let host = TestHost::start().await;
+    host.deploy("hello", "example-hello", json!({})).await;
+    for (fields, detail) in [
+        ("", "`Host` is missing"),
+        ("Host: a\r\nHost: b\r\n", "`Host` is there more than once"),
+        ("Host: a b\r\n", "`Host` is not an address"),
+        ("Host: a\r\nTransfer-Encoding: gzip, chunked\r\n", "`Transfer-Encoding`"),
+        ("Host: a\r\nTransfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n", "`Transfer-Encoding`"),
+        ("Host: a\r\nX-Fc-Invocation-Type: Async\r\n", "here it is `dormouse-invocation-type`"),
+        ("Host: a\r\nX-Fc-Stateful-Async-Invocation-Id: one\r\n", "here it is `dormouse-invocation-id`"),
+    ] {
+        let mut caller = Caller::connect(&host.data).await;
+        let target = if detail.contains("address") { "/fn/hello/" } else { "/invoke/hello" };
+        caller.write(format!("POST {target} HTTP/1.1\r\n{fields}Connection: close\r\n\r\n0\r\n\r\n")).await;
+        let read = caller.read_to_close().await;
+        let is_refused = read.starts_with("HTTP/1.1 400 ") && read.contains("invalid-request") && read.contains(detail);
+        assert!(is_refused, "{fields}: {read}");
+    }
+    let mut caller = Caller::connect(&host.data).await;
+    caller.write("POST /invoke/hello HTTP/1.0\r\n\r\n").await;
+    assert!(caller.read_to_close().await.starts_with("HTTP/1.0 200 "), "HTTP/1.0 has no such field");
 }

@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 
 use super::reply::{self, Asked, Response};
 use super::route::{self, Route, Way, invalid};
-use super::{Plane, cors, http_event};
+use super::{Plane, cors, fields, http_event};
 use crate::access::Key;
 use crate::catalog::{Address, HttpTrigger, is_proxy_path};
 use crate::fc;
@@ -34,22 +34,24 @@ pub(super) async fn answer(plane: &Plane, sent: http::Request<Incoming>, client:
     let host = &plane.host;
     let request = headers::request_id(sent.headers());
     let answered = async {
-        let (Head { method, uri, mut headers, .. }, body) = sent.into_parts();
+        let (Head { method, uri, mut headers, version, .. }, body) = sent.into_parts();
         let body = Lingering::new(body, host.tasks().clone());
         session::withhold(&mut headers);
         let mut asked = Asked { request: &request, method: &method, room: host.reply_room(), is_fc: false };
-        if headers.get_all(header::HOST).iter().count() > 1 {
-            // Who is in front may take the other one (RFC 9112, section 3.2).
-            return reply::failed(invalid("the field `Host` is there more than once"), asked);
+        if let Err(failure) = fields::check_framing(version, &headers) {
+            return reply::failed(failure, asked);
         }
         let own = own_address(host, &uri, &headers);
         asked.is_fc = own.as_ref().is_some_and(|own| fc::is_address(own));
+        if let Err(failure) = fields::read_theirs(asked.is_fc, &mut headers) {
+            return reply::failed(failure, asked);
+        }
         let cors = own.as_ref().and_then(|own| own.trigger.cors.as_ref());
         if let Some(answer) = cors.and_then(|cors| cors::preflight(cors, &method, &headers)) {
             return answer;
         }
         let origin = cors.and_then(|_| headers.get(header::ORIGIN).cloned());
-        let read = check_upgrade(&headers).and_then(|()| {
+        let read = fields::check_upgrade(&headers).and_then(|()| {
             let route = match own.clone() {
                 Some(own) => Route::to(own, &method, &uri)?,
                 None => Route::of(&method, &uri)?,
@@ -131,8 +133,8 @@ struct Sent<'a> {
 
 async fn call(plane: &Plane, request: &RequestId, route: Route<'_>, mut sent: Sent<'_>) -> Result<Answered, Failure> {
     let host = &plane.host;
-    let is_asynchronous = is_asynchronous(&mut sent.headers)?;
-    let id = invocation_id(&mut sent.headers)?;
+    let is_asynchronous = fields::is_asynchronous(&mut sent.headers)?;
+    let id = fields::invocation_id(&mut sent.headers)?;
     if id.is_some() && !is_asynchronous {
         return Err(invalid(
             "`Dormouse-Invocation-Id` is for asynchronous invocations: send `Dormouse-Invocation-Type: async` as well",
@@ -243,40 +245,11 @@ fn take_key(host: &Host, signed: Option<Arc<Key>>, fields: &mut HeaderMap) -> Re
     Ok(Some(key))
 }
 
-/// Other protocols may be offered, and nobody need take them up. One who asks for a WebSocket expects nothing else.
-fn check_upgrade(fields: &HeaderMap) -> Result<(), Failure> {
-    let offered = fields.get_all(header::UPGRADE).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-    if offered.map(<[u8]>::trim_ascii).any(|protocol| protocol.eq_ignore_ascii_case(b"websocket")) {
-        let detail = "functions have no WebSockets; server-sent events or a stream in either direction may do instead";
-        return Err(Failure::new(Code::UpgradeNotSupported, detail));
-    }
-    Ok(())
-}
-
-/// Whether the caller does not wait for the function. The field is meant for the host, so the function does not get it.
-fn is_asynchronous(fields: &mut HeaderMap) -> Result<bool, Failure> {
-    match fields.remove(headers::INVOCATION_TYPE).as_ref().map(HeaderValue::as_bytes) {
-        None | Some(b"sync") => Ok(false),
-        Some(b"async") => Ok(true),
-        Some(_) => Err(Failure::new(
-            Code::InvocationTypeNotSupported,
-            "`Dormouse-Invocation-Type` is `sync`, which it is without the field, or `async`",
-        )),
-    }
-}
-
-/// The identifier that the caller chose for an asynchronous invocation.
-fn invocation_id(fields: &mut HeaderMap) -> Result<Option<RequestId>, Failure> {
-    let Some(value) = fields.remove(headers::INVOCATION_ID) else { return Ok(None) };
-    let id = value.to_str().ok().and_then(RequestId::from_caller);
-    let detail = "`Dormouse-Invocation-Id` must be 1 to 128 letters, digits and `._:/+=@-`";
-    id.map(Some).ok_or_else(|| invalid(detail))
-}
-
 /// The request as the function sees it: its own paths begin at `/`, and the authority is the one that the caller used.
 fn forwarded(sent: Sent<'_>, path: &str) -> Result<http::Request<guest::Body>, Failure> {
     let uri = address(&sent.headers, sent.uri, path)?;
-    let mut request = http::Request::new(sent.body.map_err(BodyError::from).boxed_unsync());
+    let body = sent.body.map_frame(guest::without_framing).map_err(BodyError::from);
+    let mut request = http::Request::new(body.boxed_unsync());
     *request.uri_mut() = uri;
     *request.method_mut() = sent.method.clone();
     *request.headers_mut() = sent.headers;

@@ -3,9 +3,11 @@
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use http::response::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use http_body_util::{BodyExt as _, Collected, Full, Limited};
 use hyper::body::{Body, Bytes, Frame, SizeHint};
+use hyper::ext::ReasonPhrase;
 use serde_json::json;
 
 use super::http_event;
@@ -172,17 +174,26 @@ fn event(reply: Vec<u8>, room: &Room) -> Result<Response, Failure> {
 
 /// The response that a reply stands for.
 fn written(reply: Vec<u8>, room: &Room, method: &Method) -> Result<Response, Failure> {
-    let (head, body) = http_event::response(reply)?.into_parts();
-    let body = if *method == Method::HEAD { Bytes::new() } else { shared(body, room)? };
+    let (mut head, body) = http_event::response(reply)?.into_parts();
+    let body = if is_bodiless(method, &mut head) { Bytes::new() } else { shared(body, room)? };
     Ok(Response::from_parts(head, ReplyBody::Whole(body.into())))
+}
+
+/// Whether a response has no body, whatever the function wrote.
+fn is_bodiless(method: &Method, head: &mut Parts) -> bool {
+    if head.status == StatusCode::RESET_CONTENT {
+        // This one announces that it has none (RFC 9110, section 15.3.6).
+        head.headers.remove(header::CONTENT_LENGTH);
+    }
+    // The others announce what they do not hold (section 6.4.1).
+    let without = [StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::NOT_MODIFIED];
+    method == Method::HEAD || without.contains(&head.status)
 }
 
 /// A response as it is, once its body is whole if it is short.
 async fn held(response: guest::Response, method: &Method) -> Result<Response, Failure> {
-    // These announce what they do not hold (RFC 9110, section 6.4.1).
-    let bodiless =
-        method == Method::HEAD || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    let (head, body) = response.into_parts();
+    let (mut head, body) = response.into_parts();
+    let bodiless = is_bodiless(method, &mut head);
     let body = match body {
         ResponseBody::Whole(bytes) => {
             let bytes = if bodiless { Bytes::new() } else { bytes };
@@ -197,13 +208,15 @@ async fn held(response: guest::Response, method: &Method) -> Result<Response, Fa
     if body.length().is_none_or(|bytes| bytes > HELD_BYTES_MAX) {
         return Ok(Response::from_parts(head, ReplyBody::Streamed(body)));
     }
-    match body.collect().await {
-        Ok(body) => Ok(Response::from_parts(head, ReplyBody::Whole(body.to_bytes().into()))),
-        Err(_) => Err(Failure::new(
-            Code::FunctionResponseInvalid,
-            "the function's response ended before its announced length",
-        )),
-    }
+    let delivery = body.delivery().clone();
+    body.collect().await.map(|body| Response::from_parts(head, ReplyBody::Whole(body.to_bytes().into()))).map_err(
+        |_| {
+            // What ended the request, or else what ended its body.
+            let early = "the function's response ended before its announced length".to_owned();
+            let (code, detail) = delivery.failure().unwrap_or((Code::FunctionResponseInvalid.as_str(), early));
+            Failure::new(Code::named(code), detail)
+        },
+    )
 }
 
 /// The response to `POST /invoke`: its body is the result, or the error's text, as its status says.
@@ -235,12 +248,18 @@ impl About {
     }
 
     fn note(&self, mut response: Response, request: &RequestId) -> Response {
+        let status = response.status();
         let fields: &mut HeaderMap = response.headers_mut();
         fields.reserve(headers::REPLY_FIELDS);
         fields.insert(headers::REQUEST_ID, headers::value(request));
         if let Some(start) = self.start {
             fields.insert(headers::START, HeaderValue::from_static(start));
         }
+        if status.canonical_reason().is_none() {
+            // Without it hyper would make one up.
+            response.extensions_mut().insert(ReasonPhrase::from_static(b""));
+        }
+        let fields = response.headers_mut();
         // A list, to which the function may have added its own.
         fields.append(headers::SERVER_TIMING, headers::server_timing(&self.timings));
         response

@@ -328,10 +328,10 @@ mod tests {
         let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = server.local_addr().unwrap();
         // Each connection answers one request, and closes when it has read the next.
-        let served = tokio::spawn(async move {
+        let served = tokio::task::spawn(async move {
             loop {
                 let (mut stream, _) = server.accept().await.unwrap();
-                tokio::spawn(async move {
+                tokio::task::spawn(async move {
                     read_request(&mut stream).await;
                     stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
                     read_request(&mut stream).await;
@@ -355,7 +355,7 @@ mod tests {
     async fn a_server_that_closes_new_connections_is_not_asked_twice() {
         let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = server.local_addr().unwrap();
-        let counted = tokio::spawn(async move {
+        let counted = tokio::task::spawn(async move {
             let mut count = 0;
             while let Ok(Ok((mut stream, _))) = timeout(MS(200), server.accept()).await {
                 count += 1;

@@ -8,13 +8,14 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use futures::task::AtomicWaker;
-use http::header::CONTENT_LENGTH;
+use http::HeaderName;
+use http::header::{self, CONTENT_LENGTH};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::{Body as _, Frame, SizeHint};
@@ -90,6 +91,8 @@ struct State {
     whole: AtomicBool,
     /// The guest will write no more.
     closed: AtomicBool,
+    /// Why the request failed after the head of its response: the code of the problem, and what was wrong.
+    failure: OnceLock<(&'static str, String)>,
     reader: AtomicWaker,
 }
 
@@ -99,6 +102,18 @@ impl Delivery {
     pub fn close(&self) {
         self.0.closed.store(true, Ordering::Release);
         self.0.reader.wake();
+    }
+
+    /// The same when the request has failed.
+    pub fn fail(&self, code: &'static str, detail: String) {
+        // It ends once.
+        let _ = self.0.failure.set((code, detail));
+        self.close();
+    }
+
+    /// Why the request failed, if it has.
+    pub fn failure(&self) -> Option<(&'static str, String)> {
+        self.0.failure.get().cloned()
     }
 
     /// True if the body was read to its end.
@@ -197,9 +212,38 @@ fn nothing() -> Body {
     Empty::new().map_err(|never| match never {}).boxed_unsync()
 }
 
+/// Fields that say how a message is framed and where it goes. They are read before the body, so in trailers they would only
+/// mislead who reads them there (RFC 9110, section 6.5.1).
+const FRAMING: [HeaderName; 8] = [
+    header::CONNECTION,
+    header::CONTENT_LENGTH,
+    header::EXPECT,
+    header::HOST,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// A part of a body, without the trailers that no message may have.
+pub fn without_framing(mut frame: Frame<Bytes>) -> Frame<Bytes> {
+    if let Some(trailers) = frame.trailers_mut() {
+        for name in &FRAMING {
+            trailers.remove(name);
+        }
+    }
+    frame
+}
+
 /// What was wrong with a body.
 fn broken(sent: u64, announced: Option<u64>, error: &BodyError) -> String {
     match announced {
+        Some(announced) if matches!(error, BodyError::HttpResponseBodySize(Some(written)) if *written > announced) => {
+            format!("its body is longer than the {announced} bytes that it announced")
+        }
+        Some(announced) if matches!(error, BodyError::HttpResponseBodySize(_)) => {
+            format!("its body ended after {sent} of {announced} announced bytes")
+        }
         Some(announced) => format!("its body ended after {sent} of {announced} announced bytes ({error})"),
         None => format!("its body broke off after {sent} bytes ({error})"),
     }
@@ -210,7 +254,7 @@ impl ResponseBody {
     pub fn delivery(&self) -> Option<Delivery> {
         match self {
             ResponseBody::Whole(_) => None,
-            ResponseBody::Streamed(body) => Some(body.delivery.clone()),
+            ResponseBody::Streamed(body) => Some(body.delivery().clone()),
         }
     }
 }
@@ -219,6 +263,11 @@ impl StreamedBody {
     /// The length that the guest announced.
     pub fn length(&self) -> Option<u64> {
         self.announced
+    }
+
+    /// A handle to it.
+    pub fn delivery(&self) -> &Delivery {
+        &self.delivery
     }
 
     /// Drops the body unread, and waits until the guest has finished the request.
@@ -298,7 +347,7 @@ impl hyper::body::Body for StreamedBody {
             }
             trailers => {
                 // Readers do not poll again after trailers, so these are held back with the end of the body.
-                self.trailers = trailers.and_then(Result::ok);
+                self.trailers = trailers.and_then(Result::ok).map(without_framing);
                 self.end(Ok(None));
                 Poll::Pending
             }

@@ -39,7 +39,7 @@ pub use call::{Call, CallContext, CallId, Entry, EventInput, Fault, Input, Reply
 pub use capacity::Capacity;
 pub use code::{CodeFile, CompiledCode};
 pub use component::Component;
-pub use delivery::{Body, BodyError, Delivery, Response, ResponseBody, StreamedBody};
+pub use delivery::{Body, BodyError, Delivery, Response, ResponseBody, StreamedBody, without_framing};
 pub use ending::{Ending, MemoryLack, Trap};
 pub use engine::{Engine, compile};
 pub use exports::{EntryNames, Export, Exports, Hook, HookName, Protocol};

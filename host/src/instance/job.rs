@@ -212,7 +212,10 @@ impl Job {
             // The caller may have left meanwhile; then the record says so.
             Caller::Waiting(_) => self.send(outcome, timings),
             Caller::Reading(delivery) => {
-                delivery.close();
+                match &outcome {
+                    Outcome::Replied(_) | Outcome::Responded(_) => delivery.close(),
+                    failed => delivery.fail(failed.code(), failed.detail()),
+                }
                 delivery.is_whole()
             }
             Caller::Gone => false,

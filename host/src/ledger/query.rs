@@ -3,6 +3,10 @@
 //! Queries block, so asynchronous callers run them in `spawn_blocking`. Readers of a write-ahead log see a snapshot and
 //! never block the writer.
 
+use std::cell::Cell;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::iter;
 use std::ops::ControlFlow;
 use std::time::{Duration, SystemTime};
 
@@ -56,8 +60,10 @@ pub(super) struct Scope<'a> {
     pub(super) from_us: i64,
     /// They start before this time.
     pub(super) to_us: i64,
-    /// They are visited from the newest block on.
-    pub(super) newest: bool,
+    /// The newest so many are wanted, and they are visited from the newest block on.
+    pub(super) newest: Option<usize>,
+    /// None that starts before this time is wanted any more: enough later ones are known.
+    pub(super) floor_us: Cell<i64>,
 }
 
 impl<'a> Scope<'a> {
@@ -72,18 +78,42 @@ impl<'a> Scope<'a> {
             function: function.map(|function| function.as_str().to_owned()),
             from_us: from.map_or(0, to_unix_us),
             to_us: to.map_or(i64::MAX, to_unix_us),
-            newest: false,
+            newest: None,
+            floor_us: Cell::new(i64::MIN),
         }
     }
 
     /// The part of it between these times.
     pub(super) fn between(&self, from_us: i64, to_us: i64) -> Scope<'a> {
         let (from_us, to_us) = (from_us.max(self.from_us), to_us.min(self.to_us));
-        Scope { visible: self.visible, function: self.function.clone(), from_us, to_us, newest: self.newest }
+        let Scope { visible, function, newest, floor_us, .. } = self;
+        let (function, floor_us) = (function.clone(), floor_us.clone());
+        Scope { visible: *visible, function, from_us, to_us, newest: *newest, floor_us }
+    }
+
+    /// Raises the floor to what the newest of these starts leave room for.
+    fn raise_floor(&self, starts: impl Iterator<Item = i64>) {
+        let Some(wanted) = self.newest else { return };
+        let mut latest = BinaryHeap::new();
+        // Those at the end of the scope may be on the page before: they say nothing about how many this one has.
+        for start_us in starts.filter(|start_us| self.holds(*start_us) && *start_us < self.to_us - 1) {
+            if latest.len() < wanted {
+                latest.push(Reverse(start_us));
+            } else if let Some(mut first) = latest.peek_mut()
+                && first.0 < start_us
+            {
+                *first = Reverse(start_us);
+            }
+        }
+        if latest.len() == wanted
+            && let Some(Reverse(first)) = latest.peek()
+        {
+            self.floor_us.set(self.floor_us.get().max(*first));
+        }
     }
 
     fn holds(&self, start_us: i64) -> bool {
-        (self.from_us..self.to_us).contains(&start_us)
+        (self.from_us..self.to_us).contains(&start_us) && start_us >= self.floor_us.get()
     }
 }
 
@@ -155,10 +185,14 @@ impl Reader {
         let mut select = self.0.prepare(
             "SELECT 0, function, version, start_us, row FROM open_windows WHERE ?1 IS NULL OR function = ?1",
         )?;
-        each(select.query([&scope.function])?, |head, rows| {
-            // They are not ordered, so a stop at one says nothing about the next ones.
-            windows_of(scope, &head, rows, &mut visit).map(|_| ControlFlow::Continue(()))
-        })
+        each(
+            select.query([&scope.function])?,
+            |_| Ok(ControlFlow::Continue(true)),
+            |head, rows| {
+                // They are not ordered, so a stop at one says nothing about the next ones.
+                windows_of(scope, &head, rows, &mut visit).map(|_| ControlFlow::Continue(()))
+            },
+        )
     }
 
     /// Visits the windows in `scope` that ended.
@@ -180,6 +214,11 @@ impl Reader {
         self.blocks(INVOCATION_BLOCKS, scope, Blocks::All, |head, bytes| {
             if !(scope.visible)(head.function) {
                 return Ok(ControlFlow::Continue(()));
+            }
+            if scope.newest.is_some() {
+                // The rows are nearly in the order of their starts: each would be taken for one of the newest until the next comes.
+                let mut rows = Rows::new(bytes, head.first_us);
+                scope.raise_floor(iter::from_fn(|| rows.invocation().map(|row| row.start_us)));
             }
             let mut rows = Rows::new(bytes, head.first_us);
             let mut id = head.id;
@@ -203,7 +242,7 @@ impl Reader {
         let function = if scope.function.is_some() { "function = ?4" } else { "?4 IS NULL" };
         // The sign keeps SQLite from the index by time where the one by number leads to fewer rows, and the other way round.
         let (time, number, order) = match blocks {
-            Blocks::All | Blocks::Before(_) if scope.newest => ("first_us", "+id < ?5", "first_us DESC"),
+            Blocks::All | Blocks::Before(_) if scope.newest.is_some() => ("first_us", "+id < ?5", "first_us DESC"),
             Blocks::All | Blocks::Before(_) => ("first_us", "+id < ?5", "first_us"),
             Blocks::From(_) => ("+first_us", "id >= ?5", "id"),
         };
@@ -212,13 +251,18 @@ impl Reader {
             Blocks::Before(number) | Blocks::From(number) => number,
         };
         let mut select = self.0.prepare(&format!(
-            "SELECT id, function, version, first_us, rows FROM {table}
+            "SELECT id, function, version, first_us, rows, last_us FROM {table}
              WHERE {time} >= ?1 AND last_us >= ?2 AND {time} < ?3 AND {function} AND {number} ORDER BY {order}"
         ))?;
         // A block that begins before the requested time may contain records of it, but only if it is of the same time
         // span.
         let values = params![base(scope.from_us), scope.from_us, scope.to_us, scope.function, number_of];
-        each(select.query(values)?, visit)
+        let wanted = |row: &rusqlite::Row<'_>| {
+            let (first_us, last_us, floor_us) = (row.get(3)?, row.get::<_, i64>(5)?, scope.floor_us.get());
+            let is_last = scope.newest.is_some() && end(first_us) <= floor_us;
+            Ok(if is_last { ControlFlow::Break(()) } else { ControlFlow::Continue(last_us >= floor_us) })
+        };
+        each(select.query(values)?, wanted, visit)
     }
 }
 
@@ -241,8 +285,18 @@ fn windows_of(
     if rows.are_read() { Ok(ControlFlow::Continue(())) } else { Err(damaged(WINDOW_BLOCKS).into()) }
 }
 
-fn each(mut rows: rusqlite::Rows<'_>, mut visit: impl FnMut(Head<'_>, &[u8]) -> Visited) -> Result<(), QueryError> {
+/// Visits the rows that are wanted. Of the others SQLite need not read the records.
+fn each(
+    mut rows: rusqlite::Rows<'_>,
+    wanted: impl Fn(&rusqlite::Row<'_>) -> rusqlite::Result<ControlFlow<(), bool>>,
+    mut visit: impl FnMut(Head<'_>, &[u8]) -> Visited,
+) -> Result<(), QueryError> {
     while let Some(row) = rows.next()? {
+        match wanted(row)? {
+            ControlFlow::Continue(true) => {}
+            ControlFlow::Continue(false) => continue,
+            ControlFlow::Break(()) => break,
+        }
         let text = |column| -> rusqlite::Result<&str> { Ok(row.get_ref(column)?.as_str()?) };
         let head = Head { id: row.get(0)?, function: text(1)?, version: text(2)?, first_us: row.get(3)? };
         let bytes = row.get_ref(4)?.as_blob().map_err(rusqlite::Error::from)?;

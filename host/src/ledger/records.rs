@@ -307,7 +307,8 @@ impl<R> Page<R> {
         }
         let after = query.after.as_deref().map(Cursor::parse).transpose()?;
         let mut scope = Scope::new(query.function.as_ref(), query.from, query.to, visible);
-        scope.newest = query.newest;
+        // One more tells whether there is another page.
+        scope.newest = query.newest.then_some(query.limit as usize + 1);
         if let Some(Cursor { start_us, .. }) = after {
             match query.newest {
                 false => scope.from_us = scope.from_us.max(start_us),

@@ -146,7 +146,8 @@ fn follow(host: SocketAddr, page: &str, stop: &AtomicBool, bytes: &AtomicU64) ->
 fn scrape(host: SocketAddr, stop: &AtomicBool, bytes: &AtomicU64) -> Result<()> {
     while !stop.load(Ordering::Relaxed) {
         let mut client = crate::client::Client::connect(host)?;
-        let reply = client.send("GET /metrics", "", b"")?;
+        // As Prometheus asks.
+        let reply = client.send("GET /metrics", "accept: application/openmetrics-text;version=1.0.0\r\n", b"")?;
         ensure!(reply.status == 200, "metrics: {}", reply.status);
         bytes.fetch_add(1, Ordering::Relaxed);
         for _ in 0..10 {

@@ -74,8 +74,10 @@ impl wasip2::exports::http::incoming_handler::Guest for Http {
             "about" => about(&request, out),
             "count" => {
                 let mut bytes = 0;
-                let end = read(&request, |chunk| bytes += chunk.len());
-                answer(out, Ok(json!({"bytes": bytes, "end": end}).to_string().into()));
+                let trailers = read(&request, |chunk| bytes += chunk.len());
+                let end = trailers.iter().find(|(name, _)| name == "x-end").map(|(_, value)| value);
+                let told = json!({"bytes": bytes, "end": end, "trailers": trailers.len()});
+                answer(out, Ok(told.to_string().into()));
             }
             "echo" => {
                 let body = Body::begin(out, 200, &[]);
@@ -119,6 +121,21 @@ impl wasip2::exports::http::incoming_handler::Guest for Http {
             "half" => {
                 let body = Body::begin(out, 200, &[("content-length", argument)]);
                 body.write(&vec![b'x'; number / 2]);
+            }
+            "stuck" => {
+                let body = Body::begin(out, 200, &[("content-length", argument)]);
+                body.write(&vec![b'x'; number / 2]);
+                thread::sleep(Duration::from_secs(3600));
+            }
+            "over" => {
+                let body = Body::begin(out, 200, &[("content-length", argument)]);
+                body.write(&vec![b'x'; 2 * number]);
+                body.finish(None);
+            }
+            "reset" => {
+                let body = Body::begin(out, 205, &[("content-length", "4")]);
+                body.write(b"text");
+                body.finish(None);
             }
             "status" => Body::begin(out, number as u16, &[]).finish(None),
             "unchanged" => Body::begin(out, 304, &[("content-length", argument)]).finish(None),
@@ -214,14 +231,18 @@ fn body_of(request: &IncomingRequest) -> Vec<u8> {
     bytes
 }
 
-/// Reads a request's body; returns its trailer `x-end`.
-fn read(request: &IncomingRequest, take: impl FnMut(Vec<u8>)) -> Option<String> {
+/// Reads a request's body; returns its trailers.
+fn read(request: &IncomingRequest, take: impl FnMut(Vec<u8>)) -> Vec<(String, String)> {
+    read_with_trailers(request, take).unwrap_or_default()
+}
+
+fn read_with_trailers(request: &IncomingRequest, take: impl FnMut(Vec<u8>)) -> Option<Vec<(String, String)>> {
     let body = request.consume().ok()?;
     read_all(&body.stream().ok()?, take);
     let trailers: FutureTrailers = IncomingBody::finish(body);
     trailers.subscribe().block();
-    let trailers = trailers.get()?.ok()?.ok()??;
-    trailers.get("x-end").first().map(|value| String::from_utf8_lossy(value).into_owned())
+    let trailers = trailers.get()?.ok()?.ok()??.entries();
+    Some(trailers.into_iter().map(|(name, value)| (name, String::from_utf8_lossy(&value).into_owned())).collect())
 }
 
 fn context(request: &IncomingRequest) -> Context {

@@ -79,15 +79,16 @@ impl wasip3::exports::http::handler::Guest for Http {
             },
             "about" => about(request),
             "count" => {
-                let (mut body, mut bytes, mut end) = (request.into_body(), 0, None);
+                let (mut body, mut bytes, mut end, mut fields) = (request.into_body(), 0, None, 0);
                 while let Some(frame) = body.frame().await {
                     let frame = frame.inspect_err(|error| println!("the body broke off: {error}"))?;
                     bytes += frame.data_ref().map_or(0, Bytes::len);
+                    fields += frame.trailers_ref().map_or(0, HeaderMap::len);
                     end = frame
                         .trailers_ref()
                         .and_then(|trailers| trailers.get("x-end")?.to_str().ok().map(str::to_owned));
                 }
-                answer(Ok(json!({"bytes": bytes, "end": end}).to_string().into()))
+                answer(Ok(json!({"bytes": bytes, "end": end, "trailers": fields}).to_string().into()))
             }
             "echo" => http_into_wasi_response(http::Response::new(request.into_body())),
             // Messages carry their lengths, so what was sent is a right answer.
@@ -102,10 +103,21 @@ impl wasip3::exports::http::handler::Guest for Http {
             }
             "forever" => Ok(streamed(&[], forever)),
             "half" => Ok(streamed(&[("content-length", argument)], |writer| half(writer, number))),
+            "stuck" => Ok(streamed(&[("content-length", argument)], |writer| stuck(writer, number))),
+            "over" => Ok(streamed(&[("content-length", argument)], async move |mut writer| {
+                write(&mut writer, vec![b'x'; 2 * number]).await;
+            })),
             "status" => http_into_wasi_response(status(number as u16, Vec::new())),
             "unchanged" => {
                 let response = streamed(&[("content-length", argument)], async |writer| drop(writer));
                 response.set_status_code(304).expect("this is a status");
+                Ok(response)
+            }
+            "reset" => {
+                let response = streamed(&[("content-length", "4")], async |mut writer| {
+                    write(&mut writer, "text").await;
+                });
+                response.set_status_code(205).expect("this is a status");
                 Ok(response)
             }
             "error" => Err(ErrorCode::InternalError(Some("it has no answer".to_owned()))),
@@ -251,6 +263,12 @@ async fn forever(mut writer: BodyWriter) {
         Wasi::sleep(Duration::from_millis(1)).await;
     }
     println!("nobody reads any more");
+}
+
+/// Writes half of what was announced, and never the rest.
+async fn stuck(mut writer: BodyWriter, announced: usize) {
+    write(&mut writer, vec![b'x'; announced / 2]).await;
+    Wasi::sleep(Duration::from_secs(3600)).await;
 }
 
 /// Writes half of what was announced, and goes.
