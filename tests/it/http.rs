@@ -457,15 +457,13 @@ async fn what_others_may_read_in_another_way_is_refused() {
     for (fields, detail) in [
         ("", "`Host` is missing"),
         ("Host: a\r\nHost: b\r\n", "`Host` is there more than once"),
-        ("Host: a b\r\n", "`Host` is not an address"),
         ("Host: a\r\nTransfer-Encoding: gzip, chunked\r\n", "`Transfer-Encoding`"),
         ("Host: a\r\nTransfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n", "`Transfer-Encoding`"),
         ("Host: a\r\nX-Fc-Invocation-Type: Async\r\n", "here it is `dormouse-invocation-type`"),
         ("Host: a\r\nX-Fc-Stateful-Async-Invocation-Id: one\r\n", "here it is `dormouse-invocation-id`"),
     ] {
         let mut caller = Caller::connect(&host.data).await;
-        let target = if detail.contains("address") { "/fn/hello/" } else { "/invoke/hello" };
-        caller.write(format!("POST {target} HTTP/1.1\r\n{fields}Connection: close\r\n\r\n0\r\n\r\n")).await;
+        caller.write(format!("POST /invoke/hello HTTP/1.1\r\n{fields}Connection: close\r\n\r\n0\r\n\r\n")).await;
         let read = caller.read_to_close().await;
         let is_refused = read.starts_with("HTTP/1.1 400 ") && read.contains("invalid-request") && read.contains(detail);
         assert!(is_refused, "{fields}: {read}");

@@ -209,14 +209,13 @@ async fn held(response: guest::Response, method: &Method) -> Result<Response, Fa
         return Ok(Response::from_parts(head, ReplyBody::Streamed(body)));
     }
     let delivery = body.delivery().clone();
-    body.collect().await.map(|body| Response::from_parts(head, ReplyBody::Whole(body.to_bytes().into()))).map_err(
-        |_| {
-            // What ended the request, or else what ended its body.
-            let early = "the function's response ended before its announced length".to_owned();
-            let (code, detail) = delivery.failure().unwrap_or((Code::FunctionResponseInvalid.as_str(), early));
-            Failure::new(Code::named(code), detail)
-        },
-    )
+    match body.collect().await {
+        Ok(body) => Ok(Response::from_parts(head, ReplyBody::Whole(body.to_bytes().into()))),
+        Err(error) => Err(match delivery.failure() {
+            Some((code, detail)) => Failure::new(Code::named(code), detail),
+            None => Failure::new(Code::FunctionResponseInvalid, error.to_string()),
+        }),
+    }
 }
 
 /// The response to `POST /invoke`: its body is the result, or the error's text, as its status says.

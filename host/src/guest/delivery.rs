@@ -22,6 +22,8 @@ use hyper::body::{Body as _, Frame, SizeHint};
 use tokio::sync::oneshot;
 pub use wasmtime_wasi_http::Error as BodyError;
 
+/// The code of a response that is none.
+const INVALID: &str = "function-response-invalid";
 /// A body of more bytes than this is sent as it comes.
 const COLLECTED_BYTES_MAX: usize = 64 << 10;
 
@@ -91,7 +93,7 @@ struct State {
     whole: AtomicBool,
     /// The guest will write no more.
     closed: AtomicBool,
-    /// Why the request failed after the head of its response: the code of the problem, and what was wrong.
+    /// What went wrong after the head of the response: the code of the problem, and the problem.
     failure: OnceLock<(&'static str, String)>,
     reader: AtomicWaker,
 }
@@ -111,7 +113,7 @@ impl Delivery {
         self.close();
     }
 
-    /// Why the request failed, if it has.
+    /// What went wrong, if something did.
     pub fn failure(&self) -> Option<(&'static str, String)> {
         self.0.failure.get().cloned()
     }
@@ -152,7 +154,9 @@ impl Collecting {
                     self.bytes += frame.data_ref().map_or(0, Bytes::len);
                     self.frames.push_back(frame);
                 }
-                Poll::Ready(Some(Err(_))) if self.is_missing() => self.is_over = true,
+                Poll::Ready(Some(Err(error))) if self.is_missing() && !is_longer(0, self.announced, &error) => {
+                    self.is_over = true;
+                }
                 Poll::Ready(Some(Err(error))) => {
                     let text = broken(self.bytes as u64, self.announced, &error);
                     // The receiver lives as long as the call.
@@ -238,7 +242,7 @@ pub fn without_framing(mut frame: Frame<Bytes>) -> Frame<Bytes> {
 /// What was wrong with a body.
 fn broken(sent: u64, announced: Option<u64>, error: &BodyError) -> String {
     match announced {
-        Some(announced) if matches!(error, BodyError::HttpResponseBodySize(Some(written)) if *written > announced) => {
+        Some(announced) if is_longer(sent, Some(announced), error) => {
             format!("its body is longer than the {announced} bytes that it announced")
         }
         Some(announced) if matches!(error, BodyError::HttpResponseBodySize(_)) => {
@@ -247,6 +251,12 @@ fn broken(sent: u64, announced: Option<u64>, error: &BodyError) -> String {
         Some(announced) => format!("its body ended after {sent} of {announced} announced bytes ({error})"),
         None => format!("its body broke off after {sent} bytes ({error})"),
     }
+}
+
+/// Whether a guest wrote more than it announced. The engine's error has the length that it would have had.
+fn is_longer(sent: u64, announced: Option<u64>, error: &BodyError) -> bool {
+    let written = if let BodyError::HttpResponseBodySize(Some(written)) = error { *written } else { sent };
+    announced.is_some_and(|announced| written.max(sent) > announced)
 }
 
 impl ResponseBody {
@@ -308,7 +318,10 @@ impl StreamedBody {
     /// Ends the body with an error. The error is returned one poll later, because hyper drops what it has not sent yet
     /// when it gets one.
     fn break_off(&mut self, cx: &Context<'_>, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.end(Err(broken(self.sent, self.announced, &error)));
+        let text = broken(self.sent, self.announced, &error);
+        // Unless the request failed in another way, which ended the body.
+        let _ = self.delivery.0.failure.set((INVALID, text.clone()));
+        self.end(Err(text));
         self.error = Some(error);
         cx.waker().wake_by_ref();
         Poll::Pending

@@ -116,6 +116,7 @@ impl wasip3::exports::http::handler::Guest for Http {
             "reset" => {
                 let response = streamed(&[("content-length", "4")], async |mut writer| {
                     write(&mut writer, "text").await;
+                    finish(writer, 4).await;
                 });
                 response.set_status_code(205).expect("this is a status");
                 Ok(response)
