@@ -24,7 +24,7 @@ const OWN_FILES: u64 = 32;
 #[derive(Clone, Debug, Default, clap::Args, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct ServeArgs {
-    /// Where functions, compiled code and billing data are stored [default: ./.dormouse]
+    /// Where functions, compiled code and billing data are stored [default: .dormouse, in the current folder or, of `up`, beside the manifest]
     #[arg(long, env = "DORMOUSE_STATE_DIR", value_name = "FOLDER")]
     pub state_dir: Option<PathBuf>,
     /// Where callers reach functions; port 0 asks the system for one [default: 127.0.0.1:8080]

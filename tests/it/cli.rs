@@ -144,6 +144,29 @@ async fn a_new_function_builds_anywhere_and_follows_its_sources() {
 }
 
 #[tokio::test]
+async fn a_project_is_followed_although_its_first_build_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("probe.src"), tests::component("guest-probe")).unwrap();
+    let build =
+        "[functions.probe]\ncomponent = \"probe.wasm\"\nbuild = \"test -e ready.txt && cp probe.src probe.wasm\"\n";
+    std::fs::write(folder.path().join("dormouse.toml"), build).unwrap();
+    let mut command = dormouse();
+    command.args(["up", "--watch", "--json", "--data-addr=127.0.0.1:0", "--admin-addr=127.0.0.1:0"]);
+    // From elsewhere: the state is beside the manifest.
+    command.arg(folder.path()).current_dir(std::env::temp_dir()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut up = command.spawn().unwrap();
+    let mut said = BufReader::new(up.stderr.take().unwrap()).lines();
+    while !said.next_line().await.unwrap().expect("it goes on").contains("the first change of a source begins again") {}
+    std::fs::write(folder.path().join("ready.txt"), "yes").unwrap();
+    let mut printed = BufReader::new(up.stdout.take().unwrap()).lines();
+    let addresses: Value = serde_json::from_str(&printed.next_line().await.unwrap().unwrap()).unwrap();
+    let ready: Value = serde_json::from_str(&printed.next_line().await.unwrap().expect("the functions")).unwrap();
+    assert_eq!((&ready["ready"], &ready["functions"][0]["name"]), (&json!(true), &json!("probe")), "{addresses}");
+    assert!(folder.path().join(".dormouse").is_dir());
+    up.kill().await.unwrap();
+}
+
+#[tokio::test]
 async fn client_commands_steer_a_host() {
     let host = TestHost::start().await;
     let folder = tempfile::tempdir().unwrap();

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
@@ -19,9 +19,9 @@ pub(super) struct Started {
     pub(super) state_dir: PathBuf,
 }
 
-/// Checks the settings, sets up logging and binds both planes.
-pub(super) async fn start(arguments: ServeArgs) -> anyhow::Result<Started> {
-    let config = arguments.resolve()?;
+/// Checks the settings, sets up logging and binds both planes. The state is in `folder` unless the settings say where.
+pub(super) async fn start(arguments: ServeArgs, folder: &Path) -> anyhow::Result<Started> {
+    let config = arguments.resolve(folder)?;
     crate::telemetry::init(config.log_format, config.log_levels.as_ref());
     let (admin_token, state_dir) = (config.access.admin_token.clone(), config.state_dir.clone());
     let server = Server::start(config).await?;

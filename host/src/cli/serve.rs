@@ -1,5 +1,7 @@
 //! `dormouse serve`: runs a host until it is asked to stop.
 
+use std::path::Path;
+
 use crate::config::ServeArgs;
 
 use super::{hosting, output};
@@ -24,7 +26,7 @@ pub(super) struct Serve {
 
 impl Serve {
     pub(super) async fn run(self) -> anyhow::Result<()> {
-        let mut started = hosting::start(self.serve).await?;
+        let mut started = hosting::start(self.serve, Path::new("")).await?;
         let addresses = started.addresses;
         if self.json {
             hosting::announce_as_json(&addresses)?;

@@ -69,7 +69,12 @@ impl Up {
             Some(template) => Files::Template(Template::read(template)?.only(&self.functions)?),
             None => Files::Manifest(Manifest::read(&self.manifest)?.only(&self.functions)?),
         };
-        let Started { mut server, addresses, admin_token, state_dir } = hosting::start(self.serve).await?;
+        let folder = match &project {
+            Files::Template(template) => &template.folder,
+            Files::Manifest(manifest) => &manifest.folder,
+        };
+        // A project has one catalog and one bill, wherever the command is called.
+        let Started { mut server, addresses, admin_token, state_dir } = hosting::start(self.serve, folder).await?;
         if self.json {
             hosting::announce_as_json(&addresses)?;
         }
@@ -91,10 +96,12 @@ impl Up {
             echo,
             state_dir,
             deployed: BTreeMap::new(),
+            is_shown: false,
+            as_json: self.json,
         };
         let work = async {
             let manifest = match &project {
-                Files::Template(template) => return host.bring_up_template(template, self.json).await,
+                Files::Template(template) => return host.bring_up_template(template).await,
                 Files::Manifest(manifest) => manifest,
             };
             // Watched from before the first build, so that what is saved meanwhile is not missed.
@@ -102,11 +109,15 @@ impl Up {
             if let Some(sources) = &mut sources {
                 sources.leave_out(&host.not_sources(manifest));
             }
-            host.bring_up(manifest, self.json).await?;
-            match sources {
-                Some(sources) => host.follow(sources).await,
-                None => std::future::pending().await,
+            let brought_up = host.bring_up(manifest).await;
+            let Some(sources) = sources else {
+                brought_up?;
+                return std::future::pending().await;
+            };
+            if let Err(error) = brought_up {
+                host.note_failure(&error, "the first change of a source begins again");
             }
+            host.follow(sources).await
         };
         // Work ends only by failing. The host stops in order then too: it may have instances by now.
         let worked = tokio::select! {
@@ -136,11 +147,14 @@ struct Project {
     state_dir: PathBuf,
     /// What the host has of each function.
     deployed: BTreeMap<FunctionName, (String, SettingsSpec)>,
+    /// How to call the functions has been shown.
+    is_shown: bool,
+    as_json: bool,
 }
 
 impl Project {
     /// Builds and deploys all functions and shows them.
-    async fn bring_up(&mut self, manifest: &Manifest, as_json: bool) -> anyhow::Result<()> {
+    async fn bring_up(&mut self, manifest: &Manifest) -> anyhow::Result<()> {
         // The state directory may hold them from last time; what is the same needs no new revision.
         for function in &manifest.functions {
             if let Some(view) = self.client.function_if_any(&function.name).await? {
@@ -148,21 +162,22 @@ impl Project {
             }
         }
         self.update(manifest).await?;
-        self.show(manifest, as_json).await
+        self.show(manifest).await
     }
 
     /// The same for an `s.yaml`, which is not followed.
-    async fn bring_up_template(&mut self, template: &Template, as_json: bool) -> anyhow::Result<()> {
+    async fn bring_up_template(&mut self, template: &Template) -> anyhow::Result<()> {
         let manifest = template.manifest();
         build::build(&manifest, &self.progress).await?;
         template.deploy(&self.client, &self.progress).await?;
-        self.show(&manifest, as_json).await?;
+        self.show(&manifest).await?;
         std::future::pending().await
     }
 
-    async fn show(&mut self, manifest: &Manifest, as_json: bool) -> anyhow::Result<()> {
+    async fn show(&mut self, manifest: &Manifest) -> anyhow::Result<()> {
         self.show_output(manifest);
-        let text = match as_json {
+        self.is_shown = true;
+        let text = match self.as_json {
             true => self.ready(manifest).await?,
             false => self.table(manifest).await?,
         };
@@ -184,15 +199,22 @@ impl Project {
             let names = changed.iter().filter_map(|path| path.file_name()).map(|name| name.to_string_lossy());
             self.progress.note(&format!("changed: {}", output::plain(&names.collect::<Vec<_>>().join(", "))));
             if let Err(error) = self.update_again(&mut sources).await {
-                self.progress.note(&format!("{} {error:#}", output::red("error:")));
-                self.progress.note("what was deployed before goes on serving");
+                self.note_failure(&error, "what was deployed before goes on serving");
             }
         }
+    }
+
+    fn note_failure(&self, error: &anyhow::Error, next: &str) {
+        self.progress.note(&format!("{} {error:#}", output::red("error:")));
+        self.progress.note(next);
     }
 
     async fn update_again(&mut self, sources: &mut Sources) -> anyhow::Result<()> {
         let manifest = self.read()?;
         sources.leave_out(&self.not_sources(&manifest));
+        if !self.is_shown {
+            return self.bring_up(&manifest).await;
+        }
         if self.update(&manifest).await? == 0 {
             self.progress.note("nothing to deploy: the components and settings are the same");
         }

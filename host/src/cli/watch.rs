@@ -119,7 +119,8 @@ impl Sources {
     fn walk(&self) -> Walk {
         let ours = self.ours.clone();
         let mut walk = WalkBuilder::new(&self.folder);
-        walk.overrides(self.no_sources.clone());
+        // A project has its `.gitignore` from the first minute, and its repository later.
+        walk.overrides(self.no_sources.clone()).require_git(false);
         walk.filter_entry(move |entry| !ours.iter().any(|ours| entry.path() == ours)).build()
     }
 
@@ -200,16 +201,20 @@ mod tests {
 
     #[tokio::test]
     async fn what_git_ignores_is_no_source() {
-        let folder = tempfile::tempdir().unwrap();
-        let root = folder.path().canonicalize().unwrap();
-        fs::create_dir(root.join(".git")).unwrap();
-        fs::write(root.join(".gitignore"), "*.tmp\n/made/\n").unwrap();
-        fs::create_dir(root.join("made")).unwrap();
-        let mut sources = Sources::watch(&root).unwrap();
-        for path in ["a.tmp", "made/a.rs", "b.rs"] {
-            fs::write(root.join(path), "x").unwrap();
+        for is_repository in [false, true] {
+            let folder = tempfile::tempdir().unwrap();
+            let root = folder.path().canonicalize().unwrap();
+            if is_repository {
+                fs::create_dir(root.join(".git")).unwrap();
+            }
+            fs::write(root.join(".gitignore"), "*.tmp\n/made/\n").unwrap();
+            fs::create_dir(root.join("made")).unwrap();
+            let mut sources = Sources::watch(&root).unwrap();
+            for path in ["a.tmp", "made/a.rs", "b.rs"] {
+                fs::write(root.join(path), "x").unwrap();
+            }
+            assert_eq!(sources.changed().await.unwrap(), [root.join("b.rs")], "repository: {is_repository}");
         }
-        assert_eq!(sources.changed().await.unwrap(), [root.join("b.rs")]);
     }
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -19,19 +19,23 @@ use crate::traces::TracesConfig;
 
 /// The largest event that a host may be told to take.
 const EVENT_BYTES_LIMIT: usize = 32 << 20;
+/// Where a host keeps its state by default.
+const STATE_DIR: &str = ".dormouse";
 const DAY_MS: u64 = 86_400_000;
 /// Connections to the admin plane.
 const ADMIN_CONNECTIONS_MAX: usize = 1000;
 
 impl ServeArgs {
-    /// Reads the file, if one is named, and checks everything.
-    pub fn resolve(self) -> anyhow::Result<Config> {
+    /// Reads the file, if one is named, and checks everything. The state is in `folder` unless they say where.
+    pub fn resolve(self, folder: &Path) -> anyhow::Result<Config> {
         let file = match &self.config {
             Some(path) => read_file(path)?,
             None => ServeArgs::default(),
         };
         let mut faults = Vec::new();
-        let config = self.over(file).check(&mut faults);
+        let mut settings = self.over(file);
+        settings.state_dir.get_or_insert_with(|| folder.join(STATE_DIR));
+        let config = settings.check(&mut faults);
         anyhow::ensure!(faults.is_empty(), "the settings are wrong: {}", faults.join("; "));
         Ok(config)
     }
@@ -139,7 +143,7 @@ impl ServeArgs {
         let drain_timeout_ms = range("drain-timeout-ms", self.drain_timeout_ms.unwrap_or(30_000), 0..=3_600_000);
         let invocation_days = range("invocation-days", self.invocation_days.unwrap_or(30), 1..=3650);
         Config {
-            state_dir: self.state_dir.unwrap_or_else(|| PathBuf::from(".dormouse")),
+            state_dir: self.state_dir.unwrap_or_default(),
             data,
             admin,
             access,
@@ -384,7 +388,7 @@ mod tests {
             event_bytes_max: Some(1 << 30),
             ..ServeArgs::default()
         };
-        let error = args.resolve().unwrap_err().to_string();
+        let error = args.resolve(Path::new("")).unwrap_err().to_string();
         for name in ["data-addr", "admin-without-tls", "event-bytes-max"] {
             assert!(error.contains(name), "{error}");
         }
@@ -393,14 +397,14 @@ mod tests {
     #[test]
     fn an_admin_plane_that_others_reach_needs_tls() {
         let everywhere = || ServeArgs { admin_addr: Some("0.0.0.0:1".to_owned()), ..ServeArgs::default() };
-        let said = everywhere().resolve().unwrap_err().to_string();
+        let said = everywhere().resolve(Path::new("")).unwrap_err().to_string();
         assert!(said.contains("`tls-cert`") && said.contains("`admin-without-tls`"), "{said}");
         for args in [
             ServeArgs { tls_self_signed: true, ..everywhere() },
             ServeArgs { admin_without_tls: true, ..everywhere() },
             ServeArgs { admin_client_ca: Some("ca.pem".into()), tls_self_signed: true, ..everywhere() },
         ] {
-            assert!(!args.resolve().unwrap().admin.is_open);
+            assert!(!args.resolve(Path::new("")).unwrap().admin.is_open);
         }
     }
 
@@ -415,10 +419,12 @@ mod tests {
             ("127.0.0.1:1", None, Some(Auth::Key), (Auth::Key, true)),
         ] {
             let args = ServeArgs { data_addr: Some(data.to_owned()), admin_token, auth, ..ServeArgs::default() };
-            let config = args.resolve().unwrap();
+            let config = args.resolve(Path::new("")).unwrap();
             assert_eq!((config.data.auth, config.admin.is_open), expected, "{data}");
         }
-        let refused = |token: &str| ServeArgs { admin_token: Some(token.to_owned()), ..ServeArgs::default() }.resolve();
+        let refused = |token: &str| {
+            ServeArgs { admin_token: Some(token.to_owned()), ..ServeArgs::default() }.resolve(Path::new(""))
+        };
         assert!(refused("dmk-1").unwrap_err().to_string().contains("dmk-"));
         for token in ["", " x", "x ", "\u{fc}", "a\nb"] {
             assert!(refused(token).unwrap_err().to_string().contains("`admin-token` must be"), "{token:?}");
@@ -431,7 +437,7 @@ mod tests {
         let path = folder.path().join("host.toml");
         std::fs::write(&path, "data-addr = \"127.0.0.1:1\"\ndrain-timeout-ms = 5\n").unwrap();
         let args = ServeArgs { config: Some(path), data_addr: Some("127.0.0.1:2".to_owned()), ..ServeArgs::default() };
-        let config = args.resolve().unwrap();
+        let config = args.resolve(Path::new("")).unwrap();
         assert_eq!(config.data.address.port(), 2);
         assert_eq!(config.drain_timeout, Duration::from_millis(5));
         assert_eq!(config.admin.address.port(), 8081);
@@ -442,7 +448,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("host.toml");
         std::fs::write(&path, "data-adr = \"127.0.0.1:1\"\n").unwrap();
-        let error = ServeArgs { config: Some(path), ..ServeArgs::default() }.resolve().unwrap_err();
+        let error = ServeArgs { config: Some(path), ..ServeArgs::default() }.resolve(Path::new("")).unwrap_err();
         assert!(format!("{error:#}").contains("data-adr"), "{error:#}");
     }
 }

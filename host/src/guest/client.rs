@@ -250,6 +250,7 @@ fn io_error(kind: io::ErrorKind) -> Option<BodyError> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the servers of a test end with it")]
 mod tests {
     use std::net::SocketAddr;
 
