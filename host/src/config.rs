@@ -4,6 +4,7 @@
 //! reported together. No other module reads settings from anywhere.
 
 mod check;
+mod file;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use serde::Deserialize;
 use crate::access::{AccessOptions, Auth};
 use crate::log::LogBounds;
 use crate::meter::Basis;
+use crate::proxies::Proxies;
 use crate::telemetry::{LogFormat, LogLevels};
 use crate::traces::{Protocol, TracesConfig};
 
@@ -72,6 +74,10 @@ pub struct ServeArgs {
     /// Destinations in a row that one event may lead to [default: 16]
     #[arg(long, env = "DORMOUSE_QUEUE_CHAIN_MAX", value_name = "COUNT")]
     pub queue_chain_max: Option<usize>,
+    /// Proxies in front of the host, by address or network (`10.0.0.0/8`), separated by commas: whom they name in
+    /// X-Forwarded-For is believed to be the caller
+    #[arg(long, env = "DORMOUSE_TRUSTED_PROXIES", value_name = "ADDRESSES", value_delimiter = ',')]
+    pub trusted_proxies: Vec<String>,
     /// Certificate chains in PEM for TLS on both planes; separated by commas, or repeated. A client gets the first that has
     /// the name it asks for
     #[arg(long, env = "DORMOUSE_TLS_CERT", value_name = "FILE", value_delimiter = ',', requires = "tls_key")]
@@ -323,8 +329,10 @@ pub struct DataConfig {
 }
 
 /// What connections to a plane may take.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct ConnectionBounds {
+    /// Who is believed about callers, and has not one client's share.
+    pub proxies: Proxies,
     /// Connections at once.
     pub connections_max: usize,
     /// Those of one client address.

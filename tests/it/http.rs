@@ -472,3 +472,38 @@ async fn what_others_may_read_in_another_way_is_refused() {
     caller.write("POST /invoke/hello HTTP/1.0\r\n\r\n").await;
     assert!(caller.read_to_close().await.starts_with("HTTP/1.0 200 "), "HTTP/1.0 has no such field");
 }
+
+#[tokio::test]
+async fn a_function_is_told_how_its_request_came() {
+    for (flags, forwarded, proto, by) in [
+        (&[][..], "127.0.0.1", "http", None),
+        (&["--trusted-proxies=127.0.0.0/8"][..], "198.51.100.7, 127.0.0.1", "https", Some("shop.example")),
+    ] {
+        let mut host = TestHost::builder();
+        for flag in flags {
+            host = host.flag(flag);
+        }
+        let host = host.start().await;
+        let http = Kind::Http03.deploy(&host, "http", json!({})).await;
+        let claimed = |request: reqwest::RequestBuilder| {
+            let request = request.header("x-forwarded-for", "198.51.100.7").header("x-forwarded-proto", "https");
+            request.header("x-forwarded-host", "shop.example").header("x-real-ip", "198.51.100.7")
+        };
+        let seen = sent(claimed(http.fetch("GET", "/about"))).await.json();
+        let field = |name: &str| {
+            let fields = seen["fields"].as_array().unwrap().iter();
+            fields.clone().find(|field| field[0] == name).map(|field| field[1].as_str().unwrap().to_owned())
+        };
+        assert_eq!(
+            (field("x-forwarded-for").as_deref(), field("x-forwarded-proto").as_deref()),
+            (Some(forwarded), Some(proto))
+        );
+        assert_eq!((field("x-forwarded-host").as_deref(), field("x-real-ip").is_some()), (by, by.is_some()));
+        // So is the audit log.
+        let patch = host.client.patch(format!("{}/v1/functions/http", host.admin)).json(&json!({"description": "x"}));
+        assert_eq!(claimed(patch).send().await.unwrap().status(), 200);
+        let entry = host.get("/v1/audit").await.json()["entries"][0].clone();
+        let caller = if by.is_some() { "198.51.100.7" } else { "127.0.0.1" };
+        assert!(entry.to_string().contains(caller), "{entry}");
+    }
+}

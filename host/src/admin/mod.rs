@@ -108,7 +108,7 @@ pub async fn serve(
     config: AdminConfig,
     data: SocketAddr,
 ) {
-    let (tasks, connections) = (triggers.queue().host().tasks().clone(), config.connections);
+    let (tasks, connections) = (triggers.queue().host().tasks().clone(), config.connections.clone());
     let uploads = fc.uploads_room().clone();
     let has_tls = tls.is_some();
     let (host, queue) = (triggers.queue().host().clone(), triggers.queue().clone());

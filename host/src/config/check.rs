@@ -5,8 +5,6 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Context as _;
-
 use super::{
     AdminConfig, CompileBounds, Config, ConnectionBounds, DataConfig, FcConfig, QueueConfig, ServeArgs, TlsConfig,
 };
@@ -14,6 +12,7 @@ use crate::access::{AccessOptions, Auth};
 use crate::ids::KeyId;
 use crate::log::LogBounds;
 use crate::meter::Basis;
+use crate::proxies::Proxies;
 use crate::telemetry::LogLevels;
 use crate::traces::TracesConfig;
 
@@ -28,77 +27,12 @@ const ADMIN_CONNECTIONS_MAX: usize = 1000;
 impl ServeArgs {
     /// Reads the file, if one is named, and checks everything. The state is in `folder` unless they say where.
     pub fn resolve(self, folder: &Path) -> anyhow::Result<Config> {
-        let file = match &self.config {
-            Some(path) => read_file(path)?,
-            None => ServeArgs::default(),
-        };
+        let mut settings = self.over_file()?;
         let mut faults = Vec::new();
-        let mut settings = self.over(file);
         settings.state_dir.get_or_insert_with(|| folder.join(STATE_DIR));
         let config = settings.check(&mut faults);
         anyhow::ensure!(faults.is_empty(), "the settings are wrong: {}", faults.join("; "));
         Ok(config)
-    }
-
-    fn over(self, file: ServeArgs) -> ServeArgs {
-        ServeArgs {
-            state_dir: self.state_dir.or(file.state_dir),
-            data_addr: self.data_addr.or(file.data_addr),
-            admin_addr: self.admin_addr.or(file.admin_addr),
-            config: self.config,
-            admin_token: self.admin_token.or(file.admin_token),
-            auth: self.auth.or(file.auth),
-            key_file: self.key_file.or(file.key_file),
-            keys_max: self.keys_max.or(file.keys_max),
-            queue_max_mb: self.queue_max_mb.or(file.queue_max_mb),
-            queue_concurrency_max: self.queue_concurrency_max.or(file.queue_concurrency_max),
-            queue_kept_ms: self.queue_kept_ms.or(file.queue_kept_ms),
-            queue_kept_max: self.queue_kept_max.or(file.queue_kept_max),
-            queue_kept_bytes_max: self.queue_kept_bytes_max.or(file.queue_kept_bytes_max),
-            queue_chain_max: self.queue_chain_max.or(file.queue_chain_max),
-            audit_entries_max: self.audit_entries_max.or(file.audit_entries_max),
-            tls_cert: if self.tls_cert.is_empty() { file.tls_cert } else { self.tls_cert },
-            tls_key: if self.tls_key.is_empty() { file.tls_key } else { self.tls_key },
-            tls_self_signed: self.tls_self_signed || file.tls_self_signed,
-            admin_client_ca: self.admin_client_ca.or(file.admin_client_ca),
-            admin_without_tls: self.admin_without_tls || file.admin_without_tls,
-            event_bytes_max: self.event_bytes_max.or(file.event_bytes_max),
-            component_bytes_max: self.component_bytes_max.or(file.component_bytes_max),
-            uploads_memory_max_mb: self.uploads_memory_max_mb.or(file.uploads_memory_max_mb),
-            connections_max: self.connections_max.or(file.connections_max),
-            connections_per_client_max: self.connections_per_client_max.or(file.connections_per_client_max),
-            streams_max: self.streams_max.or(file.streams_max),
-            outgoing_connections_max: self.outgoing_connections_max.or(file.outgoing_connections_max),
-            head_timeout_ms: self.head_timeout_ms.or(file.head_timeout_ms),
-            events_memory_max_mb: self.events_memory_max_mb.or(file.events_memory_max_mb),
-            replies_memory_max_mb: self.replies_memory_max_mb.or(file.replies_memory_max_mb),
-            write_timeout_ms: self.write_timeout_ms.or(file.write_timeout_ms),
-            instances_max: self.instances_max.or(file.instances_max),
-            memory_max_mb: self.memory_max_mb.or(file.memory_max_mb),
-            versions_max: self.versions_max.or(file.versions_max),
-            aliases_max: self.aliases_max.or(file.aliases_max),
-            metrics_functions_max: self.metrics_functions_max.or(file.metrics_functions_max),
-            logs_max_mb: self.logs_max_mb.or(file.logs_max_mb),
-            logs_function_max_mb: self.logs_function_max_mb.or(file.logs_function_max_mb),
-            log_days: self.log_days.or(file.log_days),
-            otlp_endpoint: self.otlp_endpoint.or(file.otlp_endpoint),
-            otlp_protocol: self.otlp_protocol.or(file.otlp_protocol),
-            trace_ratio: self.trace_ratio.or(file.trace_ratio),
-            log_levels: self.log_levels.or(file.log_levels),
-            console_sessions_max: self.console_sessions_max.or(file.console_sessions_max),
-            instance_moves_max: self.instance_moves_max.or(file.instance_moves_max),
-            compile_cpu_max_ms: self.compile_cpu_max_ms.or(file.compile_cpu_max_ms),
-            compile_memory_max_mb: self.compile_memory_max_mb.or(file.compile_memory_max_mb),
-            compile_timeout_ms: self.compile_timeout_ms.or(file.compile_timeout_ms),
-            drain_timeout_ms: self.drain_timeout_ms.or(file.drain_timeout_ms),
-            billing_basis: self.billing_basis.or(file.billing_basis),
-            invocation_days: self.invocation_days.or(file.invocation_days),
-            fc_billing_basis: self.fc_billing_basis.or(file.fc_billing_basis),
-            fc_services_max: self.fc_services_max.or(file.fc_services_max),
-            fc_nonces_max: self.fc_nonces_max.or(file.fc_nonces_max),
-            fc_uploads_max_mb: self.fc_uploads_max_mb.or(file.fc_uploads_max_mb),
-            log_format: self.log_format.or(file.log_format),
-        }
     }
 
     fn check(self, faults: &mut Vec<String>) -> Config {
@@ -107,14 +41,19 @@ impl ServeArgs {
         let head_timeout_ms = within("head-timeout-ms", self.head_timeout_ms.unwrap_or(15_000), 100..=60_000, faults);
         let streams_max = self.streams_max.unwrap_or(100);
         within("streams-max", u64::from(streams_max), 1..=10_000, faults);
+        let proxies = Proxies::parse(&self.trusted_proxies).unwrap_or_else(|fault| {
+            faults.push(fault);
+            Proxies::default()
+        });
         let connections = ConnectionBounds {
+            proxies,
             connections_max: ADMIN_CONNECTIONS_MAX,
             per_client_max: ADMIN_CONNECTIONS_MAX / 2,
             streams_max,
             head_timeout: Duration::from_millis(head_timeout_ms),
             write_timeout: Duration::from_millis(write_timeout_ms),
         };
-        let (data, admin) = (self.data(connections, faults), self.admin(connections, faults));
+        let (data, admin) = (self.data(connections.clone(), faults), self.admin(connections, faults));
         let (tls, compile, access) = (self.tls(faults), self.compile(faults), self.access(faults));
         let (logs, traces) = (self.logs(faults), self.traces(faults));
         let (queue, fc) = (self.queue(faults), self.fc((&data, &admin), faults));
@@ -361,11 +300,6 @@ fn within(name: &str, value: u64, bounds: RangeInclusive<u64>, faults: &mut Vec<
 /// Whether a token can stand in a field of HTTP as it is.
 fn is_sendable(token: &str) -> bool {
     !token.is_empty() && token.trim() == token && token.bytes().all(|byte| (b' '..=b'~').contains(&byte))
-}
-
-fn read_file(path: &Path) -> anyhow::Result<ServeArgs> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("read settings {}", path.display()))?;
-    toml::from_str(&text).with_context(|| format!("read settings {}", path.display()))
 }
 
 fn address(name: &str, text: Option<&str>, default: SocketAddr, faults: &mut Vec<String>) -> SocketAddr {

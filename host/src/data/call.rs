@@ -1,6 +1,5 @@
 //! A request to the data plane as a call of a function.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -22,15 +21,17 @@ use crate::ids::{KeyId, RequestId};
 use crate::instance::Answer;
 use crate::invoke::{Call, Caller, Payload, Refusal, Takes};
 use crate::operator::session;
+use crate::proxies::Hop;
 use crate::queue::{self, HandedOver, Receipt};
 use crate::telemetry;
 use crate::traces::TraceContext;
 use crate::web::headers;
 use crate::web::linger::Lingering;
 use crate::web::problem::{Code, Failure};
+use crate::web::service::Client;
 
 /// Answers any request to the data plane.
-pub(super) async fn answer(plane: &Plane, sent: http::Request<Incoming>, client: IpAddr) -> Response {
+pub(super) async fn answer(plane: &Plane, sent: http::Request<Incoming>, client: Client) -> Response {
     let host = &plane.host;
     let request = headers::request_id(sent.headers());
     let answered = async {
@@ -126,7 +127,7 @@ struct Sent<'a> {
     method: &'a Method,
     uri: &'a Uri,
     headers: HeaderMap,
-    client: IpAddr,
+    client: Client,
     key: Option<Arc<Key>>,
     body: Lingering,
 }
@@ -154,6 +155,9 @@ async fn call(plane: &Plane, request: &RequestId, route: Route<'_>, mut sent: Se
         stop: None,
     };
     let (way, path) = (route.way, route.path);
+    if way == Way::Serve {
+        sent.client.hop.tell(&mut sent.headers);
+    }
     if is_asynchronous {
         return hand_over(plane, call, id, (way, path), sent).await.map(Answered::Accepted);
     }
@@ -186,8 +190,13 @@ impl Plane {
     async fn read_http(&self, request: &RequestId, sent: Sent<'_>, path: &str) -> Result<EventInput, Failure> {
         let uri = address(&sent.headers, sent.uri, path)?;
         let body = self.read(&sent.headers, sent.body).await?;
-        let head =
-            http_event::Head { request, method: sent.method, uri: &uri, fields: &sent.headers, address: sent.client };
+        let head = http_event::Head {
+            request,
+            method: sent.method,
+            uri: &uri,
+            fields: &sent.headers,
+            address: sent.client.address,
+        };
         Ok(EventInput { bytes: http_event::event(&head, &body.bytes), share: body.share })
     }
 }
@@ -268,6 +277,7 @@ fn address(fields: &HeaderMap, uri: &Uri, path: &str) -> Result<Uri, Failure> {
         Some(query) => format!("{path}?{query}").parse(),
     };
     let path: PathAndQuery = path.map_err(|_| invalid("the path cannot be read"))?;
-    let uri = Uri::builder().scheme(Scheme::HTTP).authority(authority).path_and_query(path);
+    let scheme = if Hop::is_secure(fields) { Scheme::HTTPS } else { Scheme::HTTP };
+    let uri = Uri::builder().scheme(scheme).authority(authority).path_and_query(path);
     uri.build().map_err(|_| invalid("the address cannot be read"))
 }

@@ -43,7 +43,7 @@ impl Service for Plane {
         if path.starts_with("/2") && fc::is_api(path) && !is_proxy_path(path) {
             return self.fc.answer(request, client, fc::Listener::Data).await.map(ReplyBody::Other);
         }
-        call::answer(self, request, client.address).await
+        call::answer(self, request, client).await
     }
 }
 

@@ -29,6 +29,7 @@ use super::stream::{OnTasks, note_frame};
 use super::timer::ConnectionTimer;
 use super::tls::Tls;
 use crate::config::ConnectionBounds;
+use crate::proxies::Hop;
 use crate::shutdown::Tasks;
 
 /// How long a client may take to send another request's head; also the longest time that a connection is kept idle.
@@ -99,14 +100,15 @@ pub(super) async fn serve<S: Service>(stream: TcpStream, address: IpAddr, plane:
     };
     let served = match begun {
         Ok(Begun::Plain(stream, version)) => {
-            let client = Client { address, certificate: None };
+            let client = plane.client(address, false, None);
             plane.http(stream, version, client, first_by).await
         }
         Ok(Begun::Tls(stream, version)) => {
             // One that is not signed as it must be has ended the handshake.
             let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
             let certificate = shown.map(|certificate| Fingerprint::of(certificate));
-            plane.http(*stream, version, Client { address, certificate }, first_by).await
+            let client = plane.client(address, true, certificate);
+            plane.http(*stream, version, client, first_by).await
         }
         Err(error) => Err(error),
     };
@@ -117,7 +119,7 @@ pub(super) async fn serve<S: Service>(stream: TcpStream, address: IpAddr, plane:
 
 /// Sees what a client speaks, and shakes hands with it.
 async fn begin<S>(stream: TcpStream, plane: &Plane<S>) -> anyhow::Result<Begun> {
-    let bounds = plane.bounds;
+    let bounds = &plane.bounds;
     let tls = match (&plane.tls, beginning(&stream).await?) {
         (None, Beginning::Http(version)) => return Ok(Begun::Plain(in_time(stream, bounds), version)),
         (Some(tls), Beginning::Handshake) => tls,
@@ -140,7 +142,7 @@ async fn tell(mut stream: TcpStream, word: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-fn in_time(stream: TcpStream, bounds: ConnectionBounds) -> InTime {
+fn in_time(stream: TcpStream, bounds: &ConnectionBounds) -> InTime {
     let mut stream = TimeoutWriter::new(stream);
     stream.set_timeout(Some(bounds.write_timeout));
     Box::pin(stream)
@@ -161,6 +163,20 @@ async fn beginning(stream: &TcpStream) -> io::Result<Beginning> {
 }
 
 impl<S: Service> Plane<S> {
+    fn client(&self, peer: IpAddr, has_tls: bool, certificate: Option<Fingerprint>) -> Client {
+        let address = peer.to_canonical();
+        let hop = Hop { peer: address, is_proxied: self.bounds.proxies.has(address), has_tls };
+        Client { address, hop, certificate }
+    }
+
+    /// Who sent a request on a connection.
+    fn caller<B>(&self, client: Client, request: &http::Request<B>) -> Client {
+        match client.hop.is_proxied {
+            true => Client { address: self.bounds.proxies.caller(client.hop.peer, request.headers()), ..client },
+            false => client,
+        }
+    }
+
     async fn http(
         self: Arc<Self>,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -184,6 +200,7 @@ impl<S: Service> Plane<S> {
     ) -> hyper::Result<()> {
         let busy = Arc::new(());
         let answer = service_fn(|request| {
+            let client = self.caller(client, &request);
             let (answer, busy) = (self.service.answer(request, client), busy.clone());
             let work = async { Ok::<_, Infallible>(answer.await.map(|body| Sent { body, _busy: busy })) };
             Heard { work, done: false }
@@ -206,6 +223,7 @@ impl<S: Service> Plane<S> {
         let answer = service_fn(|request| {
             let (plane, busy) = (self.clone(), busy.clone());
             let work = async move {
+                let client = plane.caller(client, &request);
                 let reply = plane.service.answer(request, client).await;
                 Ok::<_, Infallible>(reply.map(|body| Sent { body, _busy: busy }))
             };

@@ -30,8 +30,9 @@ pub async fn serve(
     bounds: ConnectionBounds,
     tasks: Tasks,
 ) {
-    let plane = Arc::new(Plane { service, tls, bounds, tasks: tasks.clone() });
+    let (proxies, per_client_max) = (bounds.proxies.clone(), bounds.per_client_max);
     let places = Arc::new(Semaphore::new(bounds.connections_max));
+    let plane = Arc::new(Plane { service, tls, bounds, tasks: tasks.clone() });
     let clients = Clients::default();
     loop {
         let accepted = tokio::select! {
@@ -40,7 +41,9 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, address, place)) => {
-                let Some(entered) = clients.enter(address, bounds.per_client_max) else {
+                // Behind a proxy are many.
+                let share = if proxies.has(address.to_canonical()) { usize::MAX } else { per_client_max };
+                let Some(entered) = clients.enter(address, share) else {
                     // As far as it fits into the kernel's buffer, which is empty. With TLS there is nothing to be said
                     // before a handshake, which is what shall be saved.
                     if plane.tls.is_none() {

@@ -6,6 +6,8 @@ use std::net::IpAddr;
 use hyper::body::{Body, Bytes, Incoming};
 use sha2::{Digest as _, Sha256};
 
+use crate::proxies::Hop;
+
 /// What answers requests.
 pub trait Service: Send + Sync + 'static {
     /// The body of its replies.
@@ -22,8 +24,10 @@ pub trait Service: Send + Sync + 'static {
 /// Whose connection it is.
 #[derive(Clone, Copy, Debug)]
 pub struct Client {
-    /// Where it comes from.
+    /// Who asks: where the connection comes from or, behind a proxy that is believed, whom that names.
     pub address: IpAddr,
+    /// How the request came.
+    pub hop: Hop,
     /// The certificate that it showed and that this plane takes.
     pub certificate: Option<Fingerprint>,
 }

@@ -118,35 +118,43 @@ impl wasip2::exports::http::incoming_handler::Guest for Http {
                 }
                 println!("nobody reads any more");
             }
-            "half" => {
-                let body = Body::begin(out, 200, &[("content-length", argument)]);
-                body.write(&vec![b'x'; number / 2]);
-            }
-            "stuck" => {
-                let body = Body::begin(out, 200, &[("content-length", argument)]);
-                body.write(&vec![b'x'; number / 2]);
-                thread::sleep(Duration::from_secs(3600));
-            }
-            "over" => {
-                let body = Body::begin(out, 200, &[("content-length", argument)]);
-                body.write(&vec![b'x'; 2 * number]);
-                body.finish(None);
-            }
-            "reset" => {
-                let body = Body::begin(out, 205, &[("content-length", "4")]);
-                body.write(b"text");
-                body.finish(None);
-            }
-            "status" => Body::begin(out, number as u16, &[]).finish(None),
-            "unchanged" => Body::begin(out, 304, &[("content-length", argument)]).finish(None),
-            "none" => {} // Goes without an answer.
-            "error" => ResponseOutparam::set(out, Err(ErrorCode::InternalError(Some("it has no answer".to_owned())))),
-            _ => Body::begin(out, 404, &[]).finish(None),
+            _ => odd((route, argument), out),
         }
     }
 }
 
 wasip2::http::proxy::export!(Http);
+
+/// Answers that are not what was announced, or none.
+fn odd((route, argument): (&str, &str), out: ResponseOutparam) {
+    let number: usize = argument.parse().unwrap_or_default();
+    match route {
+        "half" => {
+            let body = Body::begin(out, 200, &[("content-length", argument)]);
+            body.write(&vec![b'x'; number / 2]);
+        }
+        "stuck" => {
+            let body = Body::begin(out, 200, &[("content-length", argument)]);
+            body.write(&vec![b'x'; number / 2]);
+            thread::sleep(Duration::from_secs(3600));
+        }
+        "over" => {
+            let body = Body::begin(out, 200, &[("content-length", argument)]);
+            body.write(&vec![b'x'; 2 * number]);
+            body.finish(None);
+        }
+        "reset" => {
+            let body = Body::begin(out, 205, &[("content-length", "4")]);
+            body.write(b"text");
+            body.finish(None);
+        }
+        "status" => Body::begin(out, number as u16, &[]).finish(None),
+        "unchanged" => Body::begin(out, 304, &[("content-length", argument)]).finish(None),
+        "none" => {} // Goes without an answer.
+        "error" => ResponseOutparam::set(out, Err(ErrorCode::InternalError(Some("it has no answer".to_owned())))),
+        _ => Body::begin(out, 404, &[]).finish(None),
+    }
+}
 
 /// The body of a response whose head is out. The stream goes first: a body outlives its stream.
 struct Body {
