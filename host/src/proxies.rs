@@ -59,7 +59,7 @@ impl Proxies {
         let mut caller = peer;
         let named: Vec<&[u8]> =
             fields.get_all(FOR).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).collect();
-        for name in named.iter().rev() {
+        for name in named.iter().rev().filter(|name| !name.trim_ascii().is_empty()) {
             if !self.has(caller) {
                 break;
             }
@@ -80,14 +80,18 @@ fn address(name: &str) -> Option<IpAddr> {
 impl Hop {
     /// Tells a function how its request came, in the fields that proxies use. What others than proxies wrote there goes.
     pub fn tell(&self, fields: &mut HeaderMap) {
-        if !self.is_proxied {
-            for name in [FOR, PROTO].iter().chain(&OTHERS) {
-                fields.remove(name);
-            }
+        let told = || [FOR, PROTO].into_iter().chain(OTHERS);
+        // CGI and its like take `_` for `-`, and who writes the one could say what the other says.
+        let odd: Vec<HeaderName> = fields.keys().filter(|name| name.as_str().contains('_')).cloned().collect();
+        for name in odd.iter().filter(|name| told().any(|own| own.as_str() == name.as_str().replace('_', "-"))) {
+            fields.remove(name);
         }
-        let before: Vec<&[u8]> = fields.get_all(FOR).iter().map(HeaderValue::as_bytes).collect();
+        if !self.is_proxied {
+            told().for_each(|name| drop(fields.remove(name)));
+        }
+        let before = fields.get_all(FOR).iter().map(HeaderValue::as_bytes).filter(|value| !value.is_empty());
         let peer = self.peer.to_string();
-        let named = before.into_iter().chain([peer.as_bytes()]).collect::<Vec<_>>().join(&b", "[..]);
+        let named = before.chain([peer.as_bytes()]).collect::<Vec<_>>().join(&b", "[..]);
         // Both parts are values of fields, and so is the whole.
         if let Ok(named) = HeaderValue::from_bytes(&named) {
             fields.insert(FOR, named);
@@ -133,6 +137,7 @@ mod tests {
             ("10.1.2.3", &["6.6.6.6", "198.51.100.7 ,10.9.9.9"], "198.51.100.7"),
             ("10.1.2.3", &["10.4.4.4, 10.9.9.9"], "10.4.4.4"),
             ("10.1.2.3", &["198.51.100.7, unknown"], "10.1.2.3"),
+            ("10.1.2.3", &["198.51.100.7,, "], "198.51.100.7"),
         ] {
             let fields = fields(&named.iter().map(|value| ("x-forwarded-for", *value)).collect::<Vec<_>>());
             assert_eq!(own.caller(peer.parse().unwrap(), &fields).to_string(), caller, "{peer} {named:?}");
@@ -155,6 +160,7 @@ mod tests {
             ("x-forwarded-proto", "https"),
             ("x-forwarded-host", "shop.example"),
             ("forwarded", "for=198.51.100.7"),
+            ("x_forwarded_for", "6.6.6.6"),
             ("x-own", "stays"),
         ];
         let told = |is_proxied, has_tls| {
@@ -166,6 +172,7 @@ mod tests {
         assert_eq!(told(false, false), fields(&expected));
         assert!(Hop::is_secure(&told(false, true)) && !Hop::is_secure(&told(false, false)));
         let mut expected = fields(&claimed);
+        expected.remove("x_forwarded_for");
         expected.insert("x-forwarded-for", HeaderValue::from_static("198.51.100.7, 10.1.2.3"));
         assert_eq!(told(true, false), expected);
     }

@@ -121,6 +121,8 @@ async fn a_new_function_builds_anywhere_and_follows_its_sources() {
     let project = folder.path().join("greeter");
     let made = dormouse().args(["new", "greeter"]).current_dir(folder.path()).output().await.unwrap();
     assert!(made.status.success(), "{}", text(&made.stderr));
+    let next = text(&made.stdout);
+    assert!(next.find("rustup target add").unwrap() < next.find("dormouse up --watch").unwrap(), "{next}");
     let again = dormouse().args(["new", "greeter"]).current_dir(folder.path()).output().await.unwrap();
     assert_eq!(again.status.code(), Some(1), "a folder with files in it is left alone");
 

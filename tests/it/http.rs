@@ -24,6 +24,7 @@ over_kinds! {
         a_short_body_that_never_comes_is_a_504,
         a_body_that_is_longer_than_announced_is_told_so,
         a_status_says_what_follows_it,
+        an_answer_is_not_lost_with_the_instance_that_gave_it,
         a_response_without_a_body_may_announce_one,
         a_status_that_ends_no_request_is_a_502_that_is_logged,
         an_invalid_header_is_refused_to_the_guest_and_logged_if_it_gives_up,
@@ -99,6 +100,8 @@ async fn callers_cannot_say_what_only_the_host_says(kind: Kind) {
     let host = TestHost::start().await;
     let http = kind.deploy(&host, "http", json!({"memoryMb": 96})).await;
     let request = http.fetch("GET", "/about").header("x-fc-request-id", "forged").header("x-fc-account-id", "root");
+    // CGI and its like take the one for the other.
+    let request = request.header("x_fc_request_id", "forged").header("x_forwarded_for", "6.6.6.6");
     let reply = sent(request).await;
     let seen = reply.json();
     let field = |name: &str| {
@@ -109,7 +112,9 @@ async fn callers_cannot_say_what_only_the_host_says(kind: Kind) {
     assert_eq!(field("x-fc-function-name"), ["http"]);
     assert_eq!(field("x-fc-function-memory"), ["96"]);
     assert_eq!(field("x-fc-control-path"), ["/http-invoke"]);
-    assert_eq!(field("x-fc-account-id"), Vec::<Value>::new());
+    for forged in ["x-fc-account-id", "x_fc_request_id", "x_forwarded_for"] {
+        assert_eq!(field(forged), Vec::<Value>::new(), "{forged}");
+    }
     // The initializer is a request in both kinds.
     sent(http.fetch("POST", "/initialize")).await.problem(404, "not-found");
     assert_eq!(http.lines_with("initializer ").await, 1, "the host called it, and nobody else");
@@ -269,6 +274,19 @@ async fn a_response_without_a_body_may_announce_one(kind: Kind) {
     }
     assert_eq!(http.instances().await.len(), 1, "whoever has an answer finds room in the instance");
     assert_eq!(http.lines_with("no proper response").await, 0);
+}
+
+async fn an_answer_is_not_lost_with_the_instance_that_gave_it(kind: Kind) {
+    let host = TestHost::start().await;
+    // It goes a moment after its answer, and parked it would not.
+    let http = kind.deploy(&host, "http", json!({"freezeAfterMs": 5000})).await;
+    for (path, crashes) in [("/last/exit", 0.0), ("/last/trap", 1.0)] {
+        let reply = sent(http.fetch("GET", path)).await;
+        assert_eq!((reply.status, reply.text().as_str()), (200, "done"), "{path}");
+        http.is_gone().await;
+        let exited = host.metric(r#"dormouse_instance_stops_total{reason="exited"}"#).await;
+        assert_eq!((host.metric("dormouse_instance_crashes_total").await, exited), (crashes, 1.0), "{path}");
+    }
 }
 
 async fn a_status_says_what_follows_it(kind: Kind) {
@@ -458,6 +476,7 @@ async fn what_others_may_read_in_another_way_is_refused() {
         ("", "`Host` is missing"),
         ("Host: a\r\nHost: b\r\n", "`Host` is there more than once"),
         ("Host: a\r\nTransfer-Encoding: gzip, chunked\r\n", "`Transfer-Encoding`"),
+        ("Host: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", "`Transfer-Encoding`"),
         ("Host: a\r\nTransfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n", "`Transfer-Encoding`"),
         ("Host: a\r\nX-Fc-Invocation-Type: Async\r\n", "here it is `dormouse-invocation-type`"),
         ("Host: a\r\nX-Fc-Stateful-Async-Invocation-Id: one\r\n", "here it is `dormouse-invocation-id`"),
@@ -506,4 +525,18 @@ async fn a_function_is_told_how_its_request_came() {
         let caller = if by.is_some() { "198.51.100.7" } else { "127.0.0.1" };
         assert!(entry.to_string().contains(caller), "{entry}");
     }
+}
+
+#[tokio::test]
+async fn a_body_that_is_never_ended_waits_for_nobody() {
+    let host = TestHost::start().await;
+    let http = Kind::Http02.deploy(&host, "http", json!({"timeoutMs": 60_000})).await;
+    // The length tells where it ends; without one nobody knows whether it has.
+    for bytes in [10, 200_000] {
+        let reply = sent(http.fetch("GET", &format!("/leak/{bytes}"))).await;
+        assert_eq!((reply.status, reply.body.len()), (200, bytes));
+    }
+    let detail = sent(http.fetch("GET", "/leak")).await.problem(502, "function-response-invalid");
+    assert!(detail.contains("its body broke off after 4 bytes"), "{detail}");
+    assert_eq!(http.instances().await.len(), 1, "it goes on");
 }

@@ -38,6 +38,14 @@ async fn both_planes_speak_it_without_tls_to_those_who_begin_with_it() {
     assert_eq!(seen, "Hello, you!\n2 200");
     let seen = curl(&["--http2-prior-knowledge", "-o", "/dev/null", "-w", "%{http_version} %{http_code}", &list]).await;
     assert_eq!(seen, "2 200");
+    // An answer to HEAD is a head, whatever it says.
+    let missing = format!("{}/fn/nobody/x", host.data);
+    for (url, status) in [(&missing, "404"), (&list, "200")] {
+        let seen =
+            curl(&["--http2-prior-knowledge", "-I", "-o", "/dev/null", "-w", "%{http_version} %{http_code}", url])
+                .await;
+        assert_eq!(seen, format!("2 {status}"));
+    }
     // This one begins with HTTP/1.1 and offers to go on with the other, which nobody need take up.
     let seen = curl(&["--http2", "-d", "you", "-w", "%{http_version} %{http_code}", &call]).await;
     assert_eq!(seen, "Hello, you!\n1.1 200");

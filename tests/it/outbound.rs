@@ -1,11 +1,14 @@
 //! Requests that functions send: over connections that live as long as their instance is awake, with the caller's trace,
 //! and over TLS to those whom the system trusts. Where they may go is shown in `sandbox`.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::join_all;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpListener;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -14,6 +17,7 @@ use crate::support::{Kind, TestHost, TestServer, eventually, over_kinds};
 over_kinds! {
     calls: [
         requests_of_an_awake_instance_share_connections_and_a_parked_one_has_none,
+        a_request_goes_once_more_if_its_connection_was_closed,
         requests_go_on_with_the_callers_trace,
         servers_are_reached_over_tls_if_the_system_trusts_them,
         the_hosts_own_listeners_are_out_of_reach,
@@ -50,6 +54,44 @@ async fn requests_of_an_awake_instance_share_connections_and_a_parked_one_has_no
         })
         .await;
     }
+}
+
+async fn a_request_goes_once_more_if_its_connection_was_closed(kind: Kind) {
+    let host = TestHost::start().await;
+    let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", server.local_addr().unwrap());
+    let methods: Arc<Mutex<Vec<String>>> = Arc::default();
+    let received = methods.clone();
+    // Each connection answers one request, and closes when it has read the head of the next.
+    let serving = tokio::task::spawn(async move {
+        while let Ok((stream, _)) = server.accept().await {
+            let received = received.clone();
+            tokio::task::spawn(async move {
+                let mut stream = BufReader::new(stream);
+                for answer in [&b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"[..], b""] {
+                    let mut line = String::new();
+                    while stream.read_line(&mut line).await.is_ok_and(|bytes| bytes > 2) {}
+                    let method = line.split(' ').next().filter(|method| !method.is_empty());
+                    received.lock().unwrap().extend(method.map(str::to_owned));
+                    stream.write_all(answer).await.unwrap();
+                }
+            });
+        }
+    });
+    let function = kind.deploy(&host, "function", to_loopback()).await;
+    let (get, moment) = (json!({"http-get": url}), json!({"sleep-ms": 50}));
+    let results = function.script(json!([get, moment, get])).await.results();
+    assert_eq!((&results[0]["body"], &results[2]["body"]), (&json!("ok"), &json!("ok")), "{results}");
+    assert_eq!(methods.lock().unwrap().len(), 3, "the second was sent twice");
+    if kind == Kind::Hono {
+        return; // What componentize-js makes exits when a request with a body fails.
+    }
+    // Whether one that may not be repeated had its effect is not known, and the function is told so.
+    let results = function.script(json!([get, moment, {"http-post": [url, "x"]}])).await.results();
+    assert!(results[2]["error"].is_string(), "{results}");
+    let posts = methods.lock().unwrap().iter().filter(|method| *method == "POST").count();
+    assert_eq!(posts, 1);
+    serving.abort();
 }
 
 async fn requests_go_on_with_the_callers_trace(kind: Kind) {

@@ -70,9 +70,10 @@ impl Invoke {
             output::note(&told(&reply, &units::duration(started.elapsed())));
         }
         let mut stdout = io::stdout().lock();
-        stdout.write_all(&reply.body)?;
-        if stdout.is_terminal() && !reply.body.ends_with(b"\n") && !reply.body.is_empty() {
-            stdout.write_all(b"\n")?;
+        if stdout.is_terminal() {
+            stdout.write_all(on_terminal(&reply.body).as_bytes())?;
+        } else {
+            stdout.write_all(&reply.body)?;
         }
         Ok(stdout.flush()?)
     }
@@ -92,6 +93,12 @@ impl Invoke {
             Some(event) => Ok(Bytes::copy_from_slice(event.as_bytes())),
         }
     }
+}
+
+/// A reply as people see it: it is not to steer their terminal, and the shell's prompt begins a line.
+fn on_terminal(reply: &[u8]) -> String {
+    let text = String::from_utf8_lossy(reply);
+    text.lines().map(|line| output::plain(line) + "\n").collect()
 }
 
 /// What the reply's headers say, in one line.
@@ -115,6 +122,19 @@ fn timings(header: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reply_does_not_steer_a_terminal() {
+        for (reply, shown) in [
+            (&b"one\n\ntwo"[..], "one\n\ntwo\n"),
+            (b"", ""),
+            (b"a\tb\r\n", "a\tb\n"),
+            (b"\x1b[31mred \xe2\x80\xae", "\\u{1b}[31mred \\u{202e}\n"),
+            (b"\xff", "\u{fffd}\n"),
+        ] {
+            assert_eq!(on_terminal(reply), shown);
+        }
+    }
 
     #[test]
     fn server_timings_are_read() {

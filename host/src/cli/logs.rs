@@ -3,6 +3,7 @@
 use futures::{StreamExt, pin_mut};
 
 use crate::admin::model::LogLine;
+use crate::clock;
 use crate::ids::{FunctionName, RequestId};
 
 use super::client_args::ClientArgs;
@@ -13,8 +14,9 @@ use super::units::Moment;
 ///
 /// A line is what an instance wrote to stdout or stderr, or what the host has to say about it (`host`): crashes,
 /// timeouts, hooks that overran. Lines are kept on disk, a week by default, also when the host starts anew. With `--follow` new
-/// lines are shown as they come, until Ctrl-C; with `--json` each is then one line of JSON. After the time comes the instance, then the request: `?` where several ran in the instance and
-/// the engine cannot tell which of them wrote the line, nothing where it belongs to none.
+/// lines are shown as they come, until Ctrl-C. After the time (UTC) comes the instance, then the request: `?` where several ran in the instance and
+/// the engine cannot tell which of them wrote the line, nothing where it belongs to none. Long identifiers are cut to their ends;
+/// `--json` has them whole, with `--follow` a line of JSON each.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  dormouse logs hello --tail 20\n  dormouse logs hello --follow\n  \
     dormouse logs hello --from 2d --to 1d --text refused\n  \
@@ -87,13 +89,35 @@ impl Logs {
 }
 
 fn shown(line: &LogLine) -> String {
+    shown_on(line, &humantime::format_rfc3339_seconds(clock::date()).to_string()[..DAY_BYTES])
+}
+
+/// A line as people read it on a day: the time of that day, or the date with it, and the ends of identifiers, which tell them apart.
+fn shown_on(line: &LogLine, today: &str) -> String {
     let LogLine { time, stream, instance, text, .. } = line;
+    let time = match time.strip_prefix(today) {
+        Some(time) => time.trim_start_matches('T').trim_end_matches('Z'),
+        None => time.split('.').next().unwrap_or_default(),
+    };
     let request = match &line.request {
-        Some(request) => format!(" {request}"),
+        Some(request) => format!(" {}", end_of(request)),
         None if line.request_unknown => " ?".to_owned(),
         None => String::new(),
     };
-    output::plain(&format!("{time} {instance}{request} {stream:<6} {text}"))
+    output::plain(&format!("{time} {}{request} {stream:<6} {text}", end_of(instance)))
+}
+
+/// `YYYY-MM-DD`.
+const DAY_BYTES: usize = 10;
+/// Letters of an identifier that are shown.
+const END: usize = 8;
+
+fn end_of(identifier: &str) -> String {
+    // An identifier has only ASCII.
+    match identifier.len().checked_sub(END).filter(|cut| *cut > END && identifier.is_ascii()) {
+        Some(cut) => format!("…{}", &identifier[cut..]),
+        None => identifier.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -119,11 +143,15 @@ pub(super) mod tests {
     #[test]
     fn a_line_says_who_wrote_what() {
         let mut line = line("hi\u{7}");
-        assert_eq!(shown(&line), "2026-05-01T00:00:00.000Z i-1 stdout hi\\u{7}");
+        let shown = |line: &LogLine| shown_on(line, "2026-05-01");
+        assert_eq!(shown(&line), "00:00:00.000 i-1 stdout hi\\u{7}");
+        assert_eq!(shown_on(&line, "2026-05-02"), "2026-05-01T00:00:00 i-1 stdout hi\\u{7}");
         line.request_unknown = true;
-        assert_eq!(shown(&line), "2026-05-01T00:00:00.000Z i-1 ? stdout hi\\u{7}");
+        assert_eq!(shown(&line), "00:00:00.000 i-1 ? stdout hi\\u{7}");
         line.request = Some("r-1".to_owned());
         line.stream = "host".to_owned();
-        assert_eq!(shown(&line), "2026-05-01T00:00:00.000Z i-1 r-1 host   hi\\u{7}");
+        assert_eq!(shown(&line), "00:00:00.000 i-1 r-1 host   hi\\u{7}");
+        line.request = Some("01a22150-572c-778c-9a18-b58cd96bd302".to_owned());
+        assert_eq!(shown(&line), "00:00:00.000 i-1 …d96bd302 host   hi\\u{7}");
     }
 }

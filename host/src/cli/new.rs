@@ -97,10 +97,17 @@ impl New {
         let Some(name) = self.name else { return manifest_from(&self.from.unwrap_or_default()) };
         let folder = self.path.clone().unwrap_or_else(|| PathBuf::from(name.as_str()));
         create(&name, self.lang, &folder)?;
-        let shown = folder.display();
-        output::print(&format!("created {name} in {shown}\n\nNext:\n  cd {shown}\n  dormouse up --watch"))?;
+        let (shown, readme) = (folder.display(), fs::read_to_string(folder.join("README.md")).unwrap_or_default());
+        let once: String = once(&readme).map(|line| format!("\n  {line}")).collect();
+        output::print(&format!("created {name} in {shown}\n\nNext:\n  cd {shown}{once}\n  dormouse up --watch"))?;
         Ok(())
     }
+}
+
+/// What a project's README does before the first `dormouse up`.
+fn once(readme: &str) -> impl Iterator<Item = &str> {
+    let first = readme.lines().skip_while(|line| *line != "```sh").skip(1);
+    first.take_while(|line| !line.starts_with("dormouse up") && *line != "```")
 }
 
 /// Writes the manifest of an `s.yaml` beside it.

@@ -219,7 +219,8 @@ fn bill_row(key: &str, sums: &Sums) -> [Cell; 7] {
 
 /// What the figures mean, for those who see them for the first time.
 fn explanation(total: &Sums) -> String {
-    let unit = "1 CU = 1 s at 1 GB of configured memory; parked time is not charged";
+    let unit =
+        "1 CU = 1 s at 1 GB of configured memory, and each window is rounded up to 1 ms; parked time is not charged";
     if total.duration_cu <= 0.0 || total.cu >= total.duration_cu {
         return format!("{unit}.");
     }

@@ -267,11 +267,12 @@ fn forwarded(sent: Sent<'_>, path: &str) -> Result<http::Request<guest::Body>, F
 
 /// The address of a request as the function sees it.
 fn address(fields: &HeaderMap, uri: &Uri, path: &str) -> Result<Uri, Failure> {
-    let host = fields.get(header::HOST).map(HeaderValue::as_bytes);
-    // HTTP/2 has it in the address (RFC 9113, section 8.3.1).
-    let host = host.or_else(|| uri.authority().map(|authority| authority.as_str().as_bytes()));
+    // A target that has it wins (RFC 9112, section 3.2.2), as in HTTP/2 (RFC 9113, section 8.3.1).
+    let host = uri.authority().map(|authority| authority.as_str().as_bytes());
+    let host = host.or_else(|| fields.get(header::HOST).map(HeaderValue::as_bytes));
     let authority = host.filter(|host| !host.is_empty()).unwrap_or(b"localhost");
-    let authority = Authority::try_from(authority).map_err(|_| invalid("the field `Host` is not an address"))?;
+    let authority = Authority::try_from(authority).ok().filter(|authority| !authority.as_str().contains('@'));
+    let authority = authority.ok_or_else(|| invalid("the field `Host` is not an address"))?;
     let path = match uri.query() {
         None => path.parse(),
         Some(query) => format!("{path}?{query}").parse(),

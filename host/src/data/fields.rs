@@ -16,10 +16,12 @@ pub(super) fn check_framing(version: Version, fields: &HeaderMap) -> Result<(), 
     if hosts == 0 && version == Version::HTTP_11 {
         return Err(invalid("the field `Host` is missing; HTTP/1.1 wants it"));
     }
-    let mut codings = fields.get_all(header::TRANSFER_ENCODING).iter();
-    if codings.any(|coding| !coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked")) {
+    let named = fields.get_all(header::TRANSFER_ENCODING).iter();
+    let codings = named.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    let codings: Vec<&[u8]> = codings.filter(|coding| !coding.is_empty()).collect();
+    if codings.len() > 1 || codings.iter().any(|coding| !coding.eq_ignore_ascii_case(b"chunked")) {
         return Err(invalid(
-            "`Transfer-Encoding` is something else than `chunked`, which is all that the host can decode",
+            "`Transfer-Encoding` is something else than one `chunked`, which is all that the host decodes",
         ));
     }
     Ok(())

@@ -181,8 +181,8 @@ fn written(reply: Vec<u8>, room: &Room, method: &Method) -> Result<Response, Fai
 
 /// Whether a response has no body, whatever the function wrote.
 fn is_bodiless(method: &Method, head: &mut Parts) -> bool {
-    if head.status == StatusCode::RESET_CONTENT {
-        // This one announces that it has none (RFC 9110, section 15.3.6).
+    if matches!(head.status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT) {
+        // The one announces nothing, the other that it has none (RFC 9110, sections 8.6 and 15.3.6).
         head.headers.remove(header::CONTENT_LENGTH);
     }
     // The others announce what they do not hold (section 6.4.1).

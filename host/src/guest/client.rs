@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::{self, Either};
-use http_body_util::{BodyExt as _, Empty};
-use hyper::body::{Body as _, Frame, Incoming, SizeHint};
+use http_body_util::BodyExt as _;
+use hyper::body::{Frame, Incoming, SizeHint};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::capture_connection;
@@ -23,6 +23,7 @@ use wasmtime_wasi_http::RequestOptions;
 
 use super::delivery::{Body, BodyError};
 use super::reach::{Connection, Connector, Reach, ReachError};
+use super::repeat::lent;
 
 /// The timeout of each step for which the guest sets none.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -108,11 +109,13 @@ pub(super) async fn send(
     options: Option<RequestOptions>,
     place: OwnedSemaphorePermit,
 ) -> Result<http::Response<Body>, BodyError> {
-    let (client, times, again) = (connections.client(&reach), Times::of(options.as_ref()), repeated(&request));
+    let (client, times) = (connections.client(&reach), Times::of(options.as_ref()));
+    let (request, again) = lent(request);
     let response = match (exchange(&client, request, times).await, again) {
-        (Err(Failed { was_used: true, error: lost }), Some(again)) if is_closing(&lost) => {
-            exchange(&within(reach), again, times).await
-        }
+        (Err(Failed { was_used: true, error }), Some(again)) if is_closing(&error) => match again.taken_back().await {
+            Some(again) => exchange(&within(reach), again, times).await,
+            None => Err(Failed { was_used: true, error }),
+        },
         (sent, _) => sent,
     };
     let between = times.between_bytes;
@@ -149,17 +152,6 @@ async fn exchange(
         None => timeout(times.first_byte, sent).await.map_err(|_| failed(BodyError::ConnectionReadTimeout))?,
     };
     response.map_err(|error| failed(explain(&error)))
-}
-
-/// The same request once more, if it does no harm to send it twice (RFC 9110, section 9.2.2) and it has no body.
-fn repeated(request: &http::Request<Body>) -> Option<http::Request<Body>> {
-    (request.method().is_idempotent() && request.body().is_end_stream()).then(|| {
-        let mut again = http::Request::new(Empty::new().map_err(|never| match never {}).boxed_unsync());
-        *again.method_mut() = request.method().clone();
-        *again.uri_mut() = request.uri().clone();
-        *again.headers_mut() = request.headers().clone();
-        again
-    })
 }
 
 /// Whether an error says that the server closed the connection before it answered.
@@ -254,6 +246,7 @@ fn io_error(kind: io::ErrorKind) -> Option<BodyError> {
 mod tests {
     use std::net::SocketAddr;
 
+    use http_body_util::Empty;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::{TcpListener, TcpSocket, TcpStream};
     use tokio::sync::Semaphore;

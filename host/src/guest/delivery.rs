@@ -54,6 +54,8 @@ pub(super) struct Collecting {
     is_over: bool,
     /// The guest's call has returned.
     pub(super) has_returned: bool,
+    /// Nothing of the guest runs on that could write more.
+    pub(super) is_final: bool,
     ended: oneshot::Sender<Ended>,
 }
 
@@ -93,6 +95,8 @@ struct State {
     whole: AtomicBool,
     /// The guest will write no more.
     closed: AtomicBool,
+    /// What it has written is there; it may have forgotten to end it.
+    is_final: AtomicBool,
     /// What went wrong after the head of the response: the code of the problem, and the problem.
     failure: OnceLock<(&'static str, String)>,
     reader: AtomicWaker,
@@ -118,6 +122,12 @@ impl Delivery {
         self.0.failure.get().cloned()
     }
 
+    /// Called when nothing of the guest runs on that could write more.
+    pub(super) fn note_final(&self) {
+        self.0.is_final.store(true, Ordering::Release);
+        self.0.reader.wake();
+    }
+
     /// True if the body was read to its end.
     pub fn is_whole(&self) -> bool {
         self.0.whole.load(Ordering::Acquire)
@@ -134,7 +144,19 @@ impl Collecting {
         let (ended, end) = oneshot::channel();
         let announced = response.headers().get(CONTENT_LENGTH).and_then(|bytes| bytes.to_str().ok()?.parse().ok());
         let (frames, bytes) = (VecDeque::new(), 0);
-        (Collecting { response, announced, frames, bytes, is_over: false, has_returned: false, ended }, end)
+        (
+            Collecting {
+                response,
+                announced,
+                frames,
+                bytes,
+                is_over: false,
+                has_returned: false,
+                is_final: false,
+                ended,
+            },
+            end,
+        )
     }
 
     /// Takes what the guest has written. None if that is all and the call has returned: then the receiver has it.
@@ -149,6 +171,13 @@ impl Collecting {
                 return Some(self);
             }
             match Pin::new(self.response.body_mut()).poll_frame(cx) {
+                // A guest that forgot to end its body has announced how much it is, or nobody knows.
+                Poll::Pending if self.is_final && self.announced == Some(self.bytes as u64) => self.is_over = true,
+                Poll::Pending if self.is_final => {
+                    let text = broken(self.bytes as u64, self.announced, &BodyError::HttpResponseIncomplete);
+                    let _ = self.ended.send(Err(text));
+                    return None;
+                }
                 Poll::Pending => return Some(self),
                 Poll::Ready(Some(Ok(frame))) => {
                     self.bytes += frame.data_ref().map_or(0, Bytes::len);
@@ -166,6 +195,20 @@ impl Collecting {
                 Poll::Ready(None) => self.is_over = true,
             }
         }
+    }
+
+    /// The response, if the guest has written all of it.
+    pub(super) fn whole(mut self, cx: &mut Context<'_>) -> Option<Box<Response>> {
+        while let Poll::Ready(frame) = Pin::new(self.response.body_mut()).poll_frame(cx) {
+            let Some(Ok(frame)) = frame else {
+                self.is_over = frame.is_none();
+                break;
+            };
+            self.bytes += frame.data_ref().map_or(0, Bytes::len);
+            self.frames.push_back(frame);
+        }
+        let is_whole = self.is_over && self.announced.is_none_or(|announced| announced == self.bytes as u64);
+        is_whole.then(|| Box::new(self.response.map(|_| ResponseBody::Whole(joined(self.frames)))))
     }
 
     /// A body is announced and there is none. Whether that is right depends on the request (RFC 9110, section 8.6), which the
@@ -347,7 +390,14 @@ impl hyper::body::Body for StreamedBody {
         if closed {
             return self.break_off(cx, BodyError::HttpResponseIncomplete);
         }
-        match ready!(self.next_frame(cx)) {
+        // Read before the body: what was written before it was set is there then.
+        let is_final = self.delivery.0.is_final.load(Ordering::Acquire);
+        let frame = match self.next_frame(cx) {
+            Poll::Pending if is_final && self.announced == Some(self.sent) => None,
+            Poll::Pending if is_final => return self.break_off(cx, BodyError::HttpResponseIncomplete),
+            frame => ready!(frame),
+        };
+        match frame {
             Some(Ok(frame)) if !frame.is_trailers() => {
                 self.sent += frame.data_ref().map_or(0, Bytes::len) as u64;
                 Poll::Ready(Some(Ok(frame)))

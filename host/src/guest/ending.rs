@@ -55,7 +55,15 @@ pub struct Trap {
     pub backtrace: String,
 }
 
+/// The name of what is a trap only to those whom the guest has not answered.
+const EXITED: &str = "exited";
+
 impl Trap {
+    /// Whether the guest ended itself, and says that it did so in order.
+    pub fn is_exit(&self) -> bool {
+        self.name == EXITED
+    }
+
     /// Reads the engine's error.
     pub(super) fn from_engine(error: &wasmtime::Error) -> Trap {
         let (name, summary) = describe(error);
@@ -73,7 +81,8 @@ fn describe(error: &wasmtime::Error) -> (&'static str, String) {
         return (trap_name(*trap), trap.to_string());
     }
     if let Some(exit) = error.downcast_ref::<wasmtime_wasi::I32Exit>() {
-        return ("exit", format!("the guest exited with status {}", exit.0));
+        let name = if exit.0 == 0 { EXITED } else { "exit" };
+        return (name, format!("the guest exited with status {}", exit.0));
     }
     if let Some(error) = error.downcast_ref::<wasmtime::component::ResourceTableError>() {
         return ("handle-limit", format!("the guest holds too many resources: {error}"));

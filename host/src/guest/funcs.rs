@@ -144,7 +144,8 @@ impl Funcs {
                 let answered = match handler.exchange(site, *request, respond).await? {
                     // Without a message, the host has dropped the response's body.
                     Ok(Ok(end)) => {
-                        site.mailbox.note_return(site.id);
+                        // Of 0.2 nothing goes on when the call has returned.
+                        site.mailbox.note_return(site.id, self.handle_one_by_one());
                         end.await.unwrap_or(Ok(None))
                     }
                     Ok(Err(text)) => Err(text),

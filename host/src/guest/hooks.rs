@@ -131,8 +131,13 @@ fn text(identifier: &str) -> HeaderValue {
 pub(super) fn tell(request: &mut http::Request<Body>, context: &CallContext, of_instance: &InstanceFields) {
     let ControlPath(control_path) = request.extensions().get().copied().unwrap_or(FROM_CALLER);
     let fields = request.headers_mut();
-    let forged: Vec<HeaderName> =
-        fields.keys().filter(|name| name.as_str().starts_with(FIELD_PREFIX)).cloned().collect();
+    let is_forged = |name: &HeaderName| {
+        let name = name.as_str().as_bytes();
+        // CGI and its like take `_` for `-`.
+        let plain = name.iter().map(|byte| if *byte == b'_' { b'-' } else { *byte });
+        name.len() >= FIELD_PREFIX.len() && plain.take(FIELD_PREFIX.len()).eq(FIELD_PREFIX.bytes())
+    };
+    let forged: Vec<HeaderName> = fields.keys().filter(|name| is_forged(name)).cloned().collect();
     for name in forged {
         fields.remove(name);
     }

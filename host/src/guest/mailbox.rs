@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use wasmtime::component::GuestTaskId;
 
 use super::attribution::{Attribution, Origin};
-use super::call::{Call, CallId, Entry, Returned};
+use super::call::{Call, CallId, Entry, Reply, Returned};
 use super::client::Connections;
 use super::delivery::{Body, Collecting, Delivery, Ended, Response};
 use super::ending::Ending;
@@ -206,12 +206,15 @@ impl Mailbox {
         end
     }
 
-    /// The guest's call has returned, so its response can leave as soon as it is whole.
-    pub(super) fn note_return(&self, call: CallId) {
+    /// The guest's call has returned, so its response can leave as soon as it is whole. `is_final`: nothing of it runs on.
+    pub(super) fn note_return(&self, call: CallId, is_final: bool) {
         let mut contents = self.lock();
         contents.note_return(call);
-        let of_call = contents.collecting.iter_mut().filter(|(answered, _)| *answered == call);
-        of_call.for_each(|(_, response)| response.has_returned = true);
+        for (_, response) in contents.collecting.iter_mut().filter(|(answered, _)| *answered == call) {
+            (response.has_returned, response.is_final) = (true, is_final);
+        }
+        let read = contents.deliveries.iter().filter(|(answered, _)| is_final && *answered == call);
+        read.for_each(|(_, delivery)| delivery.note_final());
     }
 
     /// Takes what the guest has written of its responses. True if one of them is whole now.
@@ -227,6 +230,16 @@ impl Mailbox {
         let ended = still.len() < count;
         self.lock().collecting = still;
         ended
+    }
+
+    /// The guest has ended. A response that is whole is an answer all the same.
+    pub(super) fn answer_whole(&self, cx: &mut Context<'_>) {
+        let collecting = take(&mut self.lock().collecting);
+        for (call, response) in collecting {
+            if let Some(response) = response.whole(cx) {
+                self.put_event(Event::Returned(call, Ok(Reply::Response(response))));
+            }
+        }
     }
 
     /// True if the engine must be asked which call is running.

@@ -29,6 +29,7 @@ mod outgoing;
 mod output;
 mod reach;
 mod refusal;
+mod repeat;
 mod running;
 mod sender;
 mod trace;

@@ -136,6 +136,11 @@ async fn run(blueprint: Arc<Blueprint>, instance: InstanceId, mailbox: Arc<Mailb
         Ok(Ok(never)) => match never {},
         Ok(Err(error)) | Err(error) => error,
     };
+    poll_fn(|cx| {
+        mailbox.answer_whole(cx);
+        Poll::Ready(())
+    })
+    .await;
     mailbox.close_deliveries();
     // A trap stops the whole store, and the engine may report it to no call; but its current task is still the one that
     // trapped.

@@ -14,6 +14,9 @@ use crate::guest::Entry;
 use crate::ids::FunctionName;
 use crate::telemetry::FunctionLabels;
 
+/// The reason of an instance that ended itself when it had answered everybody.
+pub(super) const EXITED: &str = "exited";
+
 /// The bounds of hooks' histograms: fewer than those of requests, since there are three for each function.
 const HOOK_SECONDS: [f64; 7] = [0.0001, 0.001, 0.01, 0.1, 1.0, 10.0, 60.0];
 
@@ -95,8 +98,8 @@ impl Metrics {
                 drop(metrics.hook_failures.get_or_create(&HookFailureLabels { hook: hook.as_str(), failure }));
             }
         }
-        for reason in StopReason::ALL {
-            drop(metrics.stops.get_or_create(&StopLabel { reason: reason.as_str() }));
+        for reason in StopReason::ALL.map(StopReason::as_str).into_iter().chain([EXITED]) {
+            drop(metrics.stops.get_or_create(&StopLabel { reason }));
         }
         registry.register("hook_failures", "Hooks that did not return in order", metrics.hook_failures.clone());
         let help = "Hooks, until they returned or were no longer waited for";

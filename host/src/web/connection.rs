@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
+use http::Method;
 use hyper::body::{Body, Bytes, Frame, SizeHint};
 use hyper::rt::{Read, Write};
 use hyper::server::conn::{http1, http2};
@@ -202,7 +203,8 @@ impl<S: Service> Plane<S> {
         let answer = service_fn(|request| {
             let client = self.caller(client, &request);
             let (answer, busy) = (self.service.answer(request, client), busy.clone());
-            let work = async { Ok::<_, Infallible>(answer.await.map(|body| Sent { body, _busy: busy })) };
+            let work =
+                async { Ok::<_, Infallible>(answer.await.map(|body| Sent { body, is_left_out: false, _busy: busy })) };
             Heard { work, done: false }
         });
         let connection = http1::Builder::new()
@@ -223,9 +225,9 @@ impl<S: Service> Plane<S> {
         let answer = service_fn(|request| {
             let (plane, busy) = (self.clone(), busy.clone());
             let work = async move {
-                let client = plane.caller(client, &request);
+                let (client, is_left_out) = (plane.caller(client, &request), *request.method() == Method::HEAD);
                 let reply = plane.service.answer(request, client).await;
-                Ok::<_, Infallible>(reply.map(|body| Sent { body, _busy: busy }))
+                Ok::<_, Infallible>(reply.map(|body| Sent { body, is_left_out, _busy: busy }))
             };
             Heard { work, done: false }
         });
@@ -302,6 +304,8 @@ pin_project! {
     struct Sent<B> {
         #[pin]
         body: B,
+        // HTTP/1.1 leaves the body of an answer to HEAD out by itself; in HTTP/2 it would be sent.
+        is_left_out: bool,
         _busy: Arc<()>,
     }
 }
@@ -317,7 +321,7 @@ impl<B: Body<Data = Bytes>> Body for Sent<B> {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.is_left_out || self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -6,7 +6,7 @@ use crate::ids::{KeyId, RequestId};
 use crate::instance::decide::LateHook;
 use crate::instance::job::{Outcome, Timings};
 use crate::instance::lifecycle::{Event, State};
-use crate::instance::metrics::{CrashLabel, HookFailureLabels, StopLabel};
+use crate::instance::metrics::{CrashLabel, EXITED, HookFailureLabels, StopLabel};
 use crate::instance::order::{CutOff, StopReason};
 use crate::log::{Author, Stream};
 
@@ -123,6 +123,12 @@ impl Instance {
     /// Ends an instance whose guest cannot run any more. The request to blame gets the cause as its answer, the others that
     /// they were lost with it.
     pub(super) fn fail(&mut self, ending: Ending) {
+        let has_exited = matches!(&ending, Ending::Crashed { trap, .. } if trap.is_exit());
+        if has_exited && self.running.is_empty() && self.hook.is_none() {
+            self.tell(None, "instance exited by itself, with status 0");
+            self.terms.metrics.stops.get_or_create(&StopLabel { reason: EXITED }).inc();
+            return self.gone(Vec::new());
+        }
         let blamed = ending.blamed();
         if let Some(hook) = &self.hook {
             self.count_hook_failure(hook.entry, "crashed");

@@ -143,6 +143,21 @@ fn odd((route, argument): (&str, &str), out: ResponseOutparam) {
             body.write(&vec![b'x'; 2 * number]);
             body.finish(None);
         }
+        "leak" => {
+            let announced = ("content-length", argument);
+            let body = Body::begin(out, 200, if argument.is_empty() { &[] } else { std::slice::from_ref(&announced) });
+            body.write(&vec![b'x'; number.max(4)]);
+            std::mem::forget(body);
+        }
+        "last" => {
+            let body = Body::begin(out, 200, &[]);
+            body.write(b"done");
+            body.finish(None);
+            match argument {
+                "exit" => std::process::exit(0),
+                _ => std::process::abort(),
+            }
+        }
         "reset" => {
             let body = Body::begin(out, 205, &[("content-length", "4")]);
             body.write(b"text");

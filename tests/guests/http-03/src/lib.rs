@@ -113,6 +113,10 @@ impl wasip3::exports::http::handler::Guest for Http {
                 response.set_status_code(304).expect("this is a status");
                 Ok(response)
             }
+            "last" => {
+                wit_bindgen::spawn_local(last(argument.to_owned()));
+                http_into_wasi_response(status(200, b"done".to_vec()))
+            }
             "reset" => {
                 let response = streamed(&[("content-length", "4")], async |mut writer| {
                     write(&mut writer, "text").await;
@@ -264,6 +268,15 @@ async fn forever(mut writer: BodyWriter) {
         Wasi::sleep(Duration::from_millis(1)).await;
     }
     println!("nobody reads any more");
+}
+
+/// Goes, after the answer.
+async fn last(how: String) {
+    Wasi::sleep(Duration::from_millis(50)).await;
+    match &*how {
+        "exit" => std::process::exit(0),
+        _ => std::process::abort(),
+    }
 }
 
 /// Writes half of what was announced, and never the rest.
