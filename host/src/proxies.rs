@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 /// The addresses that a request came through, the caller's own first.
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -17,6 +17,9 @@ const OTHERS: [HeaderName; 4] = [
     HeaderName::from_static("x-forwarded-port"),
     HeaderName::from_static("x-real-ip"),
 ];
+
+/// Bits of an address of version 6 before the one of version 4 that it stands for (RFC 4291, section 2.5.5.2).
+const MAPPED_BITS: u8 = 96;
 
 /// Those that are believed; cheap to clone. By default nobody.
 #[derive(Clone, Debug, Default)]
@@ -36,14 +39,22 @@ pub struct Hop {
 impl Proxies {
     /// Addresses and networks (CIDR) as operators write them.
     pub fn parse(names: &[String]) -> Result<Proxies, String> {
+        // Peers are looked for as addresses of version 4, where they are such.
+        let plain = |network: IpNet| match network {
+            IpNet::V6(mapped) if mapped.prefix_len() >= MAPPED_BITS => match mapped.addr().to_ipv4_mapped() {
+                Some(address) => Ipv4Net::new(address, mapped.prefix_len() - MAPPED_BITS).map_or(network, IpNet::V4),
+                None => network,
+            },
+            network => network,
+        };
         let one = |name: &String| {
-            let address = || name.parse().map(|address: IpAddr| IpNet::from(address.to_canonical()));
+            let address = || name.trim().parse().map(|address: IpAddr| IpNet::from(address));
             let wrong = |_| {
                 format!(
                     "`trusted-proxies` has `{name}`; it must be an address such as 10.0.0.1, or a network such as 10.0.0.0/8"
                 )
             };
-            name.parse().or_else(|_| address()).map_err(wrong)
+            name.trim().parse().or_else(|_| address()).map(plain).map_err(wrong)
         };
         Ok(Proxies(names.iter().map(one).collect::<Result<_, _>>()?))
     }
@@ -148,6 +159,9 @@ mod tests {
                 .to_string(),
             "10.1.2.3"
         );
+        let mapped = proxies(&["::ffff:10.0.0.0/104", " ::ffff:192.0.2.1"]);
+        assert!(["10.9.9.9", "192.0.2.1"].iter().all(|address| mapped.has(address.parse().unwrap())));
+        assert!(!mapped.has("11.0.0.1".parse().unwrap()));
         for wrong in ["example.com", "10.0.0.0/33", ""] {
             assert!(Proxies::parse(&[wrong.to_owned()]).unwrap_err().contains(&format!("`{wrong}`")));
         }

@@ -22,7 +22,7 @@ const SPANS: [(&str, u64, &str); 4] =
 const RECORDS: u32 = 20;
 
 /// What can be had as CSV, and what a link to it says.
-const SHEETS: [(&str, &str); 4] =
+pub(super) const SHEETS: [(&str, &str); 4] =
     [("functions", "by function"), ("time", "over time"), ("windows", "windows"), ("requests", "requests")];
 
 /// What of the bill is shown.

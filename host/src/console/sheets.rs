@@ -6,7 +6,7 @@ use futures::stream;
 use http::{HeaderValue, Uri, header};
 use serde::de::DeserializeOwned;
 
-use super::bill::Shown;
+use super::bill::{SHEETS, Shown};
 use super::parts::segment;
 use super::{Seen, asked};
 use crate::csv::{self, Row};
@@ -46,10 +46,13 @@ impl Page for InvocationPage {
 
 /// What a link to a sheet leads to.
 pub(super) async fn answer(seen: Seen, uri: &Uri) -> Result<http::Response<Body>, Failure> {
-    let not_found = || {
-        Failure::new(Code::NotFound, "there is no such table; the page of the bill has links to those that there are")
+    let wrong = || {
+        let names: Vec<&str> = SHEETS.iter().map(|(name, _)| *name).collect();
+        let detail =
+            format!("`of` must be one of {}, `days` 1 to 366, and `function` a function's name", names.join(", "));
+        Failure::new(Code::InvalidRequest, detail)
     };
-    let shown = Shown::of(|name| asked(uri, name)).ok_or_else(not_found)?;
+    let shown = Shown::of(|name| asked(uri, name)).ok_or_else(wrong)?;
     let of = asked(uri, "of").unwrap_or_default();
     let records = format!("&newest=true&limit={RECORDS}");
     let table = match of.as_str() {
@@ -57,7 +60,7 @@ pub(super) async fn answer(seen: Seen, uri: &Uri) -> Result<http::Response<Body>
         "time" => table::<Usage>(seen, shown.path("", &format!("&group={}", shown.steps()))).await?,
         "windows" => table::<WindowPage>(seen, shown.path("/windows", &records)).await?,
         "requests" => table::<InvocationPage>(seen, shown.path("/invocations", &records)).await?,
-        _ => return Err(not_found()),
+        _ => return Err(wrong()),
     };
     let mut response = http::Response::new(table);
     let fields = response.headers_mut();

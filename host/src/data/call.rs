@@ -44,7 +44,7 @@ pub(super) async fn answer(plane: &Plane, sent: http::Request<Incoming>, client:
         }
         let own = own_address(host, &uri, &headers);
         asked.is_fc = own.as_ref().is_some_and(|own| fc::is_address(own));
-        if let Err(failure) = fields::read_theirs(asked.is_fc, &mut headers) {
+        if let Err(failure) = fields::read_theirs(asked.is_fc || is_proxy_path(uri.path()), &mut headers) {
             return reply::failed(failure, asked);
         }
         let cors = own.as_ref().and_then(|own| own.trigger.cors.as_ref());

@@ -51,6 +51,9 @@ pub(super) fn read_theirs(is_fc: bool, fields: &mut HeaderMap) -> Result<(), Fai
         if let Some(value) = fields.remove(theirs) {
             // They write `Sync` and `Async`.
             let value = if ours == headers::INVOCATION_TYPE { lower(&value) } else { value };
+            if ours == headers::INVOCATION_TYPE && value != "sync" && value != "async" {
+                return Err(invalid("`x-fc-invocation-type` must be `Sync` or `Async`"));
+            }
             fields.insert(ours, value);
         }
     }
