@@ -975,9 +975,10 @@ async fn what_fails_at_an_http_trigger_or_a_domain_is_told_as_function_compute_d
         let answer = Reply::of(request.body(r#"{"do": []}"#).send().await.unwrap()).await;
         assert_eq!((answer.status, &answer.json()["invocationId"]), (202, &json!("mine")), "{path}: {answer:?}");
     }
-    for (path, value, status, said) in
-        [(trigger, "later", 400, "`x-fc-invocation-type`"), ("/2023-03-30/proxy/nobody/", "Async", 404, "there is nothing here")]
-    {
+    for (path, value, status, said) in [
+        (trigger, "later", 400, "`x-fc-invocation-type`"),
+        ("/2023-03-30/proxy/nobody/", "Async", 404, "there is nothing here"),
+    ] {
         let request = host.client.post(format!("{}{path}", host.data)).header("x-fc-invocation-type", value);
         let answer = Reply::of(request.send().await.unwrap()).await;
         assert!(answer.status == status && answer.text().contains(said), "{path}: {answer:?}");
