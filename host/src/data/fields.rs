@@ -44,18 +44,17 @@ pub(super) fn read_theirs(is_fc: bool, fields: &mut HeaderMap) -> Result<(), Fai
         ("x-fc-invocation-type", headers::INVOCATION_TYPE),
         ("x-fc-stateful-async-invocation-id", headers::INVOCATION_ID),
     ] {
-        if !is_fc && fields.contains_key(theirs) {
+        let Some(value) = fields.remove(theirs) else { continue };
+        if !is_fc {
             let detail = format!("`{theirs}` is for the addresses of Function Compute; here it is `{ours}`");
             return Err(invalid(&detail));
         }
-        if let Some(value) = fields.remove(theirs) {
-            // They write `Sync` and `Async`.
-            let value = if ours == headers::INVOCATION_TYPE { lower(&value) } else { value };
-            if ours == headers::INVOCATION_TYPE && value != "sync" && value != "async" {
-                return Err(invalid("`x-fc-invocation-type` must be `Sync` or `Async`"));
-            }
-            fields.insert(ours, value);
+        // They write `Sync` and `Async`.
+        let value = if ours == headers::INVOCATION_TYPE { lower(&value) } else { value };
+        if ours == headers::INVOCATION_TYPE && value != "sync" && value != "async" {
+            return Err(invalid("`x-fc-invocation-type` must be `Sync` or `Async`"));
         }
+        fields.insert(ours, value);
     }
     Ok(())
 }

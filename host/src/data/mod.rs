@@ -1,7 +1,8 @@
 //! The data plane: callers reach functions here.
 //!
-//! One request: `route` reads the address and `fields` what else is for the host, `call` makes a call of it for the host's one door, `reply` makes an answer of
-//! what comes back, and `reject` turns every way this can fail into a problem. Nothing here decides what runs.
+//! One request: `route` reads the address and `fields` what else is for the host, `call` makes a call of it for the
+//! host's one door, `reply` makes an answer of what comes back, and `reject` turns every way this can fail into a problem.
+//! Nothing here decides what runs.
 
 mod call;
 mod cors;
