@@ -79,7 +79,7 @@ async fn a_request_goes_once_more_if_its_connection_was_closed(kind: Kind) {
         }
     });
     let function = kind.deploy(&host, "function", to_loopback()).await;
-    let (get, moment) = (json!({"http-get": url}), json!({"sleep-ms": 50}));
+    let (get, moment) = (json!({"http-get": url}), json!({"sleep-ms": 200}));
     let results = function.script(json!([get, moment, get])).await.results();
     assert_eq!((&results[0]["body"], &results[2]["body"]), (&json!("ok"), &json!("ok")), "{results}");
     assert_eq!(methods.lock().unwrap().len(), 3, "the second was sent twice");
