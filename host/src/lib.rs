@@ -18,10 +18,10 @@
 //!
 //! What many of them use: [`config`] has the checked settings, [`ids`] the names and identifiers, [`sqlite`] opens the
 //! databases, [`varint`] packs their rows, [`private`] closes files to other users, [`clock`] tells the date, [`chance`]
-//! draws, [`figures`] writes numbers for people, [`csv`] tables for spreadsheets, [`proxies`] are those whose word is
-//! taken for who a caller is, [`room`] shares memory out, [`memory`]
-//! says whether there is any, [`machine`] reads the kernel's limits, [`log`] keeps functions' output in memory and on
-//! disk, [`telemetry`] is the host's own log, [`traces`] sends spans to collectors, and [`shutdown`] ends it all.
+//! draws, [`figures`] writes numbers for people, [`csv`] tables for spreadsheets, [`proxies`] says whose word is taken for
+//! who a caller is, [`room`] shares memory out, [`memory`] says whether there is any, [`machine`] reads the kernel's
+//! limits, [`log`] keeps functions' output in memory and on disk, [`telemetry`] is the host's own log, [`traces`] sends
+//! spans to collectors, and [`shutdown`] ends it all.
 
 pub mod cli;
 pub mod server;

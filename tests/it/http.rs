@@ -538,5 +538,9 @@ async fn a_body_that_is_never_ended_waits_for_nobody() {
     }
     let detail = sent(http.fetch("GET", "/leak")).await.problem(502, "function-response-invalid");
     assert!(detail.contains("its body broke off after 4 bytes"), "{detail}");
-    assert_eq!(http.instances().await.len(), 1, "it goes on");
+    // A caller that has all announced bytes may ask again before the call is over, and then finds another instance.
+    let states = http.states().await;
+    let (crashes, stops) =
+        (host.metric("dormouse_instance_crashes_total").await, host.metric("dormouse_instance_stops_total").await);
+    assert!(!states.is_empty() && (crashes, stops) == (0.0, 0.0), "each goes on: {states:?}");
 }

@@ -113,7 +113,7 @@ const DAY_BYTES: usize = 10;
 const END: usize = 8;
 
 fn end_of(identifier: &str) -> String {
-    // An identifier has only ASCII.
+    // What a host sends is not checked, and only ASCII can be cut anywhere.
     match identifier.len().checked_sub(END).filter(|cut| *cut > END && identifier.is_ascii()) {
         Some(cut) => format!("…{}", &identifier[cut..]),
         None => identifier.to_owned(),

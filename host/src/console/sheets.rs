@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use bytes::Bytes;
-use futures::stream;
+use futures::stream::{self, StreamExt as _};
 use http::{HeaderValue, Uri, header};
 use serde::de::DeserializeOwned;
 
@@ -88,5 +88,5 @@ async fn table<P: Page>(seen: Seen, path: String) -> Result<Body, Failure> {
         }
     });
     let begun = stream::iter([Ok::<_, anyhow::Error>(Bytes::from(begun))]);
-    Ok(Body::from_stream(futures::StreamExt::chain(begun, later)))
+    Ok(Body::from_stream(begun.chain(later)))
 }

@@ -14,15 +14,13 @@ pub(super) fn check_framing(version: Version, fields: &HeaderMap) -> Result<(), 
         return Err(invalid("the field `Host` is there more than once"));
     }
     if hosts == 0 && version == Version::HTTP_11 {
-        return Err(invalid("the field `Host` is missing; HTTP/1.1 wants it"));
+        return Err(invalid("the field `Host` is missing; HTTP/1.1 requires it"));
     }
     let named = fields.get_all(header::TRANSFER_ENCODING).iter();
     let codings = named.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
     let codings: Vec<&[u8]> = codings.filter(|coding| !coding.is_empty()).collect();
     if codings.len() > 1 || codings.iter().any(|coding| !coding.eq_ignore_ascii_case(b"chunked")) {
-        return Err(invalid(
-            "`Transfer-Encoding` is something else than one `chunked`, which is all that the host decodes",
-        ));
+        return Err(invalid("`Transfer-Encoding` must be `chunked`, once; the host decodes nothing else"));
     }
     Ok(())
 }

@@ -208,7 +208,9 @@ impl Collecting {
             self.frames.push_back(frame);
         }
         let is_whole = self.is_over && self.announced.is_none_or(|announced| announced == self.bytes as u64);
-        is_whole.then(|| Box::new(self.response.map(|_| ResponseBody::Whole(joined(self.frames)))))
+        // One with trailers can only be streamed.
+        let has_trailers = self.frames.back().is_some_and(Frame::is_trailers);
+        (is_whole && !has_trailers).then(|| joined(self.response, self.frames))
     }
 
     /// A body is announced and there is none. Whether that is right depends on the request (RFC 9110, section 8.6), which the
@@ -223,7 +225,7 @@ impl Collecting {
             Some(announced) if announced != bytes => {
                 Err(broken(bytes, self.announced, &BodyError::HttpResponseIncomplete))
             }
-            _ => Ok(Some(Box::new(self.response.map(|_| ResponseBody::Whole(joined(self.frames)))))),
+            _ => Ok(Some(joined(self.response, self.frames))),
         };
         let _ = self.ended.send(whole);
     }
@@ -245,14 +247,15 @@ impl Collecting {
     }
 }
 
-fn joined(mut frames: VecDeque<Frame<Bytes>>) -> Bytes {
+/// The response with all of its body.
+fn joined(response: http::Response<Body>, mut frames: VecDeque<Frame<Bytes>>) -> Box<Response> {
     let mut first = frames.pop_front().and_then(|frame| frame.into_data().ok()).unwrap_or_default();
     if !frames.is_empty() {
         let mut all = BytesMut::from(first);
         frames.iter().filter_map(Frame::data_ref).for_each(|data| all.extend_from_slice(data));
         first = all.freeze();
     }
-    first
+    Box::new(response.map(|_| ResponseBody::Whole(first)))
 }
 
 fn nothing() -> Body {
